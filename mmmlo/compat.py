@@ -1,0 +1,106 @@
+"""Fixes for the libraries below this project, one function for each fault.
+
+Each function says what goes wrong, in which versions, and looks for the fault before it touches anything, so it does
+nothing where the fault is absent. :mod:`mmmlo.registry` calls :func:`apply`; whatever loads a config calls
+:func:`fix_config` on it.
+"""
+
+import sys
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from typing import Any
+
+__all__ = ['apply', 'drop_collate_scope', 'fix_config', 'fix_mmseg_package_name', 'fix_torchvision_import']
+
+# A torch.library.Library takes its operators back when it is collected: keep it for the life of the process.
+_libraries: list[Any] = []
+
+
+def apply() -> None:
+    """Apply every fix to this process. Calling it again does nothing.
+
+    It must run before mmpretrain is imported, because mmpretrain imports torchvision.
+    """
+    fix_torchvision_import()
+    fix_mmseg_package_name()
+
+
+def fix_torchvision_import() -> None:
+    """Make torchvision importable where its compiled extension does not load.
+
+    A torchvision built for CUDA beside a CPU torch (seen with torchvision 0.28.0 and torch 2.13.0+cpu) fails to load its
+    extension and says nothing. It then registers fake kernels for the operators ``torchvision::nms`` and
+    ``torchvision::qnms``, which only the extension would have defined, and the import ends in
+    ``RuntimeError: operator torchvision::nms does not exist``.
+
+    Declaring the two operators, without kernels, lets the import pass. ``torchvision.ops`` still refuses its compiled
+    operators with its own message; nothing here calls them, since mmcv has its own.
+    """
+    if 'torchvision' in sys.modules or find_spec('torch') is None or find_spec('torchvision') is None:
+        return
+    try:
+        import_module('torchvision')
+        return
+    except RuntimeError as error:
+        if 'operator torchvision::' not in str(error):
+            raise
+
+    import torch
+
+    library = torch.library.Library('torchvision', 'FRAGMENT')
+    for name in ('nms', 'qnms'):
+        library.define(f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+    _libraries.append(library)
+    import_module('torchvision')
+
+
+def fix_mmseg_package_name() -> None:
+    """Let ``_base_ = 'mmseg::...'`` find an mmseg that was installed by another name.
+
+    mmengine (all versions up to 0.10.12) looks for a distribution or module called ``mmsegmentation`` before it reads
+    such a config. The maintained fork's distribution is called ``onedl-mmsegmentation``, so mmengine says that it is
+    not installed. The module's own name, ``mmseg``, is found in every case.
+    """
+    if find_spec('mmengine') is None or find_spec('mmseg') is None:
+        return
+    try:
+        metadata.version('mmsegmentation')
+    except metadata.PackageNotFoundError:
+        import_module('mmengine.config.utils').MODULE2PACKAGE['mmseg'] = 'mmseg'
+
+
+def fix_config(cfg: Any) -> Any:
+    """Apply every fix that a loaded config needs, in place.
+
+    Args:
+        cfg (mmengine.Config): The config, as ``Config.fromfile`` returns it.
+
+    Returns:
+        mmengine.Config: The same object.
+    """
+    return drop_collate_scope(cfg)
+
+
+def drop_collate_scope(cfg: Any) -> Any:
+    """Remove ``_scope_`` from every ``collate_fn`` in a config, in place.
+
+    mmengine (all versions up to 0.10.12) marks each dict with a ``type`` that comes from another package's ``_base_``
+    with ``_scope_``. Its runner hands every key of ``collate_fn`` but ``type`` to the function, which ends in
+    ``default_collate() got an unexpected keyword argument '_scope_'``. The whole config is walked, because dataloaders
+    also stand below ``train_cfg`` and ``val_cfg`` here.
+
+    Args:
+        cfg (mmengine.Config | dict): A config, or any part of one.
+
+    Returns:
+        mmengine.Config | dict: The same object.
+    """
+    if isinstance(cfg, (list, tuple)):
+        for value in cfg:
+            drop_collate_scope(value)
+    elif hasattr(cfg, 'items'):
+        for key, value in cfg.items():
+            if key == 'collate_fn' and isinstance(value, dict):
+                value.pop('_scope_', None)
+            drop_collate_scope(value)
+    return cfg

@@ -1,0 +1,38 @@
+"""Datasets, splits and the guard that keeps splits apart."""
+
+# First, because it applies the fixes without which mmpretrain may not import.
+from mmmlo import registry  # noqa: F401
+from mmmlo.datasets.digits import Digits
+from mmmlo.datasets.folders import DatasetFolderError, check_dataset_folder
+from mmmlo.datasets.labels import check_classes, read_labels
+from mmmlo.datasets.sources import SourceIndex, sample_sources
+from mmmlo.datasets.split_dataset import SplitDataset
+from mmmlo.datasets.split_guard import (
+    SplitOverlapError,
+    check_disjoint,
+    check_level_splits,
+    is_test_split,
+    level_key,
+    read_test_dataset,
+)
+from mmmlo.datasets.stratify import stratified_parts
+from mmmlo.datasets.transforms import LoadImage
+
+__all__ = [
+    'DatasetFolderError',
+    'Digits',
+    'LoadImage',
+    'SourceIndex',
+    'SplitDataset',
+    'SplitOverlapError',
+    'check_classes',
+    'check_dataset_folder',
+    'check_disjoint',
+    'check_level_splits',
+    'is_test_split',
+    'level_key',
+    'read_labels',
+    'read_test_dataset',
+    'sample_sources',
+    'stratified_parts',
+]

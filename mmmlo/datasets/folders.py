@@ -1,0 +1,84 @@
+"""A check of the files that a dataset's config names, before the dataset is built."""
+
+import inspect
+import os.path as osp
+from collections.abc import Mapping
+from typing import Any
+
+from mmmlo.registry import DATASETS
+
+__all__ = ['DatasetFolderError', 'check_dataset_folder']
+
+
+class DatasetFolderError(FileNotFoundError):
+    """A folder or annotation file that a config names is not there."""
+
+
+def check_dataset_folder(dataset: Mapping[str, Any], key: str = 'dataset') -> None:
+    """Check that the folders and the annotation file that a dataset's config names are there.
+
+    mmpretrain's datasets answer a wrong path with a bare ``[Errno 2]`` out of a directory scan, without the key that
+    holds the path. Wrappers (``dataset=``, ``datasets=``) are looked into; remote paths and datasets that download
+    what is missing are left alone. Only the existence of paths is looked at, so it costs nothing.
+
+    Args:
+        dataset (Mapping): The config of a dataset or of a wrapper.
+        key (str): Where this config stands, for the message. Defaults to 'dataset'.
+
+    Raises:
+        DatasetFolderError: A path is missing. The message names its key and says what would be right.
+    """
+    if isinstance(dataset.get('dataset'), Mapping):
+        return check_dataset_folder(dataset['dataset'], f'{key}.dataset')
+    if isinstance(dataset.get('datasets'), (list, tuple)):
+        for i, inner in enumerate(dataset['datasets']):
+            if isinstance(inner, Mapping):
+                check_dataset_folder(inner, f'{key}.datasets[{i}]')
+        return
+
+    if _downloads(dataset):
+        return
+    root = osp.expanduser(dataset.get('data_root') or '')
+    if root:
+        _require(root, f'{key}.data_root', 'folder')
+    prefixes = dataset.get('data_prefix') or {}
+    if isinstance(prefixes, str):
+        prefixes = {'': prefixes}
+    for name, prefix in prefixes.items():
+        if isinstance(prefix, str) and prefix:
+            prefix_key = f'{key}.data_prefix' + (f'.{name}' if name else '')
+            _require(osp.join(root, osp.expanduser(prefix)), prefix_key, 'folder')
+    if dataset.get('ann_file'):
+        _require(osp.join(root, osp.expanduser(dataset['ann_file'])), f'{key}.ann_file', 'file')
+    elif root and not prefixes and _is_imagenet(dataset) and dataset.get('split'):
+        _require(osp.join(root, dataset['split']), f'{key}.data_root', 'folder')
+
+
+def _require(path: str, key: str, kind: str) -> None:
+    if '://' in path or osp.exists(path):
+        return
+    place = path if osp.isabs(path) else f'{path} (that is, {osp.abspath(path)})'
+    raise DatasetFolderError(
+        f'`{key}`: there is no {kind} {place}. Put the data there, or set `{key}` to the {kind} that holds it.'
+    )
+
+
+def _class_of(dataset: Mapping[str, Any]) -> Any:
+    kind = dataset.get('type')
+    if not isinstance(kind, str):
+        return kind
+    with DATASETS.switch_scope_and_registry(dataset.get('_scope_')) as registry:  # as `build` will look it up
+        return registry.get(kind)
+
+
+def _downloads(dataset: Mapping[str, Any]) -> bool:
+    kind = _class_of(dataset)
+    parameter = inspect.signature(kind).parameters.get('download') if kind is not None else None
+    return parameter is not None and bool(dataset.get('download', parameter.default))
+
+
+def _is_imagenet(dataset: Mapping[str, Any]) -> bool:
+    from mmpretrain.datasets import ImageNet
+
+    kind = _class_of(dataset)
+    return inspect.isclass(kind) and issubclass(kind, ImageNet)

@@ -1,0 +1,153 @@
+"""Refuses data splits that would let one level, or the test set, leak into another."""
+
+import os.path as osp
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.logging import print_log
+from mmpretrain.datasets import ImageNet
+from torch.utils.data import DataLoader
+
+from mmmlo.datasets.folders import DatasetFolderError, check_dataset_folder
+from mmmlo.datasets.sources import SourceIndex, archive_split, leaves
+from mmmlo.registry import DATASETS
+
+__all__ = [
+    'SplitOverlapError',
+    'check_disjoint',
+    'check_level_splits',
+    'is_test_split',
+    'level_key',
+    'read_test_dataset',
+]
+
+
+class SplitOverlapError(ValueError):
+    """Data that must be apart is not."""
+
+
+def level_key(level: str) -> str:
+    """The config key of a level's dataset."""
+    loader = 'train_dataloader' if level == 'pretrain' else f'train_cfg.dataloaders.{level}'
+    return f'{loader}.dataset'
+
+
+def is_test_split(dataset: Any) -> str | None:
+    """Say why a dataset is, or holds, an official test split.
+
+    A dataset says so itself: ``split='test'`` for most of mmpretrain's, the 'query' and 'gallery' of InShop, and the
+    'val' of ImageNet, on which everyone reports. A folder of one's own has no official split: what it shares with
+    ``test_dataloader`` is what counts there.
+
+    Args:
+        dataset (Any): A dataset, or wrappers around datasets.
+
+    Returns:
+        str | None: For example "CIFAR10(split='test')"; None if there is no such split in it.
+    """
+    for leaf, _ in leaves(dataset):
+        split = _imagenet_split(leaf) if isinstance(leaf, ImageNet) else archive_split(leaf)
+        held_out = ('val', 'test') if isinstance(leaf, ImageNet) else ('query', 'gallery')
+        if split and (split in held_out or split.startswith('test')):
+            return f'{type(leaf).__name__}(split={split!r})'
+    return None
+
+
+def _imagenet_split(dataset: ImageNet) -> str | None:
+    """ImageNet keeps no ``split``, but its folder and its annotation file are named after it."""
+    names = (osp.basename(dataset.img_prefix.rstrip('/')), osp.splitext(osp.basename(dataset.ann_file or ''))[0])
+    return next((name for name in names if name in ('val', 'test')), None)
+
+
+def check_disjoint(first: Any, second: Any, keys: tuple[str, str], advice: str, index: SourceIndex | None = None) -> None:
+    """Check that two datasets share no image.
+
+    Args:
+        first (Any): A dataset, or wrappers around datasets.
+        second (Any): Another.
+        keys (tuple[str, str]): Their config keys, for the message.
+        advice (str): A sentence that says what would be right.
+        index (SourceIndex, optional): Reused over several checks, it reads each base dataset once.
+
+    Raises:
+        SplitOverlapError: They share images. The message names both keys, the number and an example.
+    """
+    shared = (index or SourceIndex()).shared(first, second)
+    if shared:
+        raise SplitOverlapError(
+            f'`{keys[0]}` and `{keys[1]}` share {len(shared)} images, for example {min(shared)}. {advice}'
+        )
+
+
+def check_level_splits(
+    datasets: Mapping[str, Any],
+    disjoint: Sequence[tuple[str, str]] = (('finetune', 'masking'),),
+    test_dataset: Any = None,
+) -> None:
+    """Check that the levels' data is apart where it must be, and that none of it is test data.
+
+    D_u (``pretrain``) and D_tr (``finetune``) may be the same images. D_val (``masking``) may not share any with D_tr:
+    it would reward a head that has learned its images by heart. No level may see a test image.
+
+    Images are told apart as :mod:`mmmlo.datasets.sources` says. See :class:`SourceIndex` for the cost.
+
+    Args:
+        datasets (Mapping[str, Any]): The dataset of each level.
+        disjoint (Sequence[tuple[str, str]]): Pairs of levels that must not share an image. A pair of which one level
+            is not in ``datasets`` is passed over. Defaults to D_tr and D_val.
+        test_dataset (Any, optional): The dataset of ``test_dataloader``; see :func:`read_test_dataset`.
+
+    Raises:
+        SplitOverlapError: Two levels of a pair share images, or a level holds test images.
+    """
+    index = SourceIndex()
+    for level, dataset in datasets.items():
+        reason = is_test_split(dataset)
+        if reason:
+            raise SplitOverlapError(
+                f'`{level_key(level)}` is {reason}, an official test split, and no level may '
+                'learn from test data. Cut it from the training split with `mmmlo.SplitDataset`.'
+            )
+    for first, second in disjoint:
+        if first in datasets and second in datasets:
+            check_disjoint(
+                datasets[first],
+                datasets[second],
+                (level_key(first), level_key(second)),
+                'Cut both from one training set with `mmmlo.SplitDataset`: the same `fractions` and `seed`, '
+                "`part='train'` for one and `part='val'` for the other.",
+                index,
+            )
+    if test_dataset is not None:
+        for level, dataset in datasets.items():
+            check_disjoint(
+                dataset,
+                test_dataset,
+                (level_key(level), 'test_dataloader.dataset'),
+                'No level may learn from test data: cut it from the training split with `mmmlo.SplitDataset`.',
+                index,
+            )
+
+
+def read_test_dataset(runner: Any) -> Any:
+    """Build the dataset of ``test_dataloader``, without its pipeline, to compare other data with it.
+
+    Args:
+        runner (Runner): The runner.
+
+    Returns:
+        Any: The dataset. None where the config has no test data, or where its files are not on this machine: files
+        that are not there cannot leak. The log says so.
+    """
+    loader = runner._test_dataloader  # a config until the test loop is built, and building that would be a waste
+    if loader is None or isinstance(loader, DataLoader):
+        return getattr(loader, 'dataset', None)
+    cfg = loader['dataset']
+    if not isinstance(cfg, Mapping):
+        return cfg
+    try:
+        check_dataset_folder(cfg, 'test_dataloader.dataset')
+    except DatasetFolderError as error:
+        print_log(f'{error} Until then nobody can tell whether training data is among it.', 'current')
+        return None
+    return DATASETS.build(cfg)

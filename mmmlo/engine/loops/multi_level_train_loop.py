@@ -1,0 +1,244 @@
+"""Training loop that feeds every level its own data."""
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+from mmmlo.datasets import check_dataset_folder, check_level_splits, read_test_dataset
+from mmmlo.registry import LOOPS
+
+from ..optim_wrappers import MultiLevelOptimWrapper
+from .level_schedules import level_schedules
+
+# What a level's loader takes over from train_dataloader where it says nothing itself.
+_SHARED_KEYS = (
+    'batch_size',
+    'num_workers',
+    'persistent_workers',
+    'pin_memory',
+    'prefetch_factor',
+    'collate_fn',
+    'sampler',
+    'drop_last',
+)
+
+
+class _LevelBatches:
+    """Endless batches of one level's loader, with a new order each time around."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        self.loader = loader
+        self._rounds = 0
+        self._iterator: Iterator | None = None
+
+    def restart(self, batches_drawn: int) -> None:
+        """Go to the round in which a resumed run stands; it starts that round from its first batch."""
+        self._rounds = batches_drawn // len(self.loader)
+        self._iterator = None
+
+    def take(self, count: int) -> list[Any]:
+        """Draw the next batches."""
+        return [self._next() for _ in range(count)]
+
+    def _next(self) -> Any:
+        if self._iterator is None:
+            self._iterator = self._start()
+        try:
+            return next(self._iterator)
+        except StopIteration:
+            self._rounds += 1
+            self._iterator = self._start()
+            return next(self._iterator)
+
+    def _start(self) -> Iterator:
+        if hasattr(self.loader.sampler, 'set_epoch'):
+            self.loader.sampler.set_epoch(self._rounds)
+        return iter(self.loader)
+
+
+@LOOPS.register_module()
+class MultiLevelTrainLoop(EpochBasedTrainLoop):
+    """Epochs over the lowest level's data, with the batches of upper levels drawn when these are due.
+
+    ``train_dataloader`` is the lowest level's ordinary loader, so everything in mmengine that reads it works as usual; the
+    other levels' loaders stand in ``dataloaders``. An iteration is one batch of ``train_dataloader``.
+
+    Args:
+        runner (Runner): The runner. Its ``optim_wrapper`` is built here, because the levels' schedules depend on it.
+        dataloader (DataLoader | dict): The lowest level's loader: ``train_dataloader``.
+        dataloaders (dict): Level -> config of its loader, or the name of a level whose batch it shares. A loader's
+            ``batch_size``, ``num_workers``, ``persistent_workers``, ``pin_memory``, ``prefetch_factor``, ``collate_fn``,
+            ``sampler`` and ``drop_last`` default to those of ``train_dataloader``. Its seed is the run's plus the level's
+            position.
+        max_epochs (int, optional): Epochs over ``train_dataloader``.
+        max_iters (int, optional): Batches of ``train_dataloader``, in place of ``max_epochs``.
+        **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` of mmengine's ``EpochBasedTrainLoop``.
+
+    Raises:
+        ValueError: If levels and loaders do not fit, the run's length is missing or given twice, an accumulation does not
+            divide it, or the run has no cycle.
+        SplitOverlapError: If D_tr and D_val share images or any level reads the test split.
+        RuntimeError: If the model is wrapped for several processes.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict,
+        dataloaders: dict[str, dict | str] | None = None,
+        max_epochs: int | None = None,
+        max_iters: int | None = None,
+        **kwargs,
+    ) -> None:
+        if (max_epochs is None) == (max_iters is None):
+            raise ValueError('train_cfg needs max_epochs or max_iters, and not both')
+        if is_model_wrapper(runner.model):
+            raise RuntimeError(
+                f'the model is wrapped in {type(runner.model).__name__}, whose train_step trains one loss and never calls '
+                "the model's own: it would silently train something else. Multi-level training runs in a single process "
+                'for now; start it with tools/train.py and without --launcher'
+            )
+        if isinstance(dataloader, dict):
+            check_dataset_folder(dataloader['dataset'], 'train_dataloader.dataset')
+        super().__init__(runner, dataloader, max_epochs or 1, **kwargs)
+        if max_iters is not None:
+            self._max_iters = max_iters
+            self._max_epochs = math.ceil(max_iters / len(self.dataloader))
+
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        if not isinstance(runner.optim_wrapper, MultiLevelOptimWrapper):
+            raise ValueError(
+                "MultiLevelTrainLoop needs optim_wrapper.constructor='mmmlo.MultiLevelOptimWrapperConstructor', got a "
+                f'{type(runner.optim_wrapper).__name__}'
+            )
+        self.optim_wrapper = runner.optim_wrapper
+        self._check_length()
+        self._build_loaders(dataloaders or {}, dataloader)
+        self.total_steps = self.optim_wrapper.cadence.total_steps(self._max_iters)
+        runner.param_schedulers = level_schedules(runner.param_schedulers, self.total_steps, self._max_epochs)
+
+    def _check_length(self) -> None:
+        cadence = self.optim_wrapper.cadence
+        accumulation = cadence.accumulation[cadence.base]
+        if self._max_iters % accumulation:
+            raise ValueError(
+                f'optim_wrapper.levels.{cadence.base}.accumulative_counts={accumulation} does not divide the '
+                f'{self._max_iters} iterations of the run: the last gradient would be lost'
+            )
+        if cadence.upper and not cadence.total_steps(self._max_iters)[cadence.upper[0]]:
+            raise ValueError(
+                f'the run has {self._max_iters} iterations, but a cycle takes {cadence.steps[cadence.base] * accumulation}: '
+                f'the levels {cadence.upper} would never move'
+            )
+
+    def _build_loaders(self, dataloaders: dict[str, dict | str], base_loader: DataLoader | dict) -> None:
+        wrapper, seed = self.optim_wrapper, self.runner.seed
+        missing = [level for level in wrapper.levels[1:] if level not in dataloaders]
+        if missing:
+            raise ValueError(
+                f'train_cfg.dataloaders has no {missing[0]!r}; every level above {wrapper.base!r} needs a loader, or the '
+                'name of a level whose batch it shares'
+            )
+        unknown = [level for level in dataloaders if level not in wrapper.levels[1:]]
+        if unknown:
+            raise ValueError(
+                f'train_cfg.dataloaders has {unknown[0]!r}; the levels above {wrapper.base!r} are {wrapper.levels[1:]} '
+                f'(the data of {wrapper.base!r} is train_dataloader)'
+            )
+        self._batches: dict[str, _LevelBatches] = {}
+        self._shared: dict[str, str] = {}
+        datasets = {wrapper.base: self.dataloader.dataset}
+        for position, level in enumerate(wrapper.levels):
+            if level == wrapper.base:
+                continue
+            cfg = dataloaders[level]
+            if isinstance(cfg, str):
+                self._share(level, cfg)
+                continue
+            cfg = self._loader_cfg(level, cfg, base_loader)
+            loader = self.runner.build_dataloader(
+                cfg,
+                seed=None if seed is None else seed + position,
+                diff_rank_seed=self.runner._randomness_cfg.get('diff_rank_seed', False),
+            )
+            self._batches[level] = _LevelBatches(loader)
+            datasets[level] = loader.dataset
+        for level, source in self._shared.items():
+            datasets[level] = datasets[source]
+        check_level_splits(datasets, test_dataset=read_test_dataset(self.runner))
+
+    def _share(self, level: str, source: str) -> None:
+        cadence = self.optim_wrapper.cadence
+        earlier = self.optim_wrapper.levels[: self.optim_wrapper.levels.index(level)]
+        if source not in earlier or source in self._shared:
+            raise ValueError(
+                f'train_cfg.dataloaders.{level} is {source!r}, which must be a level before it with a loader of its own: '
+                f'{[name for name in earlier if name not in self._shared]}'
+            )
+        here = cadence.steps[level] * cadence.accumulation[level]
+        there = 1 if source == cadence.base else cadence.steps[source] * cadence.accumulation[source]
+        if here != there:
+            raise ValueError(
+                f'train_cfg.dataloaders.{level} shares the batches of {source!r}, of which an iteration has {there}, but '
+                f'{level!r} needs {here}: make steps * accumulative_counts equal or give it a loader of its own'
+            )
+        self._shared[level] = source
+
+    @staticmethod
+    def _loader_cfg(level: str, cfg: dict, base_loader: DataLoader | dict) -> dict:
+        cfg = copy.deepcopy(dict(cfg))
+        if 'dataset' not in cfg:
+            raise ValueError(f'train_cfg.dataloaders.{level}.dataset is missing')
+        check_dataset_folder(cfg['dataset'], f'train_cfg.dataloaders.{level}.dataset')
+        if isinstance(base_loader, dict):
+            for key in _SHARED_KEYS:
+                if key in base_loader and not (key == 'batch_size' and 'batch_sampler' in cfg):
+                    cfg.setdefault(key, copy.deepcopy(base_loader[key]))
+        if not cfg.get('num_workers'):  # PyTorch refuses both without workers.
+            cfg.pop('persistent_workers', None)
+            cfg.pop('prefetch_factor', None)
+        return cfg
+
+    def run(self):
+        """Launch training."""
+        if self._iter:
+            # Resumed: the loop is built before the checkpoint is read.
+            for level, batches in self._batches.items():
+                batches.restart(self.optim_wrapper.gradient_counts[level])
+        cadence = self.optim_wrapper.cadence
+        print_log(
+            f'Levels {self.optim_wrapper.levels}; a cycle is '
+            + ', '.join(f'{count} {level}' for level, count in cadence.steps.items())
+            + f'; optimizer steps in the whole run: {self.total_steps}',
+            'current',
+        )
+        return super().run()
+
+    def run_epoch(self) -> None:
+        """Iterate over ``train_dataloader`` once, or as far as ``max_iters`` goes."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        for idx, batch in enumerate(self.dataloader):
+            self.run_iter(idx, self._gather(batch))
+            if self._iter >= self._max_iters:
+                break
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def _gather(self, base_batch: Any) -> dict[str, list[Any]]:
+        """Batches of the coming iteration: those of the levels that are due, no more."""
+        batches: dict[str, list[Any]] = {}
+        for level, count in self.optim_wrapper.due().items():
+            if level == self.optim_wrapper.base:
+                batches[level] = [base_batch]
+            elif level in self._shared:
+                batches[level] = batches[self._shared[level]]
+            else:
+                batches[level] = self._batches[level].take(count)
+        return batches

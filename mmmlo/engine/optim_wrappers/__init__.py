@@ -1,0 +1,6 @@
+from .bfloat16_optim_wrapper import BFloat16OptimWrapper
+from .cadence import Cadence
+from .constructor import MultiLevelOptimWrapperConstructor
+from .multi_level_optim_wrapper import MultiLevelOptimWrapper
+
+__all__ = ['BFloat16OptimWrapper', 'Cadence', 'MultiLevelOptimWrapper', 'MultiLevelOptimWrapperConstructor']

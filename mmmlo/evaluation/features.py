@@ -1,0 +1,150 @@
+"""Features of a model for all images of a data loader."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.dist import all_gather, get_world_size
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+__all__ = ['batch_features', 'eval_mode', 'extract_features', 'gather_rows', 'pool_tokens']
+
+_TOKENS = ('mean', 'cls')
+
+
+def pool_tokens(feats: Tensor | Sequence[Tensor], token: str) -> Tensor:
+    """Make one vector an image from what ``extract_feat`` returns.
+
+    Args:
+        feats (Tensor | Sequence[Tensor]): Tokens, B x (1+L) x C with the class token first, or vectors, B x C, which
+            stay as they are. Of a sequence the last is taken.
+        token (str): 'mean' for the mean of the patch tokens, 'cls' for the class token.
+
+    Returns:
+        Tensor: B x C.
+
+    Raises:
+        ValueError: An unknown ``token``, or features of another shape.
+    """
+    if token not in _TOKENS:
+        raise ValueError(f"`token` must be 'mean' or 'cls', not {token!r}.")
+    if not isinstance(feats, Tensor):
+        feats = feats[-1]
+    if feats.ndim == 2:
+        return feats
+    if feats.ndim != 3 or feats.shape[1] < 2:
+        raise ValueError(
+            f'cannot pool features of shape {tuple(feats.shape)}: `extract_feat` must give B x C or '
+            'B x (1+L) x C, the class token first.'
+        )
+    return feats[:, 0] if token == 'cls' else feats[:, 1:].mean(dim=1)
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode, and every one of its modules back into its own mode afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@torch.no_grad()
+def batch_features(model: Any, batch: dict, token: str) -> tuple[Tensor, list]:
+    """Compute the features of one batch.
+
+    Args:
+        model (nn.Module): A model with ``data_preprocessor`` and ``extract_feat``, or a wrapper of one. Its mode is
+            left as it is.
+        batch (dict): What the data loader gives.
+        token (str): See :func:`pool_tokens`.
+
+    Returns:
+        tuple[Tensor, list[DataSample]]: B x C, float32, on the model's device, and the B data samples.
+
+    Raises:
+        ValueError: The batch has no labels.
+    """
+    model = model.module if is_model_wrapper(model) else model
+    batch = model.data_preprocessor(batch, False)
+    data_samples = batch.get('data_samples')
+    if not data_samples or any('gt_label' not in sample for sample in data_samples):
+        raise ValueError('the images have no `gt_label`: use a labelled dataset whose pipeline ends in `PackInputs`.')
+    return pool_tokens(model.extract_feat(batch['inputs']), token).float(), data_samples
+
+
+def extract_features(
+    model: nn.Module, dataloader: DataLoader, token: str = 'mean', gather: bool = True, name: str = 'features'
+) -> tuple[Tensor, Tensor]:
+    """Compute the features of all images of a data loader, in eval mode.
+
+    Args:
+        model (nn.Module): A model with ``data_preprocessor`` and ``extract_feat``, or a wrapper of one.
+        dataloader (DataLoader): A loader of labelled images.
+        token (str): 'mean' for the mean of the patch tokens, 'cls' for the class token. Defaults to 'mean'.
+        gather (bool): Whether each process gets the features of all processes rather than its own share. Samples that
+            mmengine's sampler repeats to make equal shares are dropped then. Defaults to True.
+        name (str): What to call this in the log, where a line tells of progress every ten seconds.
+
+    Returns:
+        tuple[Tensor, Tensor]: Features, N x C, float32, and class indices, N, int64, both on the CPU. In the order of
+        the dataset unless the sampler shuffles.
+
+    Raises:
+        ValueError: The dataset is empty or has no labels, or ``token`` is unknown.
+    """
+    feats: list[Tensor] = []
+    labels: list[int] = []
+    told = time.monotonic()
+    with eval_mode(model):
+        for i, batch in enumerate(dataloader, 1):
+            batch_feats, data_samples = batch_features(model, batch, token)
+            feats.append(batch_feats.cpu())
+            labels.extend(int(sample.gt_label) for sample in data_samples)
+            if time.monotonic() - told > 10:
+                told = time.monotonic()
+                print_log(f'{name}: {i}/{len(dataloader)} batches', 'current')
+    if not feats:
+        raise ValueError(
+            f'{name}: the data loader gave no batch. Check that its dataset is not empty and, with '
+            '`drop_last`, not smaller than a batch.'
+        )
+    rows, classes = torch.cat(feats), torch.tensor(labels, dtype=torch.int64)
+    if gather:
+        rows, classes = gather_rows(rows), gather_rows(classes)
+        if not dataloader.drop_last:
+            size = len(dataloader.dataset)  # type: ignore[arg-type]
+            rows, classes = rows[:size], classes[:size]
+    return rows, classes
+
+
+def gather_rows(rows: Tensor, chunk_size: int = 8192) -> Tensor:
+    """Collect the rows of all processes in the order in which mmengine's sampler dealt them out.
+
+    The sampler gives sample ``i`` to process ``i % world_size``. Rows travel in chunks, because with NCCL they pass
+    through GPU memory, where the features of a large dataset would not fit.
+
+    Args:
+        rows (Tensor): The rows of this process, N_p x ...; N_p may differ by one between processes.
+        chunk_size (int): How many rows of each process travel at a time. Defaults to 8192.
+
+    Returns:
+        Tensor: All rows, N x ....
+    """
+    if get_world_size() == 1:
+        return rows
+    counts = torch.stack(all_gather(torch.tensor(len(rows)))).tolist()
+    longest = max(counts)
+    padded = torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])])
+    gathered = torch.cat([torch.stack(all_gather(chunk.contiguous()), dim=1) for chunk in padded.split(chunk_size)])
+    # longest x processes x ...: flattened, it runs as the sampler dealt.
+    real = torch.arange(longest)[:, None] < torch.tensor(counts)[None]
+    return gathered[real]

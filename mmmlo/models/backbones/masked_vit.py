@@ -1,0 +1,109 @@
+"""Vision transformer that encodes a given set of visible patches."""
+
+import torch
+from mmengine.model import BaseModule
+from mmpretrain.models import VisionTransformer
+from mmpretrain.models.utils import resize_pos_embed, to_2tuple
+from torch import nn
+
+from mmmlo.registry import MODELS
+
+from ..utils import sincos_position_embedding
+
+
+@MODELS.register_module()
+class MaskedViT(VisionTransformer):
+    """mmpretrain's ``VisionTransformer`` plus the encoding of chosen patches, for masked autoencoders.
+
+    Its parameters have the names and shapes of ``VisionTransformer``, so a checkpoint's ``backbone.*`` loads there directly.
+    Unlike mmpretrain's ``MAEViT`` it draws no masks: whoever calls it says which patches are visible. It takes any (H, W)
+    grid, and a ``Pretrained`` ``init_cfg`` is the last to write its parameters (``MAEViT.init_weights`` overwrites
+    ``pos_embed``, ``patch_embed`` and ``cls_token`` after the file was loaded).
+
+    Args:
+        arch (str | dict): Architecture, as in ``VisionTransformer``. Defaults to 'base'.
+        img_size (int | tuple[int, int]): Image size in pixels, (H, W) or one number. Defaults to 224.
+        patch_size (int): Patch size in pixels; it must divide the image size. Defaults to 16.
+        out_type (str): What the unmasked forward returns, as in ``VisionTransformer``. Defaults to 'raw': B x (1 + L) x C.
+        learnable_pos_embed (bool): Whether the sine-cosine position embedding is trained. MAE keeps it fixed; the released
+            MLO-MAE trains it. Defaults to False.
+        **kwargs: Other arguments of ``VisionTransformer``. The class token is always there.
+
+    Raises:
+        ValueError: If the image size is not a multiple of the patch size.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = 'base',
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        out_type: str = 'raw',
+        learnable_pos_embed: bool = False,
+        **kwargs,
+    ) -> None:
+        img_size = to_2tuple(img_size)
+        if img_size[0] % patch_size or img_size[1] % patch_size:
+            raise ValueError(
+                f'model.backbone.img_size {tuple(img_size)} is not a multiple of '
+                f'model.backbone.patch_size {patch_size}'
+            )
+        super().__init__(arch=arch, img_size=img_size, patch_size=patch_size, out_type=out_type, **kwargs)
+        self.patch_size = patch_size
+        self.pos_embed.requires_grad = learnable_pos_embed
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """tuple[int, int]: Patches along the height and the width at the image size that the model is built for."""
+        return tuple(self.patch_resolution)
+
+    def init_weights(self) -> None:
+        """Initialize as MAE does, then apply ``init_cfg``, so that a ``Pretrained`` entry has the last word."""
+        with torch.no_grad():
+            self.pos_embed.copy_(sincos_position_embedding(self.grid, self.embed_dims))
+            nn.init.normal_(self.cls_token, std=0.02)
+            # As a linear layer over flattened patches, like MAE.
+            weight = self.patch_embed.projection.weight
+            nn.init.xavier_uniform_(weight.view(weight.shape[0], -1))
+        # Not VisionTransformer.init_weights, which draws pos_embed anew.
+        BaseModule.init_weights(self)
+
+    def embed(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
+        """Embed all patches and add their positions.
+
+        Args:
+            images (torch.Tensor): B x 3 x H x W.
+
+        Returns:
+            tuple[torch.Tensor, tuple[int, int]]: Tokens without the class token, B x L x C, and their (H, W) grid.
+
+        Raises:
+            ValueError: If the image size is not a multiple of the patch size (the patch embedding would pad silently).
+        """
+        height, width = images.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f'images of {height} x {width} pixels are not a multiple of the patch size {self.patch_size}; '
+                'resize or crop them in the pipeline'
+            )
+        tokens, grid = self.patch_embed(images)
+        position = resize_pos_embed(self.pos_embed, self.patch_resolution, grid, mode=self.interpolate_mode)
+        return tokens + position[:, 1:], tuple(grid)
+
+    def encode(self, tokens: torch.Tensor, ids_keep: torch.Tensor | None = None) -> torch.Tensor:
+        """Encode embedded patches, all of them or the visible ones only.
+
+        Args:
+            tokens (torch.Tensor): Output of :meth:`embed`, B x L x C.
+            ids_keep (torch.Tensor, optional): Indices of the visible patches, B x V. Defaults to None, all patches.
+
+        Returns:
+            torch.Tensor: Class token and visible tokens after the final norm, B x (1 + V) x C.
+        """
+        if ids_keep is not None:
+            tokens = tokens.gather(1, ids_keep.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+        cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
+        x = self.pre_norm(self.drop_after_pos(torch.cat([cls_token, tokens], dim=1)))
+        for layer in self.layers:
+            x = layer(x)
+        return self.ln1(x) if self.final_norm else x

@@ -1,0 +1,85 @@
+"""Pixel reconstruction head with a loss a patch and a weight a patch."""
+
+import torch
+from mmpretrain.models import MAEPretrainHead
+
+from mmmlo.registry import MODELS
+
+
+@MODELS.register_module()
+class MaskedPixelHead(MAEPretrainHead):
+    """mmpretrain's ``MAEPretrainHead`` on any (H, W) grid, returning per-patch losses that can be weighted.
+
+    Args:
+        loss (dict): Config of the pixel loss. Defaults to mean squared error.
+        **kwargs: Other arguments of ``MAEPretrainHead``: ``norm_pix``, ``patch_size``, ``in_channels``.
+    """
+
+    def __init__(self, loss: dict | None = None, **kwargs) -> None:
+        super().__init__(loss=loss or dict(type='mmpretrain.PixelReconstructionLoss', criterion='L2'), **kwargs)
+
+    def patchify(self, imgs: torch.Tensor) -> torch.Tensor:
+        """Cut images into patches, row by row.
+
+        Args:
+            imgs (torch.Tensor): B x C x H x W.
+
+        Returns:
+            torch.Tensor: B x L x (patch_size ** 2 * C), the channel index running fastest.
+        """
+        p = self.patch_size
+        batch, channels, height, width = imgs.shape
+        x = imgs.reshape(batch, channels, height // p, p, width // p, p)
+        return x.permute(0, 2, 4, 3, 5, 1).reshape(batch, (height // p) * (width // p), p * p * channels)
+
+    def unpatchify(self, x: torch.Tensor, grid: tuple[int, int] | None = None) -> torch.Tensor:
+        """Put patches together into images, the inverse of :meth:`patchify`.
+
+        Args:
+            x (torch.Tensor): B x L x (patch_size ** 2 * C).
+            grid (tuple[int, int], optional): Patches along the height and the width. Defaults to None, a square.
+
+        Returns:
+            torch.Tensor: B x C x H x W.
+        """
+        p = self.patch_size
+        side = round(x.shape[1] ** 0.5)
+        height, width = grid or (side, side)
+        x = x.reshape(x.shape[0], height, width, p, p, self.in_channels)
+        return x.permute(0, 5, 1, 3, 2, 4).reshape(x.shape[0], self.in_channels, height * p, width * p)
+
+    def patch_loss(self, pred: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Reconstruction loss of every patch.
+
+        Args:
+            pred (torch.Tensor): Predictions, B x L x (patch_size ** 2 * C).
+            images (torch.Tensor): Preprocessed images, B x C x H x W.
+
+        Returns:
+            torch.Tensor: B x L, the mean over a patch's pixels, in fp32 at least.
+        """
+        target = self.construct_target(images)
+        # bf16 predictions would round the loss that the hypergradient differentiates.
+        loss = self.loss_module.penalty(pred.to(target.dtype), target)
+        return loss.mean(dim=-1) / self.loss_module.channel
+
+    def loss(
+        self, pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Mean loss over the masked patches, each weighted: equation (1) of MLO-MAE up to a constant.
+
+        The denominator counts masked patches and never sums weights: ``weight`` is not a mask.
+
+        Args:
+            pred (torch.Tensor): Predictions, B x L x (patch_size ** 2 * C).
+            target (torch.Tensor): Preprocessed images, B x C x H x W.
+            mask (torch.Tensor): 1 = masked, 0 = visible, B x L.
+            weight (torch.Tensor, optional): Weight of every patch, B x L. Defaults to None, 1 everywhere as in MAE.
+
+        Returns:
+            torch.Tensor: The loss, a scalar.
+        """
+        loss = mask * self.patch_loss(pred, target)
+        if weight is not None:
+            loss = loss * weight
+        return loss.sum() / mask.sum()

@@ -1,0 +1,47 @@
+"""Linear classification head on one token, the downstream task of MLO-MAE's stages II and III."""
+
+import torch
+from mmpretrain.models import LinearClsHead
+from torch import nn
+
+from mmmlo.registry import MODELS
+
+
+@MODELS.register_module()
+class TokenClsHead(LinearClsHead):
+    """Layer norm, dropout and a linear layer on the class token or the mean of the patch tokens.
+
+    The head C of MLO-MAE (Guo et al., 2025, equation 2); its shape is that of the released code. It has mmpretrain's
+    head interface, ``loss(feats, data_samples)``, which is all that the engine asks of a downstream module.
+
+    Args:
+        num_classes (int): Number of classes.
+        in_channels (int): Width C of the tokens.
+        token (str): 'cls', or 'mean' over the patch tokens. Defaults to 'cls'.
+        dropout (float): Dropout rate before the linear layer. Defaults to 0.1.
+        **kwargs: Other arguments of ``LinearClsHead``.
+
+    Raises:
+        ValueError: If ``token`` is neither 'cls' nor 'mean'.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int, token: str = 'cls', dropout: float = 0.1, **kwargs) -> None:
+        super().__init__(num_classes=num_classes, in_channels=in_channels, **kwargs)
+        if token not in ('cls', 'mean'):
+            raise ValueError(f"model.downstream.token must be 'cls' or 'mean', got {token!r}")
+        self.token = token
+        self.norm = nn.LayerNorm(in_channels, eps=1e-6)
+        self.dropout = nn.Dropout(dropout)
+
+    def pre_logits(self, feats: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Pick the token, normalize it and drop out.
+
+        Args:
+            feats (tuple[torch.Tensor]): The last one is B x (1 + L) x C, class token first.
+
+        Returns:
+            torch.Tensor: B x C.
+        """
+        tokens = feats[-1]
+        x = tokens[:, 0] if self.token == 'cls' else tokens[:, 1:].mean(dim=1)
+        return self.dropout(self.norm(x))

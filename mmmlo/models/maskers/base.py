@@ -1,0 +1,35 @@
+"""What every masker has in common."""
+
+from abc import ABCMeta, abstractmethod
+
+import torch
+from mmengine.model import BaseModule
+
+
+class BaseMasker(BaseModule, metaclass=ABCMeta):
+    """Network that scores patches: the larger ``mask_prob``, the rather a patch is masked.
+
+    Attributes:
+        grid (tuple[int, int] | None): The (H, W) grid that the masker is built for, or None if it takes any.
+        embed_dims (int | None): The token width that the masker is built for, or None if it reads no tokens.
+        weighted (bool): Whether ``mask_prob`` weights the reconstruction loss, as in equation (1) of MLO-MAE. Without it
+            the scores only choose the patches.
+    """
+
+    grid: tuple[int, int] | None = None
+    embed_dims: int | None = None
+    weighted: bool = True
+
+    @abstractmethod
+    def forward(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """Score the patches.
+
+        Args:
+            images (torch.Tensor): Preprocessed images, B x 3 x H x W.
+            tokens (torch.Tensor): Patch embeddings plus positions, detached from the encoder, B x L x C. Attached, they
+                would let the encoder lower its loss by moving them until the scores fall.
+            grid (tuple[int, int]): Patches along the height and the width.
+
+        Returns:
+            torch.Tensor: ``mask_prob``, the probability that a patch is masked, B x L, in (0, 1).
+        """

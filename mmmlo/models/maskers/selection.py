@@ -1,0 +1,66 @@
+"""From scores to masked and visible patches."""
+
+from typing import NamedTuple
+
+import torch
+
+
+class PatchSelection(NamedTuple):
+    """Which patches are masked.
+
+    Attributes:
+        mask (torch.Tensor): 1 = masked, 0 = visible, B x L.
+        ids_keep (torch.Tensor): Indices of the visible patches, B x V.
+        ids_restore (torch.Tensor): Permutation that restores the patch order after [visible, masked], B x L.
+    """
+
+    mask: torch.Tensor
+    ids_keep: torch.Tensor
+    ids_restore: torch.Tensor
+
+
+def num_visible(num_patches: int, mask_ratio: float) -> int:
+    """Number of visible patches, ``int(L * (1 - mask_ratio))`` as in MAE.
+
+    Raises:
+        ValueError: If the ratio is outside (0, 1), or leaves no visible or no masked patch.
+    """
+    if not 0 < mask_ratio < 1:
+        raise ValueError(f'model.mask_ratio must be between 0 and 1, both excluded, got {mask_ratio}')
+    visible = int(num_patches * (1 - mask_ratio))
+    if not 0 < visible < num_patches:
+        raise ValueError(
+            f'model.mask_ratio {mask_ratio} leaves {visible} of {num_patches} patches visible; at least one '
+            'must be visible and one masked'
+        )
+    return visible
+
+
+def select_patches(scores: torch.Tensor, mask_ratio: float, temperature: float = 0.0) -> PatchSelection:
+    """Mask the patches with the largest scores: M(X; T, r) of MLO-MAE.
+
+    Args:
+        scores (torch.Tensor): ``mask_prob``, B x L, in (0, 1). No gradient flows through the choice.
+        mask_ratio (float): Share of patches to mask.
+        temperature (float): Scale of Gumbel noise added to the logarithm of the scores; at 1 masked patches are drawn
+            without replacement with probabilities proportional to the scores (Kool et al., 2019). Defaults to 0, the
+            paper's hard choice.
+
+    Returns:
+        PatchSelection: mask, ids_keep and ids_restore.
+
+    Raises:
+        ValueError: If the ratio is outside (0, 1), or leaves no visible or no masked patch, or the temperature is negative.
+    """
+    visible = num_visible(scores.shape[1], mask_ratio)
+    scores = scores.detach()
+    if temperature < 0:
+        raise ValueError(f'model.temperature must not be negative, got {temperature}')
+    if temperature > 0:
+        tiny = torch.finfo(scores.dtype).tiny
+        gumbel = -torch.empty_like(scores).exponential_().clamp_(min=tiny).log()
+        scores = scores.clamp(min=tiny).log() + temperature * gumbel
+    ids_shuffle = scores.argsort(dim=1)
+    ids_restore = ids_shuffle.argsort(dim=1)
+    mask = (ids_restore >= visible).to(scores.dtype)
+    return PatchSelection(mask, ids_shuffle[:, :visible], ids_restore)

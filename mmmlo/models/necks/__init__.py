@@ -1,0 +1,3 @@
+from .mae_decoder import GridMAEDecoder
+
+__all__ = ['GridMAEDecoder']

@@ -1,0 +1,69 @@
+"""MAE's decoder on any (H, W) grid."""
+
+import torch
+from mmengine.model import BaseModule
+from mmpretrain.models import MAEPretrainDecoder
+from mmpretrain.models.utils import resize_pos_embed
+from torch import nn
+
+from mmmlo.registry import MODELS
+
+from ..utils import sincos_position_embedding
+
+
+@MODELS.register_module()
+class GridMAEDecoder(MAEPretrainDecoder):
+    """mmpretrain's ``MAEPretrainDecoder`` for a grid that need not be square.
+
+    The grid is a buffer, so a checkpoint tells its own; a checkpoint of another grid loads with its position embedding
+    resized. As in :class:`MaskedViT`, a ``Pretrained`` ``init_cfg`` is the last to write the parameters.
+
+    Args:
+        grid (tuple[int, int]): Patches along the height and the width. Defaults to (14, 14).
+        **kwargs: Other arguments of ``MAEPretrainDecoder``, except ``num_patches``, which follows the grid.
+    """
+
+    def __init__(self, grid: tuple[int, int] = (14, 14), **kwargs) -> None:
+        super().__init__(num_patches=grid[0] * grid[1], **kwargs)
+        self.grid_size = tuple(grid)
+        self.register_buffer('grid', torch.tensor(self.grid_size))
+        self._register_load_state_dict_pre_hook(self._resize_position_embedding)
+
+    def init_weights(self) -> None:
+        """Initialize as MAE does, then apply ``init_cfg``, so that a ``Pretrained`` entry has the last word."""
+        with torch.no_grad():
+            self.decoder_pos_embed.copy_(sincos_position_embedding(self.grid_size, self.decoder_pos_embed.shape[-1]))
+            nn.init.normal_(self.mask_token, std=0.02)
+        # Not MAEPretrainDecoder.init_weights, which takes the grid to be square.
+        BaseModule.init_weights(self)
+
+    def _resize_position_embedding(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        """Fit a checkpoint of another grid to this one before it is loaded."""
+        position = state_dict.get(f'{prefix}decoder_pos_embed')
+        if position is not None:
+            # Other projects write no grid: MAE's own decoder is always square.
+            side = round((position.shape[1] - 1) ** 0.5)
+            saved = tuple(state_dict.get(f'{prefix}grid', torch.tensor([side, side])).tolist())
+            if saved != self.grid_size:
+                state_dict[f'{prefix}decoder_pos_embed'] = resize_pos_embed(position, saved, self.grid_size)
+        state_dict[f'{prefix}grid'] = self.grid.detach().clone()
+
+    def forward(self, x: torch.Tensor, ids_restore: torch.Tensor) -> torch.Tensor:
+        """Predict the pixels of all patches from the visible ones.
+
+        Args:
+            x (torch.Tensor): Encoded class token and visible patches, B x (1 + V) x C.
+            ids_restore (torch.Tensor): Permutation that restores the patch order, B x L.
+
+        Returns:
+            torch.Tensor: Predictions, B x L x (patch_size ** 2 * channels).
+
+        Raises:
+            ValueError: If ``ids_restore`` has another number of patches than the grid.
+        """
+        if ids_restore.shape[1] != self.num_patches:
+            raise ValueError(
+                f'model.neck.grid {self.grid_size} has {self.num_patches} patches, but the images have '
+                f'{ids_restore.shape[1]}; build the decoder for the grid of the pretraining images'
+            )
+        return super().forward(x, ids_restore)

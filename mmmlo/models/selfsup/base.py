@@ -1,0 +1,232 @@
+"""What the masked autoencoders of this project share: masking, reconstruction and the contract of levels."""
+
+from typing import Any, NamedTuple
+
+import torch
+from mmpretrain.models import BaseSelfSupervisor
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from mmmlo.registry import MODELS
+
+from ..maskers import PatchSelection, select_patches
+from ..maskers.selection import num_visible
+
+
+class Masking(NamedTuple):
+    """The masks of a batch.
+
+    Attributes:
+        mask_prob (torch.Tensor): Scores, B x L, in (0, 1); the graph to the masker hangs on them.
+        weight (torch.Tensor | None): Weight of every patch's loss, B x L, or None for 1.
+        selection (PatchSelection): Which patches are masked; carries no gradient.
+    """
+
+    mask_prob: torch.Tensor
+    weight: torch.Tensor | None
+    selection: PatchSelection
+
+
+class BaseMaskedAutoencoder(BaseSelfSupervisor):
+    """Masked autoencoder whose masks come from a masker, trained on one or several levels.
+
+    A level is one optimization problem: its modules (:attr:`level_modules`) and its loss (:meth:`level_loss`). The
+    algorithm knows losses and no optimizer; :class:`mmmlo.engine.MultiLevelOptimWrapper` knows optimizers and no images.
+    ``loss()`` is the pretrain level's, which is mmpretrain's contract for self-supervised algorithms.
+
+    Args:
+        backbone (dict): A :class:`MaskedViT`.
+        neck (dict): Decoder, a :class:`GridMAEDecoder`.
+        head (dict): A :class:`MaskedPixelHead`.
+        masker (dict): Network that scores patches.
+        mask_ratio (float): Share of patches that are masked. Defaults to 0.75.
+        temperature (float): Scale of Gumbel noise on the scores when patches are chosen. Defaults to 0, none.
+        normalize_weights (bool): Whether an image's weights are divided by their mean over its masked patches, so that the
+            loss cannot fall by scores falling everywhere; nothing in equation (1) of MLO-MAE prevents that. A mean an
+            image, not a batch, keeps the loss the same on any number of processes. Defaults to False, as in the paper.
+        data_preprocessor (dict, optional): As in mmpretrain's ``BaseSelfSupervisor``.
+        init_cfg (dict, optional): Initialization.
+
+    Raises:
+        ValueError: If the mask ratio leaves no visible patch, or masker or decoder are built for another grid or width.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        head: dict,
+        masker: dict,
+        mask_ratio: float = 0.75,
+        temperature: float = 0.0,
+        normalize_weights: bool = False,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(
+            backbone=backbone, neck=neck, head=head, data_preprocessor=data_preprocessor, init_cfg=init_cfg
+        )
+        self.masker = masker if isinstance(masker, nn.Module) else MODELS.build(masker)
+        self.mask_ratio = mask_ratio
+        self.temperature = temperature
+        self.normalize_weights = normalize_weights
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        grid, embed_dims = self.backbone.grid, self.backbone.embed_dims
+        num_visible(grid[0] * grid[1], self.mask_ratio)
+        for name, module in (('masker', self.masker), ('neck', self.neck)):
+            built_for = getattr(module, 'grid_size', None) if name == 'neck' else module.grid
+            if built_for is not None and tuple(built_for) != grid:
+                raise ValueError(
+                    f'model.{name}.grid is {tuple(built_for)}, but model.backbone cuts its images into a grid '
+                    f'of {grid}; set model.{name}.grid={grid}'
+                )
+        if self.masker.embed_dims not in (None, embed_dims):
+            raise ValueError(
+                f'model.masker.embed_dims is {self.masker.embed_dims}, but model.backbone has {embed_dims}'
+            )
+
+    @property
+    def level_modules(self) -> dict[str, tuple[str, ...]]:
+        """dict[str, tuple[str, ...]]: Names of the modules of each level, the lowest level first."""
+        return dict(pretrain=('backbone', 'neck', 'head'))
+
+    def level_loss(self, level: str, batch: dict, fixed: Any = None) -> dict[str, torch.Tensor]:
+        """Losses of one level on one batch.
+
+        Args:
+            level (str): A key of :attr:`level_modules`.
+            batch (dict): Preprocessed ``inputs`` (B x 3 x H x W) and ``data_samples``.
+            fixed (Any): What :meth:`fix_level` returned, where several passes must agree. Defaults to None.
+
+        Returns:
+            dict[str, torch.Tensor]: Scalars; those with 'loss' in their name are summed.
+        """
+        if level != 'pretrain':
+            raise KeyError(f'{type(self).__name__} has no level {level!r}; it has {list(self.level_modules)}')
+        return self.loss(batch['inputs'], batch['data_samples'], masking=fixed)
+
+    def fix_level(self, level: str, batch: dict) -> Any:
+        """Compute what all passes of one hypergradient through this level share, at the unperturbed parameters.
+
+        For the pretrain level these are the masks: perturbing the encoder would otherwise move the masker's input, and
+        with it the scores and the choice of patches.
+        """
+        if level != 'pretrain':
+            return None
+        with torch.no_grad():
+            tokens, grid = self.backbone.embed(batch['inputs'])
+        return self.draw_masks(batch['inputs'], tokens, grid)
+
+    def draw_masks(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> Masking:
+        """Score the patches and choose which to mask.
+
+        Args:
+            images (torch.Tensor): Preprocessed images, B x 3 x H x W.
+            tokens (torch.Tensor): Embedded patches, B x L x C; detached here.
+            grid (tuple[int, int]): Patches along the height and the width.
+
+        Returns:
+            Masking: Scores, weights and the selection.
+        """
+        # The scores weight the loss, so they stay in the images' precision under autocast.
+        mask_prob = self.masker(images, tokens.detach(), grid).to(images.dtype)
+        selection = select_patches(mask_prob, self.mask_ratio, self.temperature)
+        weight = None
+        if self.masker.weighted:
+            weight = mask_prob
+            if self.normalize_weights:
+                mean = (mask_prob * selection.mask).sum(dim=1, keepdim=True) / selection.mask.sum(dim=1, keepdim=True)
+                weight = mask_prob / mean
+        return Masking(mask_prob, weight, selection)
+
+    def loss(
+        self, inputs: torch.Tensor, data_samples: list[DataSample] | None = None, masking: Masking | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Loss of the pretrain level, equation (1) of MLO-MAE up to a constant: sum(mask * p * l) / sum(mask).
+
+        Args:
+            inputs (torch.Tensor): Preprocessed images, B x 3 x H x W.
+            data_samples (list[DataSample], optional): Not used: no labels enter this level.
+            masking (Masking, optional): Masks to use instead of drawing them. Defaults to None.
+
+        Returns:
+            dict[str, torch.Tensor]: ``loss``, a scalar.
+        """
+        tokens, grid = self.backbone.embed(inputs)
+        if masking is None:
+            masking = self.draw_masks(inputs, tokens, grid)
+        pred = self._decode(tokens, masking.selection)
+        return dict(loss=self.head.loss(pred, inputs, masking.selection.mask, masking.weight))
+
+    def _decode(self, tokens: torch.Tensor, selection: PatchSelection) -> torch.Tensor:
+        return self.neck(self.backbone.encode(tokens, selection.ids_keep), selection.ids_restore)
+
+    def extract_feat(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Features of the unmasked images.
+
+        Args:
+            inputs (torch.Tensor): Preprocessed images, B x 3 x H x W.
+
+        Returns:
+            tuple[torch.Tensor]: With the backbone's default ``out_type``, one tensor of B x (1 + L) x C, class token first.
+        """
+        return self.backbone(inputs)
+
+    @torch.no_grad()
+    def reconstruct(self, inputs: torch.Tensor) -> tuple[torch.Tensor, Masking]:
+        """Mask images and fill in what was masked, for looking at.
+
+        Where the head predicts normalized pixels (``norm_pix``), each patch's own mean and deviation are put back.
+
+        Args:
+            inputs (torch.Tensor): Preprocessed images, B x 3 x H x W.
+
+        Returns:
+            tuple[torch.Tensor, Masking]: Images with the masked patches predicted, B x 3 x H x W, and the masks.
+        """
+        tokens, grid = self.backbone.embed(inputs)
+        masking = self.draw_masks(inputs, tokens, grid)
+        pred = self._decode(tokens, masking.selection).float()
+        patches = self.head.patchify(inputs)
+        if self.head.norm_pix:
+            pred = pred * (patches.var(dim=-1, keepdim=True) + 1e-6).sqrt() + patches.mean(dim=-1, keepdim=True)
+        mask = masking.selection.mask.unsqueeze(-1)
+        return self.head.unpatchify(mask * pred + (1 - mask) * patches, grid), masking
+
+    def train_step(self, data: dict, optim_wrapper) -> dict[str, torch.Tensor]:
+        """Run the levels that are due.
+
+        Args:
+            data (dict): With a multi-level wrapper, level -> list of batches, as ``MultiLevelTrainLoop`` hands them over;
+                otherwise one batch.
+            optim_wrapper (OptimWrapper): A ``MultiLevelOptimWrapper``, or any wrapper if there is but one level.
+
+        Returns:
+            dict[str, torch.Tensor]: Losses to log, ``<level>/<name>`` with a multi-level wrapper.
+
+        Raises:
+            TypeError: If several levels meet a wrapper or a loop that serves but one.
+        """
+        if not hasattr(optim_wrapper, 'update_levels'):
+            if len(self.level_modules) > 1:
+                raise TypeError(
+                    f'{type(self).__name__} has the levels {list(self.level_modules)}, which one optimizer would '
+                    "mix up; set optim_wrapper.constructor='mmmlo.MultiLevelOptimWrapperConstructor'"
+                )
+            return super().train_step(data, optim_wrapper)
+        if not isinstance(data, dict) or not set(data) <= set(self.level_modules):
+            raise TypeError(
+                'a multi-level optim_wrapper needs the batches of every level; '
+                "set train_cfg.type='mmmlo.MultiLevelTrainLoop'"
+            )
+        # Levels that share a loader share its batches: prepare each once.
+        prepared: dict[int, dict] = {}
+        batches = {}
+        for level, level_batches in data.items():
+            for batch in level_batches:
+                if id(batch) not in prepared:
+                    prepared[id(batch)] = self.data_preprocessor(batch, True)
+            batches[level] = [prepared[id(batch)] for batch in level_batches]
+        return optim_wrapper.update_levels(self, batches)

@@ -1,0 +1,20 @@
+"""Masked autoencoders with random masks."""
+
+from mmmlo.registry import MODELS
+
+from .base import BaseMaskedAutoencoder
+
+
+@MODELS.register_module()
+class MAE(BaseMaskedAutoencoder):
+    """MAE (He et al., 2022) on the modules of this project: the baseline of learned masking, with one level.
+
+    With the same noise its loss equals mmpretrain's ``MAE``; its grid need not be square.
+
+    Args:
+        masker (dict, optional): Defaults to None, a :class:`RandomMasker`.
+        **kwargs: Arguments of :class:`BaseMaskedAutoencoder`.
+    """
+
+    def __init__(self, *args, masker: dict | None = None, **kwargs) -> None:
+        super().__init__(*args, masker=masker or dict(type='mmmlo.RandomMasker'), **kwargs)

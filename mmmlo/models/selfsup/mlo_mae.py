@@ -1,0 +1,55 @@
+"""MLO-MAE: masks learned from the validation loss of a downstream task."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmmlo.registry import MODELS
+
+from .base import BaseMaskedAutoencoder
+
+
+@MODELS.register_module()
+class MLOMAE(BaseMaskedAutoencoder):
+    """Downstream Task Guided Masking Learning in Masked Autoencoders Using Multi-Level Optimization (Guo et al., TMLR 2025).
+
+    Three nested levels, each solved by gradient steps while the others stand still:
+
+    - ``pretrain`` (equation 1): encoder and decoder reconstruct the masked patches, each weighted by its ``mask_prob``;
+    - ``finetune`` (equation 2): the downstream head learns the labels of D_tr on the frozen encoder's features;
+    - ``masking`` (equation 3): the masker lowers the downstream loss on D_val, through the solutions of the two others.
+
+    The scores' weight in the first loss is the one differentiable link from the masker to everything below it.
+
+    Args:
+        downstream (dict, optional): Module with ``loss(features, data_samples) -> dict``, such as :class:`TokenClsHead` or
+            any mmpretrain head. Features are the tuple that the backbone returns. Defaults to None: only the pretrain level.
+        **kwargs: Arguments of :class:`BaseMaskedAutoencoder`.
+    """
+
+    def __init__(self, *args, downstream: dict | None = None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if downstream is not None and not isinstance(downstream, nn.Module):
+            downstream = MODELS.build(downstream)
+        self.downstream = downstream
+
+    @property
+    def level_modules(self) -> dict[str, tuple[str, ...]]:
+        """dict[str, tuple[str, ...]]: Modules of the levels that there are: no ``finetune`` without a downstream module,
+        no ``masking`` without one or with a masker that has nothing to learn."""
+        levels = super().level_modules
+        if self.downstream is not None:
+            levels['finetune'] = ('downstream',)
+            if next(self.masker.parameters(), None) is not None:
+                levels['masking'] = ('masker',)
+        return levels
+
+    def level_loss(self, level: str, batch: dict, fixed: Any = None) -> dict[str, torch.Tensor]:
+        """Losses of one level on one batch; see :meth:`BaseMaskedAutoencoder.level_loss`.
+
+        ``finetune`` and ``masking`` are the same function on different data: the downstream loss of unmasked images.
+        """
+        if level in ('finetune', 'masking') and self.downstream is not None:
+            return self.downstream.loss(self.extract_feat(batch['inputs']), batch['data_samples'])
+        return super().level_loss(level, batch, fixed)

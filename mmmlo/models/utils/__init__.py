@@ -1,0 +1,3 @@
+from .position_embedding import sincos_position_embedding
+
+__all__ = ['sincos_position_embedding']

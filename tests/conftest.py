@@ -1,0 +1,113 @@
+"""Fixtures shared by all tests: a tiny MLO-MAE, its batches and its optimizer wrapper."""
+
+import copy
+
+import pytest
+import torch
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True, scope='session')
+def quiet_initialization():
+    """mmengine prints a line for every parameter that it initializes; warnings and errors stay."""
+    import logging
+
+    from mmengine.logging import MMLogger
+
+    MMLogger.get_current_instance().setLevel(logging.WARNING)
+
+
+TINY_MODEL = dict(
+    type='mmmlo.MLOMAE',
+    backbone=dict(
+        type='mmmlo.MaskedViT',
+        arch=dict(embed_dims=48, num_layers=2, num_heads=4, feedforward_channels=96),
+        img_size=16,
+        patch_size=4,
+    ),
+    neck=dict(
+        type='mmmlo.GridMAEDecoder',
+        grid=(4, 4),
+        patch_size=4,
+        embed_dim=48,
+        decoder_embed_dim=32,
+        decoder_depth=1,
+        decoder_num_heads=4,
+        mlp_ratio=2,
+    ),
+    head=dict(type='mmmlo.MaskedPixelHead', norm_pix=True, patch_size=4),
+    masker=dict(type='mmmlo.MLPMasker', grid=(4, 4), embed_dims=48, hidden_dims=32),
+    downstream=dict(type='mmmlo.TokenClsHead', num_classes=5, in_channels=48),
+)
+
+TINY_LEVELS = dict(
+    pretrain=dict(optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05), steps=2),
+    finetune=dict(optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05)),
+    masking=dict(
+        optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+        paths=['pretrain', 'finetune>pretrain'],
+        hypergradient=dict(type='mmmlo.ForwardMode'),
+    ),
+)
+
+
+def merge(base: dict, updates: dict) -> dict:
+    """Merge nested dicts; ``None`` as a value deletes the key."""
+    base = copy.deepcopy(base)
+    for key, value in updates.items():
+        if value is None:
+            base.pop(key)
+        elif isinstance(value, dict) and isinstance(base.get(key), dict) and 'type' not in value:
+            base[key] = merge(base[key], value)
+        else:
+            base[key] = value
+    return base
+
+
+@pytest.fixture
+def tiny_model_cfg():
+    """Config of a two-block MLO-MAE on 16 x 16 images; ``cfg(**updates)`` merges updates into it."""
+    return lambda **updates: merge(TINY_MODEL, updates)
+
+
+@pytest.fixture
+def tiny_model(tiny_model_cfg):
+    """A tiny MLO-MAE with weights drawn from a seed; ``model(seed=0, dtype=torch.float64, **updates)``."""
+    from mmmlo.registry import MODELS
+
+    def build(seed: int = 0, dtype: torch.dtype = torch.float64, **updates):
+        torch.manual_seed(seed)
+        model = MODELS.build(tiny_model_cfg(**updates))
+        model.init_weights()
+        return model.to(dtype)
+
+    return build
+
+
+@pytest.fixture
+def tiny_wrapper():
+    """The multi-level wrapper of a tiny model; ``wrapper(model, **updates_of_levels)``."""
+    from mmengine.optim import build_optim_wrapper
+
+    def build(model, **updates):
+        return build_optim_wrapper(
+            model,
+            dict(constructor='mmmlo.MultiLevelOptimWrapperConstructor', levels=merge(TINY_LEVELS, updates)),
+        )
+
+    return build
+
+
+@pytest.fixture
+def tiny_batch():
+    """A preprocessed batch; ``batch(seed, size=6, dtype=torch.float64)``."""
+    from mmpretrain.structures import DataSample
+
+    def build(seed: int, size: int = 6, dtype: torch.dtype = torch.float64, shape=(16, 16)):
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.randn(size, 3, *shape, generator=generator, dtype=torch.float64).to(dtype)
+        labels = torch.randint(5, (size,), generator=generator)
+        return dict(inputs=images, data_samples=[DataSample().set_gt_label(int(label)) for label in labels])
+
+    return build

@@ -1,0 +1,93 @@
+import os
+import re
+import runpy
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import mmmlo
+
+ROOT = Path(__file__).resolve().parents[1]
+REQUIREMENTS = sorted((ROOT / 'requirements').glob('*.txt'))
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    env = dict(os.environ, PYTHONPATH=str(ROOT))
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+def requirements(name: str) -> list[Requirement]:
+    lines = (ROOT / 'requirements' / name).read_text().splitlines()
+    return [Requirement(line) for line in lines if line.strip() and not line.startswith('#')]
+
+
+def test_import_is_light():
+    result = run('-W', 'error', '-c', 'import sys, mmmlo, mmmlo.utils, mmmlo.compat; print(*sys.modules)')
+    assert result.returncode == 0, result.stderr
+    loaded = result.stdout.split()
+    assert 'mmmlo.compat' in loaded
+    assert not {'torch', 'torchvision', 'numpy', 'mmengine', 'mmcv', 'mmpretrain'}.intersection(loaded)
+
+
+def test_everything_missing_is_said_in_one_warning():
+    result = run('-S', '-c', 'import mmmlo; print(mmmlo.__version__)')  # -S: without site-packages
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == mmmlo.__version__
+    assert result.stderr.count('RuntimeWarning') == 1
+    assert 'missing: torch, mmengine, mmcv, mmpretrain.' in result.stderr
+    assert 'bash tools/install.sh' in result.stderr
+
+
+def test_only_what_is_missing_is_named():
+    result = run(
+        '-c', 'import importlib.util as util\n'
+        'find = util.find_spec\n'
+        "util.find_spec = lambda name, *args: None if name == 'mmpretrain' else find(name, *args)\n"
+        'import mmmlo')
+    assert 'missing: mmpretrain.' in result.stderr
+
+
+def test_version_is_the_same_everywhere():
+    declared = runpy.run_path(str(ROOT / 'mmmlo' / 'version.py'))['__version__']
+    assert mmmlo.__version__ == declared
+    assert run('setup.py', '--quiet', '--version').stdout.split()[-1] == declared
+    assert re.search(rf'^## \[.*{re.escape(declared)}', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)
+
+
+def test_metadata(tmp_path):
+    result = run('setup.py', '--quiet', 'egg_info', '--egg-base', str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    dist = metadata.Distribution.at(tmp_path / 'mmmlo.egg-info')
+    assert dist.metadata['Name'] == 'mmmlo'
+    assert (dist.metadata['License-Expression'] or dist.metadata['License']) == 'Apache-2.0'
+    assert dist.metadata['Requires-Python'] == '>=3.10'
+    required = [Requirement(line) for line in dist.requires]
+    assert {req.name for req in required if req.marker is None} == {req.name for req in requirements('runtime.txt')}
+    extras = {
+        extra: {req.name
+                for req in required if req.marker and req.marker.evaluate({'extra': extra})}
+        for extra in ('tests', 'docs', 'all')
+    }
+    assert extras['tests'] == {req.name for req in requirements('tests.txt')}
+    assert extras['all'] == extras['tests'] | extras['docs']
+    assert not any(re.match(r'(onedl-)?mm', req.name) for req in required)
+
+
+@pytest.mark.parametrize('path', REQUIREMENTS, ids=lambda path: path.name)
+def test_requirements_parse(path):
+    assert requirements(path.name)
+
+
+@pytest.mark.parametrize('name', ['mminstall.txt', 'torch.txt'])
+def test_frameworks_are_pinned(name):
+    for requirement in requirements(name):
+        assert re.fullmatch(r'==[\d.]+', str(requirement.specifier)), requirement
+
+
+def test_every_folder_with_code_is_packaged():
+    folders = {path.parent for path in (ROOT / 'mmmlo').rglob('*.py')}
+    assert {folder for folder in folders if not (folder / '__init__.py').exists()} == set()

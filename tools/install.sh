@@ -1,0 +1,327 @@
+#!/usr/bin/env bash
+# Installs mmmlo and everything it needs, in versions that were tested together.
+#
+#   bash tools/install.sh                 into .venv in the project folder (or $MMMLO_VENV), made if it is not there
+#   bash tools/install.sh --venv DIR      into DIR
+#   bash tools/install.sh --active        into the environment that is active now
+#   bash tools/install.sh --force ...     once more, although nothing has changed since the last time
+#
+# Run it as often as you like: it does nothing where nothing is missing, and goes on where it was interrupted. A torch
+# that is there already is kept. mmcv's operators are built against it, which takes about six minutes on two cores; the
+# built wheel is kept for the next environment. With a GPU and nvcc they are built for CUDA as well (not tested yet).
+#
+# PYTHON       interpreter to use instead of python3 (with --active: instead of python)
+# MMMLO_CACHE  where built wheels are kept, instead of ~/.cache/mmmlo
+# MAX_JOBS     compilers to run at a time
+#
+# pip works with your own configuration. Of a fresh Debian 12, the packages python3-venv, python3-dev, g++ and git suffice.
+
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+
+readonly MIN_PYTHON=3.10
+readonly MIN_TORCH=2.4  # what the pinned frameworks ask for
+readonly STEPS=6
+readonly STAMP=.mmmlo-installed  # in the environment, written last
+
+started=$SECONDS
+log=
+step_number=0
+
+main() {
+    parse_arguments "$@"
+    find_interpreter
+    refuse_conflicts
+    if [[ -z $force ]] && is_installed; then
+        printf 'Already installed in %s\n' "$prefix"
+        return
+    fi
+    refuse_machine
+    lock
+    if [[ -z $force ]] && is_installed; then  # another installation finished while this one waited
+        printf 'Already installed in %s\n' "$prefix"
+        return
+    fi
+
+    trap 'printf "\nInterrupted. Run this again: it goes on from here\n" >&2; exit 130' INT TERM
+    log=$(mktemp "${TMPDIR:-/tmp}/mmmlo-install.XXXXXX.log")
+    printf 'Installing mmmlo into %s\n(what pip and the compiler say goes to %s)\n' "$prefix" "$log"
+    rm -f "$prefix/$STAMP"
+    step 'environment'
+    make_environment
+    step 'torch'
+    install_torch
+    step "mmcv's operators"
+    install_mmcv
+    step 'mmengine, mmpretrain, mmsegmentation, mmdetection, timm, test tools'
+    run_pip install -r requirements/mminstall.txt -r requirements/runtime.txt -r requirements/tests.txt
+    repair_opencv
+    step 'mmmlo'
+    run_pip install --no-deps --no-build-isolation --editable .
+    step 'check'
+    check
+    printf '%s\n' "$(probe fingerprint)" >"$prefix/$STAMP"
+    rm -f "$log"
+    printf '\nInstalled in %s.' "$(minutes)"
+    if [[ -z $active ]]; then
+        printf ' To work in this environment: source %q' "$prefix/bin/activate"
+    fi
+    printf '\n'
+}
+
+parse_arguments() {
+    local venv=''
+    active='' force=''
+    while (($#)); do
+        case $1 in
+        --venv)
+            [[ -n ${2:-} ]] || die '--venv needs a folder, as in: bash tools/install.sh --venv ~/envs/mmmlo'
+            venv=$2
+            shift
+            ;;
+        --active) active=yes ;;
+        --force) force=yes ;;
+        -h | --help)
+            sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+            exit
+            ;;
+        *) die "unknown option $1. There are --venv DIR, --active, --force and --help" ;;
+        esac
+        shift
+    done
+    [[ -z $active || -z $venv ]] || die '--venv and --active exclude each other: name a folder, or activate it first'
+    prefix=$(realpath -ms "${venv:-${MMMLO_VENV:-$root/.venv}}")
+    # Everything below runs in the project folder, wherever it was called from.
+    interpreter=${PYTHON:-}
+    [[ $interpreter != */* ]] || interpreter=$(realpath -ms "$interpreter")
+    cd "$root"
+}
+
+# Sets `python`, the interpreter that is asked and later installed into, and `prefix`, its environment's folder.
+find_interpreter() {
+    if [[ -n $active ]]; then
+        python=$(command -v "${interpreter:-python}" || command -v "${interpreter:-python3}") ||
+            die "no ${interpreter:-python} here. Activate an environment first, or leave out --active"
+    elif [[ -x $prefix/bin/python ]]; then
+        python=$prefix/bin/python
+    elif [[ -e $prefix && -n $(ls -A "$prefix") && ! -e $prefix/pyvenv.cfg ]]; then
+        die "$prefix exists and is not a virtual environment. Name another folder with --venv DIR"
+    else
+        python=$(command -v "${interpreter:-python3}") ||
+            die "no ${interpreter:-python3} here. Install Python $MIN_PYTHON or newer, or name one: PYTHON=/path/to/python bash tools/install.sh"
+    fi
+
+    local version
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) ||
+        die "$python does not run. If its environment is broken, remove that folder and run this again"
+    at_least "$version" "$MIN_PYTHON" ||
+        die "$python is Python $version, and $MIN_PYTHON or newer is needed. Name a newer one: PYTHON=/path/to/python bash tools/install.sh"
+    if [[ -n $active ]]; then
+        [[ -z $(probe managed) ]] ||
+            die "$python belongs to the operating system, which does not let pip install into it. Leave out --active, or activate a virtual environment first"
+        prefix=$(probe prefix)
+    fi
+}
+
+refuse_conflicts() {
+    local conflict=''
+    if [[ -n $active || -x $prefix/bin/python ]]; then
+        conflict=$(probe conflict)
+    fi
+    [[ -z $conflict ]] ||
+        die "$prefix holds OpenMMLab packages from elsewhere. mmmlo installs their maintained fork (onedl-*), whose files have the same names, so they would overwrite each other. Uninstall all of them and run this again: $python -m pip uninstall -y $conflict"
+}
+
+# What the machine lacks, said before anything is downloaded.
+refuse_machine() {
+    local compiler=${CXX:-} need_gb folder=$prefix free_kb
+    if [[ -z $compiler ]]; then
+        compiler=$(command -v g++ || command -v c++ || true)
+    fi
+    command -v "${compiler%% *}" >/dev/null ||
+        die 'no C++ compiler (g++ or c++), and mmcv has to be compiled. On Debian or Ubuntu: apt-get install g++'
+    [[ -n $(probe headers) ]] ||
+        die "$python has no headers (Python.h), and mmcv has to be compiled. On Debian or Ubuntu: apt-get install python3-dev"
+    if [[ ! -x $prefix/bin/python ]]; then
+        "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+            die "$python cannot make virtual environments with pip. On Debian or Ubuntu: apt-get install python3-venv"
+    fi
+
+    # The larger part of what is installed is torch: without this, a full disk would keep an interrupted installation
+    # from being finished.
+    need_gb=6
+    if [[ (-n $active || -x $prefix/bin/python) && -n $(probe torch) ]]; then
+        need_gb=2
+    fi
+    while [[ ! -d $folder ]]; do
+        folder=$(dirname "$folder")
+    done
+    free_kb=$(df -Pk "$folder" | awk 'NR == 2 { print $4 }')
+    ((free_kb >= need_gb * 1024 * 1024)) ||
+        die "only $((free_kb / 1024)) MB are free where $prefix lies, and the installation needs $need_gb GB. Free some, or name a folder elsewhere with --venv DIR"
+}
+
+# One installation at a time: two would build the same wheel twice, or write into the same environment.
+lock() {
+    cache=${MMMLO_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mmmlo}
+    mkdir -p "$cache/mmcv"
+    exec 9>"$cache/lock"
+    if ! flock --nonblock 9; then
+        printf 'Waiting for another installation to finish (it holds %s) ...\n' "$cache/lock"
+        flock 9
+    fi
+    rm -rf "$cache"/mmcv/.build.*  # left by an interrupted one
+}
+
+make_environment() {
+    if [[ -n $active ]]; then
+        "$python" -m pip --version >>"$log" 2>&1 ||
+            die "$python has no pip. Install it (python -m ensurepip), or leave out --active"
+    elif ! "$prefix/bin/python" -m pip --version >>"$log" 2>&1; then  # not there, or interrupted while it was made
+        run "$python" -m venv "$prefix"
+        python=$prefix/bin/python
+    fi
+    run_pip install -r requirements/build.txt
+}
+
+install_torch() {
+    local version message
+    version=$(probe torch)
+    if [[ -z $version ]]; then
+        run_pip install -r requirements/torch.txt
+        version=$(probe torch)
+    else
+        at_least "$version" "$MIN_TORCH" ||
+            die "torch $version is too old: $MIN_TORCH or newer is needed. Upgrade it, or uninstall it and run this again"
+        note "keeping torch $version, which is there already"
+        if [[ -z $(probe torchvision) ]]; then
+            run_pip install torchvision "torch==$version"
+        fi
+    fi
+    message=$("$python" -c 'import torch' 2>&1) ||
+        die "torch $version is installed in $prefix, but cannot be imported. Repair it, or uninstall it ($python -m pip uninstall -y torch) and run this again. It says: $(tail -n 1 <<<"$message")"
+}
+
+install_mmcv() {
+    local requirement folder wheel target work cuda
+    local -a build_env=("CFLAGS=${CFLAGS:-} -g0" "MAX_JOBS=${MAX_JOBS:-$(jobs_that_fit)}")
+    requirement=$(grep '^onedl-mmcv==' requirements/mminstall.txt)
+
+    # A CUDA build of torch does not mean that there is a GPU to build for.
+    target=cpu
+    cuda=$("$python" -c 'import torch; print(torch.version.cuda or "" if torch.cuda.is_available() else "")')
+    if [[ -n $cuda ]]; then
+        if [[ -x ${CUDA_HOME:-/nowhere}/bin/nvcc ]] || command -v nvcc >/dev/null; then
+            target=cuda$cuda-$("$python" -c 'import os, torch; print(os.environ.get("TORCH_CUDA_ARCH_LIST") or "%d.%d" % torch.cuda.get_device_capability())')
+            build_env+=(FORCE_CUDA=1)
+        else
+            note "no nvcc here: mmcv's operators are built for the CPU only. That is enough for pretraining, mmpretrain and mmsegmentation; for mmdetection on the GPU, install the CUDA $cuda toolkit, then run this again with --force"
+            build_env+=(CUDA_VISIBLE_DEVICES=)
+        fi
+    fi
+
+    folder=$cache/mmcv/$(probe platform)-torch$(probe torch)-mmcv${requirement##*==}-${target//[^[:alnum:].-]/_}
+    wheel=$(compgen -G "$folder/*.whl" || true)
+    if [[ -n $wheel ]] && "$python" tools/wheel_check.py "$wheel" >>"$log" 2>&1; then
+        note "using the wheel that was built before: $wheel"
+    else
+        note 'compiling them, about six minutes on two cores'
+        work=$(mktemp -d "$cache/mmcv/.build.XXXXXX")
+        mkdir "$work/tmp" "$work/wheel"
+        # Everything temporary lies in $work, which the next installation removes if this one is killed.
+        # Without --no-build-isolation the build sees no torch, and leaves the operators out without a word. pip's own
+        # cache could hold such a wheel, or one for another torch. -g0: debug symbols make the wheel twenty times larger.
+        run env "${build_env[@]}" TMPDIR="$work/tmp" "$python" -m pip wheel -v --no-build-isolation --no-deps --no-binary onedl-mmcv \
+            --no-cache-dir --wheel-dir "$work/wheel" "$requirement"
+        wheel=$(compgen -G "$work/wheel/*.whl")
+        run "$python" tools/wheel_check.py "$wheel"
+        # Moved only now, and in one step, so that whatever lies in the folder is whole.
+        rm -rf "$folder"
+        mv -T "$work/wheel" "$folder"
+        rm -rf "$work"
+        wheel=$(compgen -G "$folder/*.whl")
+    fi
+    run_pip install --no-deps --force-reinstall "$wheel"
+}
+
+# The frameworks ask for opencv-python and opencv-python-headless. Both write the same files, and the first one needs
+# libraries of a desktop. Where those are absent, the headless files go on top.
+repair_opencv() {
+    if ! "$python" -c 'import cv2' >>"$log" 2>&1; then
+        run_pip install --no-deps --force-reinstall "$(grep '^opencv-python-headless==' requirements/mminstall.txt)"
+    fi
+}
+
+check() {
+    "$python" -W ignore -m mmmlo.utils.collect_env 9>&- || exit
+    if ! "$python" -m pip check >>"$log" 2>&1; then
+        # In an environment of the user's, what does not fit may have nothing to do with this project.
+        if [[ -n $active ]]; then
+            note "pip check reports conflicts:" "$(tail -n 20 "$log")"
+        else
+            fail 'pip check'
+        fi
+    fi
+}
+
+# --- helpers ---------------------------------------------------------------------------------------------------------
+
+probe() { "$python" tools/install_probe.py "$1"; }
+
+is_installed() {
+    [[ -f $prefix/$STAMP && (-n $active || -x $prefix/bin/python) && $(<"$prefix/$STAMP") == "$(probe fingerprint)" ]]
+}
+
+# Whether version $1 is version $2 or newer.
+at_least() { [[ $(printf '%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]; }
+
+minutes() { printf '%d min %02d s' $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60)); }
+
+step() {
+    step_number=$((step_number + 1))
+    printf '[%d/%d] %s (after %s)\n' "$step_number" "$STEPS" "$1" "$(minutes)"
+}
+
+note() { printf '      %s\n' "$@"; }
+
+# Compiling one of mmcv's files takes up to 2 GB of memory.
+jobs_that_fit() {
+    awk -v cores="$(nproc)" '/^MemAvailable:/ { fit = int($2 / 2097152) }
+        END { print (fit < 1 ? 1 : fit < cores ? fit : cores) }' /proc/meminfo
+}
+
+run_pip() { run "$python" -m pip --disable-pip-version-check --no-input "$@"; }
+
+# Runs a command with its output in the log, saying every half minute that it is still at work.
+run() {
+    local status=0 beat
+    heartbeat 9>&- &
+    beat=$!
+    "$@" >>"$log" 2>&1 9>&- </dev/null || status=$?
+    kill "$beat" 2>/dev/null || true
+    wait "$beat" 2>/dev/null || true
+    ((status == 0)) || fail "$*"
+}
+
+heartbeat() {
+    local seconds=0 compiled before
+    before=$(wc -c <"$log")
+    # Sleeping a second at a time, and looking for its parent, it does not outlive an interrupted installation.
+    while sleep 1 && kill -0 $$ 2>/dev/null; do
+        seconds=$((seconds + 1))
+        if ((seconds % 30 == 0)); then
+            compiled=$(tail -c "+$before" "$log" | grep -o '^ *\[[0-9]*/[0-9]*\]' | tail -n 1 | tr -d ' ' || true)
+            note "still at work, $(minutes)${compiled:+, files compiled: $compiled}"
+        fi
+    done
+}
+
+fail() {
+    printf '\nThe last lines of %s:\n' "$log" >&2
+    tail -n 30 "$log" >&2
+    printf '\n' >&2
+    die "this failed: $1" "the whole output is in $log. Run tools/install.sh again once the cause is removed: it goes on from here"
+}
+
+main "$@"
+exit  # so that bash reads no further, should this file be changed while it runs
