@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the launchers share. Sourced by them, never run.
 #
 # MMMLO_PYTHON  interpreter of an environment of your own, which the launchers then use and install into

@@ -13,7 +13,6 @@ from mmmlo.registry import DATASETS
 __all__ = ['Digits']
 
 
-
 @lru_cache(maxsize=1)
 def _scans() -> tuple[np.ndarray, np.ndarray]:
     """The scans, 1797 x 8 x 8, uint8, and their labels; a config builds several of these datasets."""

@@ -45,7 +45,9 @@ def is_test_split(dataset: Any) -> str | None:
     Returns:
         str | None: For example "CIFAR10(split='test')"; None if there is no such split in it.
     """
-    for leaf, _ in leaves(dataset):
+    for leaf, indices in leaves(dataset):
+        if not len(indices):
+            continue
         split = _imagenet_split(leaf) if isinstance(leaf, ImageNet) else archive_split(leaf)
         held_out = ('val', 'test') if isinstance(leaf, ImageNet) else ('query', 'gallery')
         if split and (split in held_out or split.startswith('test')):

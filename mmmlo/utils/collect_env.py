@@ -1,8 +1,7 @@
 """Report the environment, and check that it can run this project.
 
 Run ``python -m mmmlo.utils.collect_env``. It prints versions, and exits with 1 and one line a problem when something is
-missing or does not work. Nothing outside the standard library is imported before it has been looked for, so that it can
-describe an environment in which nothing works.
+missing or does not work. Every import of a framework is guarded, so that it can describe an environment in which none works.
 """
 
 import importlib
@@ -13,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import warnings
-from importlib import metadata
 from pathlib import Path
 
 from mmmlo import compat
@@ -36,11 +34,6 @@ _PACKAGES = {
     'scikit-learn': ('sklearn', ),
     'matplotlib': ('matplotlib', ),
 }
-
-# The packages of OpenMMLab. The maintained fork installs the same modules under distribution names with this prefix.
-_UPSTREAM = ('mmcls', 'mmcv', 'mmcv-full', 'mmcv-lite', 'mmdet', 'mmengine', 'mmengine-lite', 'mmpretrain',
-             'mmsegmentation')
-_FORK_PREFIX = 'onedl-'
 
 _FAILED = 'FAILED: '
 
@@ -70,11 +63,6 @@ def collect_env() -> dict[str, str]:
             env[name] = _version(modules)
             if name == 'mmcv':
                 env['mmcv operators'] = _mmcv_operators()
-    mixed = _mixed_packages()
-    if mixed:
-        env['OpenMMLab packages'] = (
-            f'{_FAILED}upstream and fork packages overwrite each other: {" ".join(mixed)}. '
-            f'Run `pip uninstall -y {" ".join(mixed)}`, then `bash tools/install.sh --force`')
     return env
 
 
@@ -161,14 +149,6 @@ def _mmcv_operators() -> str:
     if kept != [1, 2]:
         return f'{_FAILED}nms kept boxes {kept}, not [1, 2]'
     return 'built for torch here, nms runs'
-
-
-def _mixed_packages() -> list[str]:
-    """Names of the installed OpenMMLab packages if both upstream's and the fork's are among them, else nothing."""
-    names = {(dist.metadata['Name'] or '').lower().replace('_', '-') for dist in metadata.distributions()}
-    upstream = sorted(names.intersection(_UPSTREAM))
-    fork = sorted(name for name in names if name.startswith(_FORK_PREFIX))
-    return upstream + fork if upstream and fork else []
 
 
 def _failure(error: Exception) -> str:

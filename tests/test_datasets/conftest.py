@@ -1,20 +1,11 @@
 """Real folders of small images."""
 
-import gc
-
 import cv2
 import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
 
 import mmmlo.registry  # noqa: F401  # makes mmpretrain importable everywhere, before a test imports it
-
-
-@pytest.fixture(autouse=True, scope='session')
-def frozen_heap():
-    """mmengine collects garbage for each dataset it builds: a third of a second each, unless what the imports made is
-    set aside."""
-    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@ import re
 
 import pytest
 from mmpretrain.datasets import CustomDataset, ImageNet
+from torch.utils.data import Subset
 
 from mmmlo.datasets import Digits, SplitDataset, SplitOverlapError, check_level_splits, is_test_split
 from mmmlo.registry import DATASETS
@@ -65,6 +66,9 @@ def test_official_splits_are_found_inside_wrappers():
     joined = dict(type='ConcatDataset', datasets=[dict(type='mmmlo.Digits'), test])
     assert is_test_split(DATASETS.build(joined)) is not None
     assert is_test_split(Digits()) is None
+    # None of the images that are used is a test image.
+    assert is_test_split(Subset(DATASETS.build(joined), range(1438))) is None
+    assert is_test_split(Subset(DATASETS.build(joined), range(1439))) is not None
 
 
 def test_imagenet_val_is_a_test_split(image_folder):

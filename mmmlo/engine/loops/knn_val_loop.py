@@ -216,14 +216,12 @@ class KNNValLoop(ValLoop):
         if self.query_split == 'test':
             return
         advice = (
-            f"Set `{self.stage}_cfg.query_split='test'`, or take images of the training split with "
-            '`mmmlo.SplitDataset`.'
+            f"Set `{self.stage}_cfg.query_split='test'`, or take images of the training split with `mmmlo.SplitDataset`."
         )
         reason = is_test_split(query)
         if reason:
             raise SplitOverlapError(
-                f'`{query_key}` is {reason}, an official test split, but `{self.stage}_cfg.'
-                f"query_split` is 'val'. {advice}"
+                f"`{query_key}` is {reason}, an official test split, but `{self.stage}_cfg.query_split` is 'val'. {advice}"
             )
         test = read_test_dataset(self.runner) if self.stage == 'val' else None
         if test is not None:

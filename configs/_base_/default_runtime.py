@@ -1,0 +1,23 @@
+# What all pretraining configs share. Types without a scope are mmpretrain's or mmengine's, ours are written mmmlo.X.
+default_scope = 'mmpretrain'
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    # Each level's schedule counts that level's own steps; with one optimizer it is mmengine's hook.
+    param_scheduler=dict(type='mmmlo.LevelParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+)
+custom_hooks = [dict(type='mmmlo.MaskStatisticsHook', interval=50)]
+
+env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl'))
+
+vis_backends = [dict(type='LocalVisBackend')]
+visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
+
+log_level = 'INFO'
+log_processor = dict(window_size=50, by_epoch=True)
+load_from = None
+resume = False
+randomness = dict(seed=0, deterministic=False)

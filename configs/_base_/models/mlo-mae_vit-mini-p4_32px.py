@@ -1,0 +1,7 @@
+# The mini ViT with MLO-MAE's masker (the paper's two linear layers over all patches) and a head for 10 classes.
+_base_ = './mae_vit-mini-p4_32px.py'
+
+model = dict(
+    type='mmmlo.MLOMAE',
+    masker=dict(type='mmmlo.MLPMasker', grid=(8, 8), embed_dims=192),
+    downstream=dict(type='mmmlo.TokenClsHead', num_classes=10, in_channels=192))

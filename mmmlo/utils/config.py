@@ -1,0 +1,56 @@
+"""What the command-line tools do to a config before a Runner is built from it."""
+
+import os.path as osp
+from collections.abc import Iterator
+
+from mmengine.config import Config, ConfigDict
+
+from mmmlo import compat
+
+
+def load_config(path: str, options: dict | None = None) -> Config:
+    """Read a config file, apply ``--cfg-options`` and the fixes that the dependency stack needs.
+
+    Args:
+        path (str): The config file.
+        options (dict, optional): Dotted keys and their values.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'config {path} does not exist')
+    compat.apply()
+    cfg = compat.fix_config(Config.fromfile(path))
+    if options:
+        cfg.merge_from_dict(options)
+    return cfg
+
+
+def is_multi_level(cfg: Config) -> bool:
+    """Whether the config trains several levels."""
+    return 'levels' in (cfg.get('optim_wrapper') or {})
+
+
+def dataloaders(cfg: Config) -> Iterator[ConfigDict]:
+    """Configs of all loaders: train, val, test, those of the upper levels and kNN's banks."""
+    for split in ('train', 'val', 'test'):
+        if cfg.get(f'{split}_dataloader') is not None:
+            yield cfg[f'{split}_dataloader']
+        loop = cfg.get(f'{split}_cfg') or {}
+        if loop.get('bank_dataloader') is not None:
+            yield loop['bank_dataloader']
+        yield from (loader for loader in (loop.get('dataloaders') or {}).values() if not isinstance(loader, str))
+
+
+def enable_amp(cfg: Config) -> None:
+    """Train every level, or the one optimizer, under bfloat16 autocast, on GPUs and CPUs."""
+    wrappers = cfg.optim_wrapper.levels.values() if is_multi_level(cfg) else [cfg.optim_wrapper]
+    for wrapper in wrappers:
+        wrapper['type'] = 'mmmlo.BFloat16OptimWrapper'
+        # Arguments of mmengine's AmpOptimWrapper, if the config named it.
+        for name in ('loss_scale', 'dtype', 'use_fsdp'):
+            wrapper.pop(name, None)

@@ -1,0 +1,63 @@
+#!/usr/bin/env python
+"""Test a checkpoint by its config's test loop: kNN top-1 for the pretraining configs.
+
+    python tools/test.py CONFIG CHECKPOINT
+"""
+
+import argparse
+import os
+import os.path as osp
+import sys
+
+sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
+
+import mmengine  # noqa: E402
+from mmengine.config import DictAction  # noqa: E402
+from mmengine.evaluator import DumpResults  # noqa: E402
+from mmengine.registry import RUNNERS  # noqa: E402
+from mmengine.runner import Runner  # noqa: E402
+
+from mmmlo.utils.config import load_config  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line; the options are mmpretrain's."""
+    parser = argparse.ArgumentParser(description='Test a checkpoint')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--work-dir', help='folder for the log; default: work_dirs/<name of the config>')
+    parser.add_argument('--out', help='write the metrics (.json, .yml) or, with --out-item pred, the predictions (.pkl) here')
+    parser.add_argument('--out-item', choices=['metrics', 'pred'], default='metrics', help='what --out writes')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings, as in a.b=1 c="[x,y]"')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    if args.out and args.out_item == 'pred' and not args.out.endswith(('.pkl', '.pickle')):
+        parser.error('--out must end in .pkl for --out-item pred')
+    if not osp.isfile(args.checkpoint):
+        parser.error(f'checkpoint {args.checkpoint} does not exist')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def main() -> None:
+    """Build the runner, test, and write what was asked for."""
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    cfg.launcher, cfg.load_from = args.launcher, args.checkpoint
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+    if cfg.get('test_cfg') is None:
+        raise SystemExit(f'{args.config} has no test_cfg: nothing to test')
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if args.out and args.out_item == 'pred':
+        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+    metrics = runner.test()
+    if args.out and args.out_item == 'metrics':
+        mmengine.dump(metrics, args.out)
+
+
+if __name__ == '__main__':
+    main()
