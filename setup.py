@@ -24,7 +24,7 @@ setup(
     name='mmmlo',
     version=runpy.run_path(str(ROOT / 'mmmlo' / 'version.py'))['__version__'],
     description='Learned masking for masked-image pretraining with OpenMMLab: MLO-MAE and CL-MAE',
-    long_description=(ROOT / 'README.md').read_text(encoding='utf-8') if (ROOT / 'README.md').exists() else '',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     keywords=['computer vision', 'self-supervised learning', 'masked autoencoders', 'multi-level optimization'],

@@ -63,7 +63,7 @@ def merge(base: dict, updates: dict) -> dict:
     for key, value in updates.items():
         if value is None:
             base.pop(key)
-        elif isinstance(value, dict) and isinstance(base.get(key), dict) and 'type' not in value:
+        elif isinstance(value, dict) and isinstance(base.get(key), dict) and not {'type'} <= set(value) & set(base[key]):
             base[key] = merge(base[key], value)
         else:
             base[key] = value

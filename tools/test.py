@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--work-dir', help='folder for the log; default: work_dirs/<name of the config>')
-    parser.add_argument('--out', help='write the metrics (.json, .yml) or, with --out-item pred, the predictions (.pkl) here')
+    parser.add_argument('--out', help='write metrics (.json, .yml) or, by --out-item pred, predictions (.pkl) here')
     parser.add_argument('--out-item', choices=['metrics', 'pred'], default='metrics', help='what --out writes')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings, as in a.b=1 c="[x,y]"')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')

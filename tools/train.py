@@ -11,6 +11,7 @@ import sys
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 
+import torch  # noqa: E402
 from mmengine.config import Config, DictAction  # noqa: E402
 from mmengine.registry import RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
@@ -65,7 +66,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
             raise SystemExit(f'{args.config} has no auto_scale_lr.base_batch_size for --auto-scale-lr to scale from')
         cfg.auto_scale_lr.enable = True
     for loader in dataloaders(cfg):
-        if args.no_pin_memory:
+        if args.no_pin_memory or not torch.cuda.is_available():
             loader.pin_memory = False
         if args.no_persistent_workers:
             loader.persistent_workers = False

@@ -1,4 +1,4 @@
-# MLO-MAE, 192 dims x 6 blocks, on CIFAR-10, with the paper's MLP masker and splits.
+# MLO-MAE, 192 dims x 6 blocks, on CIFAR-10, with an MLP masker and the paper's contract of splits.
 # Cost: 15,600 pretrain, 7,800 finetune and 7,800 masking steps, about 4.4 times the MAE config of the same name.
 # Run:  python tools/train.py configs/mlo_mae/mlo-mae_vit-mini-p4_1xb128-coslr-50e_cifar10.py
 _base_ = [
@@ -10,5 +10,5 @@ _base_ = [
 
 train_cfg = dict(
     dataloaders=dict(
-        finetune=dict(dataset={{_base_.finetune_dataset}}),
-        masking=dict(dataset={{_base_.masking_dataset}})))
+        finetune=dict(dataset=_base_.finetune_dataset),
+        masking=dict(dataset=_base_.masking_dataset)))

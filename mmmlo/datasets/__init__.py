@@ -16,6 +16,7 @@ from mmmlo.datasets.split_guard import (
     read_test_dataset,
 )
 from mmmlo.datasets.stratify import stratified_parts
+from mmmlo.datasets.synthetic import SyntheticImages
 from mmmlo.datasets.transforms import LoadImage
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     'SourceIndex',
     'SplitDataset',
     'SplitOverlapError',
+    'SyntheticImages',
     'check_classes',
     'check_dataset_folder',
     'check_disjoint',

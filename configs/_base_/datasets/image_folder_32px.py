@@ -1,5 +1,5 @@
 # Any folder of small images, one folder a class: data/images/train/<class>/*.png and data/images/test/<class>/*.png.
-# Another place: --cfg-options and the data_root of train_split, train_features and test_split, or a config on top of this.
+# Link or copy your folder there.
 # D_u and D_tr are the same 80 % of the training split, D_val is the other 20 %; the seed of the cut is recorded here.
 # The test split is read by test_dataloader alone.
 split = dict(type='mmmlo.SplitDataset', fractions=dict(train=0.8, val=0.2), seed=0)

@@ -1,4 +1,4 @@
-# The mini ViT with MLO-MAE's masker (the paper's two linear layers over all patches) and a head for 10 classes.
+# The mini ViT with MLO-MAE's masker (two linear layers over all patches) and a head for 10 classes.
 _base_ = './mae_vit-mini-p4_32px.py'
 
 model = dict(

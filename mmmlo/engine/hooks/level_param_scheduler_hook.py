@@ -24,6 +24,7 @@ class LevelParamSchedulerHook(ParamSchedulerHook):
         for level, schedulers in runner.param_schedulers.items():
             for scheduler in schedulers:
                 if not scheduler.by_epoch:
-                    # A level can step more than once in an iteration, and not at all.
-                    while scheduler.last_step < runner.optim_wrapper.step_counts[level]:
+                    # A level can step more than once in an iteration, and not at all. `last_step` would not do: it stands
+                    # still outside of the schedule's begin and end.
+                    while scheduler._global_step < runner.optim_wrapper.step_counts[level]:
                         scheduler.step()

@@ -107,6 +107,7 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
         if isinstance(dataloader, dict):
             check_dataset_folder(dataloader['dataset'], 'train_dataloader.dataset')
         super().__init__(runner, dataloader, max_epochs or 1, **kwargs)
+        self._check_not_empty(self.dataloader, 'train_dataloader')
         if max_iters is not None:
             self._max_iters = max_iters
             self._max_epochs = math.ceil(max_iters / len(self.dataloader))
@@ -122,6 +123,14 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
         self._build_loaders(dataloaders or {}, dataloader)
         self.total_steps = self.optim_wrapper.cadence.total_steps(self._max_iters)
         runner.param_schedulers = level_schedules(runner.param_schedulers, self.total_steps, self._max_epochs)
+
+    @staticmethod
+    def _check_not_empty(loader: DataLoader, key: str) -> None:
+        if not len(loader):
+            raise ValueError(
+                f'{key} has no batch: its dataset has {len(loader.dataset)} images, fewer than batch_size '
+                f'{loader.batch_size}, and drop_last leaves out the rest; use a smaller batch'
+            )
 
     def _check_length(self) -> None:
         cadence = self.optim_wrapper.cadence
@@ -167,6 +176,7 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
                 seed=None if seed is None else seed + position,
                 diff_rank_seed=self.runner._randomness_cfg.get('diff_rank_seed', False),
             )
+            self._check_not_empty(loader, f'train_cfg.dataloaders.{level}')
             self._batches[level] = _LevelBatches(loader)
             datasets[level] = loader.dataset
         for level, source in self._shared.items():

@@ -50,7 +50,8 @@ class MaskedViT(VisionTransformer):
             )
         super().__init__(arch=arch, img_size=img_size, patch_size=patch_size, out_type=out_type, **kwargs)
         self.patch_size = patch_size
-        self.pos_embed.requires_grad = learnable_pos_embed
+        if not learnable_pos_embed:  # frozen_stages may have frozen a learnable one
+            self.pos_embed.requires_grad = False
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -59,12 +60,13 @@ class MaskedViT(VisionTransformer):
 
     def init_weights(self) -> None:
         """Initialize as MAE does, then apply ``init_cfg``, so that a ``Pretrained`` entry has the last word."""
-        with torch.no_grad():
-            self.pos_embed.copy_(sincos_position_embedding(self.grid, self.embed_dims))
-            nn.init.normal_(self.cls_token, std=0.02)
-            # As a linear layer over flattened patches, like MAE.
-            weight = self.patch_embed.projection.weight
-            nn.init.xavier_uniform_(weight.view(weight.shape[0], -1))
+        if not self.is_init:  # a second call applies no init_cfg, so it must not draw anew either
+            with torch.no_grad():
+                self.pos_embed.copy_(sincos_position_embedding(self.grid, self.embed_dims))
+                nn.init.normal_(self.cls_token, std=0.02)
+                # As a linear layer over flattened patches, like MAE.
+                weight = self.patch_embed.projection.weight
+                nn.init.xavier_uniform_(weight.view(weight.shape[0], -1))
         # Not VisionTransformer.init_weights, which draws pos_embed anew.
         BaseModule.init_weights(self)
 

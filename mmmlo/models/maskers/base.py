@@ -12,12 +12,14 @@ class BaseMasker(BaseModule, metaclass=ABCMeta):
     Attributes:
         grid (tuple[int, int] | None): The (H, W) grid that the masker is built for, or None if it takes any.
         embed_dims (int | None): The token width that the masker is built for, or None if it reads no tokens.
+        patch_size (int | None): The patch size in pixels that the masker is built for, or None if it reads no images.
         weighted (bool): Whether ``mask_prob`` weights the reconstruction loss, as in equation (1) of MLO-MAE. Without it
             the scores only choose the patches.
     """
 
     grid: tuple[int, int] | None = None
     embed_dims: int | None = None
+    patch_size: int | None = None
     weighted: bool = True
 
     @abstractmethod

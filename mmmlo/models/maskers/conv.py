@@ -38,6 +38,7 @@ class ConvMasker(BaseMasker):
         self, patch_size: int, in_channels: int = 3, dims: int = 128, depth: int = 2, init_cfg: dict | None = None
     ) -> None:
         super().__init__(init_cfg)
+        self.patch_size = patch_size
         self.layers = nn.Sequential(
             nn.Conv2d(in_channels, dims, patch_size, stride=patch_size),
             *[_ResidualBlock(dims) for _ in range(depth)],

@@ -20,20 +20,26 @@ class GridMAEDecoder(MAEPretrainDecoder):
 
     Args:
         grid (tuple[int, int]): Patches along the height and the width. Defaults to (14, 14).
+        patch_size (int): Patch size in pixels. Defaults to 16.
         **kwargs: Other arguments of ``MAEPretrainDecoder``, except ``num_patches``, which follows the grid.
     """
 
-    def __init__(self, grid: tuple[int, int] = (14, 14), **kwargs) -> None:
-        super().__init__(num_patches=grid[0] * grid[1], **kwargs)
+    def __init__(self, grid: tuple[int, int] = (14, 14), patch_size: int = 16, **kwargs) -> None:
+        super().__init__(num_patches=grid[0] * grid[1], patch_size=patch_size, **kwargs)
         self.grid_size = tuple(grid)
+        self.embed_dim = self.decoder_embed.in_features
+        # A decoder of features, not of pixels, has none.
+        self.patch_size = patch_size if kwargs.get('predict_feature_dim') is None else None
         self.register_buffer('grid', torch.tensor(self.grid_size))
         self._register_load_state_dict_pre_hook(self._resize_position_embedding)
 
     def init_weights(self) -> None:
         """Initialize as MAE does, then apply ``init_cfg``, so that a ``Pretrained`` entry has the last word."""
-        with torch.no_grad():
-            self.decoder_pos_embed.copy_(sincos_position_embedding(self.grid_size, self.decoder_pos_embed.shape[-1]))
-            nn.init.normal_(self.mask_token, std=0.02)
+        if not self.is_init:  # a second call applies no init_cfg, so it must not draw anew either
+            with torch.no_grad():
+                position = sincos_position_embedding(self.grid_size, self.decoder_pos_embed.shape[-1])
+                self.decoder_pos_embed.copy_(position)
+                nn.init.normal_(self.mask_token, std=0.02)
         # Not MAEPretrainDecoder.init_weights, which takes the grid to be square.
         BaseModule.init_weights(self)
 

@@ -48,7 +48,8 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         init_cfg (dict, optional): Initialization.
 
     Raises:
-        ValueError: If the mask ratio leaves no visible patch, or masker or decoder are built for another grid or width.
+        ValueError: If the mask ratio leaves no visible patch, or masker, decoder or head are built for another grid, width
+            or patch size.
     """
 
     def __init__(
@@ -82,10 +83,16 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
                     f'model.{name}.grid is {tuple(built_for)}, but model.backbone cuts its images into a grid '
                     f'of {grid}; set model.{name}.grid={grid}'
                 )
-        if self.masker.embed_dims not in (None, embed_dims):
-            raise ValueError(
-                f'model.masker.embed_dims is {self.masker.embed_dims}, but model.backbone has {embed_dims}'
-            )
+        patch_size = self.backbone.patch_size
+        for key, built_for, right in (
+            ('masker.embed_dims', self.masker.embed_dims, embed_dims),
+            ('masker.patch_size', self.masker.patch_size, patch_size),
+            ('neck.embed_dim', getattr(self.neck, 'embed_dim', None), embed_dims),
+            ('neck.patch_size', getattr(self.neck, 'patch_size', None), patch_size),
+            ('head.patch_size', self.head.patch_size, patch_size),
+        ):
+            if built_for not in (None, right):
+                raise ValueError(f'model.{key} is {built_for}, but model.backbone has {right}; set model.{key}={right}')
 
     @property
     def level_modules(self) -> dict[str, tuple[str, ...]]:
@@ -207,13 +214,19 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
             dict[str, torch.Tensor]: Losses to log, ``<level>/<name>`` with a multi-level wrapper.
 
         Raises:
-            TypeError: If several levels meet a wrapper or a loop that serves but one.
+            TypeError: If several levels, or a masker that no level trains, meet a wrapper or a loop that serves but one.
         """
         if not hasattr(optim_wrapper, 'update_levels'):
             if len(self.level_modules) > 1:
                 raise TypeError(
                     f'{type(self).__name__} has the levels {list(self.level_modules)}, which one optimizer would '
                     "mix up; set optim_wrapper.constructor='mmmlo.MultiLevelOptimWrapperConstructor'"
+                )
+            if any(parameter.requires_grad for parameter in self.masker.parameters()):
+                raise TypeError(
+                    f'model.masker, a {type(self.masker).__name__}, is in no level, and one optimizer would lower the '
+                    'loss by its scores falling; give the model a downstream module, freeze the masker, or use '
+                    'mmmlo.RandomMasker'
                 )
             return super().train_step(data, optim_wrapper)
         if not isinstance(data, dict) or not set(data) <= set(self.level_modules):

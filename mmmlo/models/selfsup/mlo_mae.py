@@ -50,6 +50,6 @@ class MLOMAE(BaseMaskedAutoencoder):
 
         ``finetune`` and ``masking`` are the same function on different data: the downstream loss of unmasked images.
         """
-        if level in ('finetune', 'masking') and self.downstream is not None:
+        if level in ('finetune', 'masking') and level in self.level_modules:
             return self.downstream.loss(self.extract_feat(batch['inputs']), batch['data_samples'])
         return super().level_loss(level, batch, fixed)

@@ -1,0 +1,98 @@
+"""Make any pretraining config small enough to run anywhere within seconds."""
+
+import copy
+import os.path as osp
+from collections.abc import Iterator
+
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
+
+from mmmlo.utils.config import dataloaders, is_multi_level
+
+GRID = (4, 4)
+WIDTH = 48
+DECODER_WIDTH = 32
+BATCH_SIZE = 8
+
+
+def shrink(cfg: Config, cycles: int = 2) -> Config:
+    """Keep what a config says and reduce how much of it there is.
+
+    Two blocks of width 48 on a grid of 4 x 4 patches of the config's own patch size; masker, decoder and head to match;
+    batches of 8; a run of so many cycles. Images are resized at the end of their pipelines. Datasets that are not on this
+    machine are replaced by :class:`mmmlo.datasets.SyntheticImages`, and the log says which.
+
+    Args:
+        cfg (Config): A config of this project. It is not changed.
+        cycles (int): Cycles to train, each as many iterations as the levels' steps say. Defaults to 2.
+
+    Returns:
+        Config: The shrunken config.
+    """
+    cfg = copy.deepcopy(cfg)
+    _shrink_model(cfg.model)
+    size = GRID[0] * cfg.model.backbone.patch_size
+    for loader in dataloaders(cfg):
+        loader.update(batch_size=BATCH_SIZE, num_workers=0, pin_memory=False)
+        loader.pop('persistent_workers', None)
+    for dataset in _leaves(cfg):
+        _shrink_dataset(dataset, size)
+    for loop in (cfg.get('val_cfg'), cfg.get('test_cfg')):
+        if loop and 'bank_dataloader' in loop:
+            loop.k = 5
+    _shrink_schedule(cfg, cycles)
+    return cfg
+
+
+def _shrink_model(model: ConfigDict) -> None:
+    patch_size = model.backbone.patch_size
+    model.backbone.update(
+        arch=dict(embed_dims=WIDTH, num_layers=2, num_heads=4, feedforward_channels=2 * WIDTH), img_size=GRID[0] * patch_size
+    )
+    model.neck.update(
+        grid=GRID, embed_dim=WIDTH, decoder_embed_dim=DECODER_WIDTH, decoder_depth=2, decoder_num_heads=4, mlp_ratio=2
+    )
+    masker = model.get('masker')
+    if masker is not None:
+        sizes = dict(grid=GRID, embed_dims=WIDTH, hidden_dims=32, dims=16)
+        # A masker's own defaults may be large, so those sizes are set too that the config leaves out.
+        own = dict(MLPMasker=('grid', 'embed_dims', 'hidden_dims'), ConvMasker=('dims',)).get(masker.type.split('.')[-1], ())
+        masker.update({name: sizes[name] for name in own})
+    if model.get('downstream') is not None:
+        model.downstream.in_channels = WIDTH
+
+
+def _leaves(node: object) -> Iterator[ConfigDict]:
+    """All dataset configs that hold no other dataset."""
+    if isinstance(node, Config | dict):
+        for key, value in node.items():
+            if key == 'dataset' and isinstance(value, dict) and not {'dataset', 'datasets'} & set(value):
+                yield value
+            else:
+                yield from _leaves(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _leaves(value)
+
+
+def _shrink_dataset(dataset: ConfigDict, size: int) -> None:
+    pipeline = list(dataset.get('pipeline', []))
+    root = dataset.get('data_root')
+    if root and not osp.isdir(osp.expanduser(root)):
+        print_log(f'{root} is not there: synthetic images stand in for {dataset.type}', 'current')
+        split = 'train' if 'train' in (dataset.get('split'), dataset.get('data_prefix')) else 'test'
+        dataset.clear()
+        dataset.update(type='mmmlo.SyntheticImages', split=split)
+        pipeline = [transform for transform in pipeline if 'LoadImage' not in transform['type']]
+    pipeline.insert(len(pipeline) - 1, dict(type='Resize', scale=(size, size)))
+    dataset.pipeline = pipeline
+
+
+def _shrink_schedule(cfg: Config, cycles: int) -> None:
+    if not is_multi_level(cfg):
+        cfg.train_dataloader.num_batch_per_epoch = 2 * cycles
+        cfg.train_cfg.update(max_epochs=1, val_interval=1)
+        return
+    base = next(iter(cfg.optim_wrapper.levels.values()))
+    cfg.train_cfg.pop('max_epochs', None)
+    cfg.train_cfg.update(max_iters=cycles * base.get('steps', 1) * base.get('accumulative_counts', 1), val_interval=1)

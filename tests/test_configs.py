@@ -1,0 +1,111 @@
+"""Every config at its full size on the meta device, and shrunken through a real run."""
+
+import glob
+import os.path as osp
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmmlo.registry import MODELS
+from mmmlo.utils.config import enable_amp, is_multi_level, load_config
+from mmmlo.utils.shrink import shrink
+
+ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
+CONFIGS = sorted(osp.relpath(path, ROOT) for path in glob.glob(osp.join(ROOT, 'configs', '[!_]*', '*.py')))
+
+# Encoder: patches + class token + positions + blocks + norm.
+_NANO = (3 * 16 * 96 + 96) + 96 + 65 * 96 + 4 * (12 * 96 * 96 + 13 * 96) + 2 * 96
+_MINI = (3 * 16 * 192 + 192) + 192 + 65 * 192 + 6 * (12 * 192 * 192 + 13 * 192) + 2 * 192
+_BLOCKS = 12 * (12 * 768 * 768 + 13 * 768) + 2 * 768
+_BASE_P2 = (3 * 4 * 768 + 768) + 768 + 257 * 768 + _BLOCKS
+_BASE_P16 = (3 * 256 * 768 + 768) + 768 + 197 * 768 + _BLOCKS
+
+
+def _decoder(encoder: int, width: int, depth: int, length: int, pixels: int) -> int:
+    blocks = depth * (12 * width * width + 13 * width)
+    return (encoder * width + width) + width + (length + 1) * width + blocks + 2 * width + (width * pixels + pixels)
+
+
+def _masker(length: int, width: int) -> int:
+    return (length * width * 512 + 512) + (512 * length + length)
+
+
+def _head(width: int, classes: int) -> int:
+    return 2 * width + width * classes + classes
+
+
+_SIZES = {
+    'vit-nano-p4': (_NANO + _decoder(96, 64, 2, 64, 48), 96, 64),
+    'vit-mini-p4': (_MINI + _decoder(192, 96, 2, 64, 48), 192, 64),
+    'vit-base-p2': (_BASE_P2 + _decoder(768, 512, 8, 256, 12), 768, 256),
+    'vit-base-p16': (_BASE_P16 + _decoder(768, 512, 8, 196, 768), 768, 196),
+}
+
+
+def expected_parameters(path: str, masker: str | None) -> int:
+    count, width, length = next(sizes for name, sizes in _SIZES.items() if name in path)
+    classes = 1000 if 'in1k' in path else 100 if 'cifar100' in path else 10
+    if masker == 'mmmlo.MLPMasker':
+        count += _masker(length, width) + _head(width, classes)
+    elif masker == 'mmmlo.ConvMasker':
+        count += (3 * 16 * 128 + 128) + 2 * (256 + 9 * 128 * 128 + 128) + 256 + 129 + _head(width, classes)
+    return count
+
+
+@pytest.mark.parametrize('path', CONFIGS)
+def test_full_size(path):
+    cfg = load_config(osp.join(ROOT, path))
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    assert sum(p.numel() for p in model.parameters()) == expected_parameters(path, cfg.model.get('masker', {}).get('type'))
+
+
+def run(cfg: Config, work_dir) -> Runner:
+    cfg.work_dir = str(work_dir)
+    cfg.experiment_name = f'{work_dir.name}_{id(cfg)}'
+    cfg.log_level = 'WARNING'
+    cfg.launcher = 'none'
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+@pytest.mark.parametrize('path', CONFIGS)
+def test_shrunken_run(path, tmp_path):
+    cfg = shrink(load_config(osp.join(ROOT, path)))
+    runner = run(cfg, tmp_path)
+    assert runner.iter == 4
+    scalars = runner.message_hub.log_scalars
+    levels = ('pretrain/', 'finetune/', 'masking/') if is_multi_level(cfg) else ('',)
+    for level in levels:
+        assert torch.isfinite(torch.tensor(scalars[f'train/{level}loss'].current()))
+    if is_multi_level(cfg):
+        assert runner.optim_wrapper.step_counts == dict(pretrain=4, finetune=2, masking=2)
+    assert 0 <= scalars['val/knn/top1'].current() <= 100
+    assert 0 < scalars['train/masks/overlap'].current() <= 1
+    assert runner.test_dataloader is not None
+    assert 0 <= runner.test()['knn/top1'] <= 100
+
+
+@pytest.mark.parametrize('path', [p for p in CONFIGS if 'nano' in p])
+def test_amp_reaches_every_level(path, tmp_path):
+    cfg = shrink(load_config(osp.join(ROOT, path)))
+    enable_amp(cfg)
+    wrapper = run(cfg, tmp_path).optim_wrapper
+    kinds = {type(w).__name__ for w in (wrapper.values() if is_multi_level(cfg) else [wrapper])}
+    assert kinds == {'BFloat16OptimWrapper'}
+
+
+@pytest.mark.parametrize('path', [p for p in CONFIGS if 'nano' in p])
+def test_learning_rates_scale_on_every_level(path, tmp_path):
+    cfg = shrink(load_config(osp.join(ROOT, path)))
+    cfg.param_scheduler = None
+    cfg.auto_scale_lr = dict(enable=True, base_batch_size=2)
+    wrapper = run(cfg, tmp_path).optim_wrapper
+    configured = {'': cfg.optim_wrapper.get('optimizer')} if not is_multi_level(cfg) else {
+        f'{level}.': c.optimizer for level, c in cfg.optim_wrapper.levels.items()
+    }
+    for prefix, optimizer in configured.items():
+        assert wrapper.get_lr()[f'{prefix}lr'][0] == pytest.approx(4 * optimizer.lr)
