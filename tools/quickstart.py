@@ -100,8 +100,8 @@ def main() -> None:
     for name, row in methods.items():
         print(f'{name:12}{row["knn_top1"]:>12.2f}{row["linear_top1"]:>15.2f}{row["pretrain_steps"]:>17}')
     print(
-        f'\n{summary["seconds"]:.0f} s. 359 test images, 200 labelled training images, seed {args.seed}; one seed says little: '
-        'try --seed 1 and 2.\n'
+        f'\n{summary["seconds"]:.0f} s. 359 test images, 200 labelled training images, seed {args.seed}; '
+        'one seed says little: try --seed 1 and 2.\n'
         f'Pictures and numbers: {osp.relpath(args.work_dir)}/summary.json, losses.png, masks.png\n'
         'Next: python tools/train.py configs/mlo_mae/mlo-mae_vit-mini-p4_1xb128-coslr-50e_cifar10.py\n'
         '      (downloads CIFAR-10; README.md says how to use a folder of your own)'

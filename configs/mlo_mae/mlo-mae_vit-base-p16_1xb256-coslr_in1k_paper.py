@@ -1,6 +1,6 @@
 # MLO-MAE, ViT-B/16 on ImageNet-1K with the paper's contract of splits: D_u and D_tr are the same 80 % of train, D_val the
-# other 20 %; the official validation set is left for testing. The paper's learning rates were not found; these are the released code's, with
-# MAE's weight decay and fixed positions.
+# other 20 %; the official validation set is left for testing. The paper's learning rates were not found; these are the
+# released code's, with MAE's weight decay and fixed positions.
 # Cost: 500,454 pretrain, 250,227 finetune and 250,227 masking steps of 256 images; a GPU with 80 GB.
 # Run:  python tools/train.py configs/mlo_mae/mlo-mae_vit-base-p16_1xb256-coslr_in1k_paper.py --amp
 _base_ = [

@@ -1,5 +1,5 @@
 # MLO-MAE, 192 dims x 6 blocks, on CIFAR-10, with an MLP masker and the paper's contract of splits.
-# Cost: 15,600 pretrain, 7,800 finetune and 7,800 masking steps, about 4.4 times the MAE config of the same name.
+# Cost: 15,600 pretrain, 7,800 finetune and 7,800 masking steps.
 # Run:  python tools/train.py configs/mlo_mae/mlo-mae_vit-mini-p4_1xb128-coslr-50e_cifar10.py
 _base_ = [
     '../_base_/models/mlo-mae_vit-mini-p4_32px.py',

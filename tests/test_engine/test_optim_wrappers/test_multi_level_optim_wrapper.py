@@ -29,7 +29,9 @@ def parameters_of(model, level):
     return {n for n, p in model.named_parameters() if n.split('.')[0] in modules and p.requires_grad}
 
 
-@pytest.mark.parametrize('optimizer', [dict(type='AdamW', lr=1e-3, weight_decay=0.1), dict(type='SGD', lr=0.1, momentum=0.9)])
+@pytest.mark.parametrize(
+    'optimizer', [dict(type='AdamW', lr=1e-3, weight_decay=0.1), dict(type='SGD', lr=0.1, momentum=0.9)]
+)
 def test_each_step_moves_its_own_level_and_nothing_else(tiny_model, tiny_wrapper, batches, optimizer):
     """Bit for bit, over cycles, so that momentum and weight decay have had their chance."""
     model = tiny_model()

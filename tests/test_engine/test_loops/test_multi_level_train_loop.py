@@ -1,0 +1,240 @@
+"""The multi-level loop through real Runners on synthetic images."""
+
+import copy
+import os.path as osp
+from functools import reduce
+from operator import getitem
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmmlo.datasets import SplitOverlapError
+from mmmlo.utils.config import load_config
+from mmmlo.utils.shrink import shrink
+
+ROOT = osp.dirname(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
+NANO = osp.join(ROOT, 'configs/mlo_mae/mlo-mae_vit-nano-p4_1xb64-coslr-20e_digits.py')
+SYNTHETIC = dict(type='mmmlo.SyntheticImages', per_class=6, size=16, pipeline=[dict(type='PackInputs')])
+
+
+def part(name):
+    return dict(type='mmmlo.SplitDataset', part=name, fractions=dict(train=0.5, val=0.5), seed=0, dataset=SYNTHETIC)
+
+
+@pytest.fixture(scope='module')
+def base_cfg():
+    cfg = shrink(load_config(NANO))
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
+    cfg.custom_hooks = []
+    cfg.log_level = 'WARNING'
+    cfg.train_dataloader.dataset = part('train')
+    cfg.train_cfg.dataloaders = dict(finetune=dict(dataset=part('train')), masking=dict(dataset=part('val')))
+    cfg.train_cfg.pop('max_iters')
+    cfg.train_cfg.max_epochs = 3  # of three batches: cycles of two iterations run on across their ends
+    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1)
+    return cfg
+
+
+@pytest.fixture
+def make(base_cfg, tmp_path):
+    """``make(name, **updates)``: a Runner of the tiny config; ``a__b=1`` replaces ``cfg.a.b``."""
+
+    def build(name='run', **updates):
+        cfg = copy.deepcopy(base_cfg)
+        cfg.work_dir = str(tmp_path / name)
+        cfg.experiment_name = f'{tmp_path.name}_{name}'
+        for key, value in updates.items():
+            *parents, last = key.split('__')
+            reduce(getitem, parents, cfg)[last] = value
+        return Runner.from_cfg(Config(cfg.to_dict()))
+
+    return build
+
+
+class Recorder:
+    """Stands in for the model's ``train_step`` and notes which images each level gets."""
+
+    def __init__(self, runner):
+        self.seen, self.inner = [], runner.model.train_step
+        runner.model.train_step = self
+
+    def __call__(self, data, optim_wrapper):
+        self.seen.append({level: [batch['inputs'].clone() for batch in batches] for level, batches in data.items()})
+        return self.inner(data, optim_wrapper=optim_wrapper)
+
+
+def test_levels_run_when_due_across_epochs(make):
+    runner = make()
+    recorder = Recorder(runner)
+    runner.train()
+    assert [len(levels) for levels in recorder.seen] == [1, 3, 1, 3, 1, 3, 1, 3, 1]
+    assert (runner.iter, runner.epoch) == (9, 3)
+    assert runner.optim_wrapper.step_counts == dict(pretrain=9, finetune=4, masking=4)
+    # Three batches of masking data, then the fourth begins a new round in another order.
+    masking = [levels['masking'][0] for levels in recorder.seen if 'masking' in levels]
+    assert len({tuple(batch.sum(dim=(1, 2, 3)).tolist()) for batch in masking}) == 4
+
+
+def test_each_level_draws_in_an_order_of_its_own(make):
+    runner = make()
+    recorder = Recorder(runner)
+    runner.train()
+    second = recorder.seen[1]
+    assert not torch.equal(recorder.seen[0]['pretrain'][0], second['finetune'][0])
+
+
+def test_a_level_can_share_a_batch(make):
+    runner = make(train_cfg__dataloaders__finetune='pretrain')
+    recorder = Recorder(runner)
+    runner.train()
+    assert all(torch.equal(s['pretrain'][0], s['finetune'][0]) for s in recorder.seen if 'finetune' in s)
+
+
+def test_schedules_count_each_level_s_own_steps(make):
+    """A warm-up and a cosine given once end with the last step of every level."""
+    schedule = [
+        dict(type='LinearLR', start_factor=0.5, by_epoch=False, begin=0, end=2),
+        dict(type='CosineAnnealingLR', by_epoch=False, begin=2),
+    ]
+    runner = make(train_cfg__max_epochs=None, train_cfg__max_iters=12, param_scheduler=schedule)
+    rates = {level: [] for level in ('pretrain', 'finetune', 'masking')}
+    inner = runner.model.train_step
+
+    def watched(data, optim_wrapper):
+        for level in data:
+            rates[level].append(optim_wrapper[level].optimizer.param_groups[0]['lr'])
+        return inner(data, optim_wrapper=optim_wrapper)
+
+    runner.model.train_step = watched
+    runner.train()
+    for level, steps in dict(pretrain=12, finetune=6, masking=6).items():
+        lr = runner.cfg.optim_wrapper.levels[level].optimizer.lr
+        half = torch.pi / (steps - 2)
+        expected = [0.5 * lr, lr] + [lr * (1 + torch.cos(torch.tensor(half * i)).item()) / 2 for i in range(steps - 2)]
+        # mmengine's LinearLR reaches its end factor in its last step.
+        assert rates[level] == pytest.approx(expected, rel=1e-5)
+
+
+def test_resume_continues_the_cycle_and_the_schedules(make):
+    """Stopped after one epoch, in the middle of a cycle; on resume nothing is counted twice or left out."""
+    whole = make('whole')
+    whole.train()
+    path = osp.join(whole.work_dir, 'epoch_1.pth')
+    saved = torch.load(path, weights_only=False)
+    assert saved['optimizer']['step_counts'] == dict(pretrain=3, finetune=1, masking=1)
+
+    resumed = make('resumed', resume=True, load_from=path)
+    recorder = Recorder(resumed)
+    resumed.train()
+    assert [len(levels) for levels in recorder.seen] == [3, 1, 3, 1, 3, 1]
+    assert resumed.iter == 9
+    assert resumed.optim_wrapper.step_counts == whole.optim_wrapper.step_counts
+    assert resumed.optim_wrapper.get_lr() == whole.optim_wrapper.get_lr()
+    for level, schedulers in resumed.param_schedulers.items():
+        assert {s._global_step for s in schedulers} == {resumed.optim_wrapper.step_counts[level]}
+
+
+def test_continued_pretraining_starts_from_every_tensor_of_the_file(make, base_cfg):
+    """By ``load_from`` and by ``init_cfg``, after ``Runner.train`` has initialized and before the first step."""
+    first = make('first', train_cfg__max_epochs=1)
+    first.train()
+    path = osp.join(first.work_dir, 'epoch_1.pth')
+    saved = torch.load(path, weights_only=False)['state_dict']
+
+    pretrained = dict(type='Pretrained', checkpoint=path)
+    starts = dict(
+        load_from=(dict(load_from=path), saved),
+        init_cfg=(dict(model__init_cfg=pretrained), saved),
+        init_cfg_of_parts=(
+            dict(
+                model__backbone__init_cfg=[dict(type='Xavier', layer='Linear'), dict(pretrained, prefix='backbone.')],
+                model__neck__init_cfg=dict(pretrained, prefix='neck.'),
+            ),
+            {name: value for name, value in saved.items() if name.startswith(('backbone.', 'neck.'))},
+        ),
+    )
+    for name, (updates, expected) in starts.items():
+        runner = make(name, randomness__seed=5, train_cfg__max_epochs=1, **updates)
+        start = {}
+
+        def train_step(data, optim_wrapper, start=start, runner=runner, inner=runner.model.train_step):
+            if not start:
+                start.update({k: v.clone() for k, v in runner.model.state_dict().items()})
+            return inner(data, optim_wrapper=optim_wrapper)
+
+        runner.model.train_step = train_step
+        runner.train()
+        different = [key for key, value in expected.items() if not torch.equal(start[key], value)]
+        assert different == [], name
+
+
+def levels_cfg(**updates):
+    return {f'optim_wrapper__levels__{key}': value for key, value in updates.items()}
+
+
+@pytest.mark.parametrize(
+    ('updates', 'error', 'words'),
+    [
+        (dict(train_cfg__max_iters=4), ValueError, ['max_epochs or max_iters']),
+        (levels_cfg(pretrain__accumulative_counts=4), ValueError, ['levels.pretrain.accumulative_counts=4', '9 iterations']),
+        (levels_cfg(pretrain__steps=10), ValueError, ['9 iterations', "['finetune', 'masking'] would never move"]),
+        (dict(train_cfg__dataloaders__decode='pretrain'), ValueError, ["'decode'", 'finetune']),
+        (dict(train_cfg__dataloaders__masking='decode'), ValueError, ['dataloaders.masking', "'decode'"]),
+        (
+            dict(train_cfg__dataloaders__finetune='pretrain', **levels_cfg(finetune__steps=2)),
+            ValueError,
+            ['dataloaders.finetune', 'needs 2'],
+        ),
+        (dict(train_cfg__dataloaders__masking__dataset__part='train'), SplitOverlapError, ['finetune', 'masking', 'share']),
+        (
+            dict(train_cfg__dataloaders__masking__dataset=dict(SYNTHETIC, split='test')),
+            SplitOverlapError,
+            ['train_cfg.dataloaders.masking.dataset', 'test split'],
+        ),
+        (
+            dict(train_dataloader__batch_size=64, train_dataloader__drop_last=True),
+            ValueError,
+            ['train_dataloader', '30 images', 'batch_size 64'],
+        ),
+        (
+            dict(
+                train_cfg__dataloaders__masking=dict(dataset=dict(type='CustomDataset', data_root='no/such/folder'))
+            ),
+            FileNotFoundError,
+            ['train_cfg.dataloaders.masking.dataset.data_root', 'no/such/folder'],
+        ),
+        (dict(param_scheduler=dict(decode=dict(type='ConstantLR'))), ValueError, ["'decode'", 'pretrain']),
+    ],
+)
+def test_wrong_configs_are_refused_before_training(make, updates, error, words):
+    runner = make(**updates)
+    with pytest.raises(error) as raised:
+        runner.train()
+    for word in words:
+        assert word in str(raised.value)
+
+
+def test_missing_loader_is_named(make):
+    runner = make()
+    runner._train_loop['dataloaders'].pop('masking')
+    with pytest.raises(ValueError, match=r"train_cfg.dataloaders has no 'masking'"):
+        runner.train()
+
+
+def test_a_wrapped_model_is_refused(make):
+    """Several processes: mmengine's wrapper would train the pretrain loss with all parameters."""
+    from mmengine.model import MMDistributedDataParallel
+
+    runner = make()
+
+    class Wrapped(MMDistributedDataParallel):
+        def __init__(self, module):
+            torch.nn.Module.__init__(self)
+            self.module = module
+
+    runner.model = Wrapped(runner.model)
+    with pytest.raises(RuntimeError, match=r'Wrapped.*single process'):
+        runner.train()
