@@ -1,6 +1,7 @@
 """What a masker does to images."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -13,7 +14,7 @@ def _displayable(images: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def plot_masks(model: torch.nn.Module, images: torch.Tensor, path: str, titles: Sequence[str] = ()) -> None:
+def plot_masks(model: Any, images: torch.Tensor, path: str, titles: Sequence[str] = ()) -> None:
     """Draw images, their ``mask_prob`` as a heat map, what stays visible, and the reconstruction, a column an image.
 
     Args:

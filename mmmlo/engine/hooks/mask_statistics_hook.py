@@ -1,6 +1,6 @@
 """Logs what the masks look like while they are learned."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.hooks import Hook
@@ -34,7 +34,7 @@ class MaskStatisticsHook(Hook):
 
     @torch.no_grad()
     def after_train_iter(
-        self, runner, batch_idx: int, data_batch: dict | Sequence | None = None, outputs: dict | None = None
+        self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         """Measure every ``interval`` iterations, the first one included."""
         if runner.iter and not self.every_n_train_iters(runner, self.interval):

@@ -127,9 +127,10 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
     @staticmethod
     def _check_not_empty(loader: DataLoader, key: str) -> None:
         if not len(loader):
+            images = len(loader.dataset)  # type: ignore[arg-type]
             raise ValueError(
-                f'{key} has no batch: its dataset has {len(loader.dataset)} images, fewer than batch_size '
-                f'{loader.batch_size}, and drop_last leaves out the rest; use a smaller batch'
+                f'{key} has no batch: its dataset has {images} images, fewer than batch_size {loader.batch_size}, and '
+                'drop_last leaves out the rest; use a smaller batch'
             )
 
     def _check_length(self) -> None:

@@ -66,7 +66,7 @@ class MultiLevelOptimWrapperConstructor:
                 trainable parameters, trainable parameters in no level, an unknown path or estimator.
         """
         model = getattr(model, 'module', model)
-        available = model.level_modules
+        available: dict[str, tuple[str, ...]] = model.level_modules  # type: ignore[assignment]
         unknown = [level for level in self.levels if level not in available]
         if unknown:
             raise ValueError(
@@ -96,7 +96,7 @@ class MultiLevelOptimWrapperConstructor:
 
     @staticmethod
     def _build_estimator(level: str, cfg: dict) -> HypergradientEstimator:
-        if HYPERGRADIENTS.get(cfg.get('type', '')) is None:
+        if not isinstance(cfg.get('type'), str) or HYPERGRADIENTS.get(cfg['type']) is None:
             raise ValueError(
                 f'optim_wrapper.levels.{level}.hypergradient.type {cfg.get("type")!r} is unknown; estimators '
                 f'are {sorted("mmmlo." + name for name in HYPERGRADIENTS.module_dict)}'

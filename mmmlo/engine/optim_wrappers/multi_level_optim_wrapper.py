@@ -29,7 +29,9 @@ class MultiLevelProblem(Protocol):
 class _LevelLoss(nn.Module):
     """A level's loss as a module's forward, so that ``functional_call`` can run it with other parameters."""
 
-    def __init__(self, problem: nn.Module) -> None:
+    problem: Any  # a MultiLevelProblem that is a module too
+
+    def __init__(self, problem: Any) -> None:
         super().__init__()
         self.problem = problem
 
@@ -114,11 +116,11 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         """Micro-batches that each level needs in the coming iteration, in running order."""
         return self.cadence.due(self.gradient_counts[self.base])
 
-    def update_levels(self, problem: nn.Module, batches: dict[str, Sequence[Any]]) -> dict[str, torch.Tensor]:
+    def update_levels(self, problem: Any, batches: dict[str, Sequence[Any]]) -> dict[str, torch.Tensor]:
         """Run every level that is due in this iteration.
 
         Args:
-            problem (nn.Module): A :class:`MultiLevelProblem`.
+            problem (nn.Module): A module that is a :class:`MultiLevelProblem`.
             batches (dict[str, Sequence]): Level -> as many batches as :meth:`due` says.
 
         Returns:
@@ -161,7 +163,8 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         if self.gradient_counts[level] % accumulation:
             return False
         moved = [parameter for parameter in parameters if parameter.grad is not None]
-        for parameter, gradient in zip(moved, reduce_mean([parameter.grad for parameter in moved])):
+        averaged = reduce_mean([parameter.grad for parameter in moved if parameter.grad is not None])
+        for parameter, gradient in zip(moved, averaged):
             parameter.grad = gradient
         wrapper.step()
         wrapper.zero_grad()
@@ -169,7 +172,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         return True
 
     def hypergradient(
-        self, problem: nn.Module, level: str, batch: Any, lower_batches: dict[str, Any]
+        self, problem: Any, level: str, batch: Any, lower_batches: dict[str, Any]
     ) -> 'tuple[list[torch.Tensor], dict[str, torch.Tensor]]':
         """Gradient of an upper level's loss with respect to its parameters, through the solutions of the levels below.
 
@@ -177,7 +180,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         not the average of the products.
 
         Args:
-            problem (nn.Module): A :class:`MultiLevelProblem`.
+            problem (nn.Module): A module that is a :class:`MultiLevelProblem`.
             level (str): A level with paths.
             batch (Any): Its batch.
             lower_batches (dict[str, Any]): A batch of every level that the paths pass.
@@ -208,7 +211,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
 
     def _cross_edge(
         self,
-        problem: nn.Module,
+        problem: Any,
         lower: str,
         upper: str,
         batch: Any,
@@ -232,7 +235,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
 
             return estimator.product(loss, parameters, self.level_parameters(upper), vector)
 
-    def _loss_update(self, problem: nn.Module, level: str, batch: Any) -> dict[str, torch.Tensor]:
+    def _loss_update(self, problem: Any, level: str, batch: Any) -> dict[str, torch.Tensor]:
         with self._differentiate(level):
             with self[level].optim_context(problem):
                 losses = problem.level_loss(level, batch)
@@ -240,7 +243,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         self.apply_gradient(level, gradients)
         return losses
 
-    def _hypergradient_update(self, problem: nn.Module, level: str, batch: Any) -> dict[str, torch.Tensor]:
+    def _hypergradient_update(self, problem: Any, level: str, batch: Any) -> dict[str, torch.Tensor]:
         gradients, losses = self.hypergradient(problem, level, batch, self._last_batches)
         self.apply_gradient(level, gradients)
         return losses

@@ -42,13 +42,13 @@ class MaskedViT(VisionTransformer):
         learnable_pos_embed: bool = False,
         **kwargs,
     ) -> None:
-        img_size = to_2tuple(img_size)
-        if img_size[0] % patch_size or img_size[1] % patch_size:
+        height, width = to_2tuple(img_size)
+        if height % patch_size or width % patch_size:
             raise ValueError(
-                f'model.backbone.img_size {tuple(img_size)} is not a multiple of '
+                f'model.backbone.img_size {(height, width)} is not a multiple of '
                 f'model.backbone.patch_size {patch_size}'
             )
-        super().__init__(arch=arch, img_size=img_size, patch_size=patch_size, out_type=out_type, **kwargs)
+        super().__init__(arch=arch, img_size=(height, width), patch_size=patch_size, out_type=out_type, **kwargs)
         self.patch_size = patch_size
         if not learnable_pos_embed:  # frozen_stages may have frozen a learnable one
             self.pos_embed.requires_grad = False
@@ -70,6 +70,41 @@ class MaskedViT(VisionTransformer):
         # Not VisionTransformer.init_weights, which draws pos_embed anew.
         BaseModule.init_weights(self)
 
+    def _prepare_pos_embed(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        """Resize a checkpoint's position embedding; ``neck.grid`` in the same file tells a grid that is not square.
+
+        Without it the grid is taken to be square, as in mmpretrain.
+        """
+        position, saved = state_dict.get(f'{prefix}pos_embed'), state_dict.get('neck.grid')
+        if position is not None and saved is not None and tuple(saved.tolist()) != self.grid:
+            state_dict[f'{prefix}pos_embed'] = resize_pos_embed(
+                position, tuple(saved.tolist()), self.grid, self.interpolate_mode
+            )
+        super()._prepare_pos_embed(state_dict, prefix, *args, **kwargs)
+
+    def _check_size(self, images: torch.Tensor) -> None:
+        height, width = images.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f'images of {height} x {width} pixels are not a multiple of the patch size {self.patch_size}; '
+                'resize or crop them in the pipeline'
+            )
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Features of unmasked images; see mmpretrain's ``VisionTransformer``.
+
+        Args:
+            x (torch.Tensor): Images, B x 3 x H x W.
+
+        Returns:
+            tuple[torch.Tensor]: One tensor for each of ``out_indices``; with the default ``out_type`` B x (1 + L) x C.
+
+        Raises:
+            ValueError: If the image size is not a multiple of the patch size (the patch embedding would pad silently).
+        """
+        self._check_size(x)
+        return super().forward(x)
+
     def embed(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
         """Embed all patches and add their positions.
 
@@ -82,12 +117,7 @@ class MaskedViT(VisionTransformer):
         Raises:
             ValueError: If the image size is not a multiple of the patch size (the patch embedding would pad silently).
         """
-        height, width = images.shape[-2:]
-        if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                f'images of {height} x {width} pixels are not a multiple of the patch size {self.patch_size}; '
-                'resize or crop them in the pipeline'
-            )
+        self._check_size(images)
         tokens, grid = self.patch_embed(images)
         position = resize_pos_embed(self.pos_embed, self.patch_resolution, grid, mode=self.interpolate_mode)
         return tokens + position[:, 1:], tuple(grid)

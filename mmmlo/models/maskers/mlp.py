@@ -34,7 +34,7 @@ class MLPMasker(BaseMasker):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.grid = tuple(grid)
+        self.grid = (grid[0], grid[1])
         self.embed_dims = embed_dims
         length = grid[0] * grid[1]
         self.layers = nn.Sequential(

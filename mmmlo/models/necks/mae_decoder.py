@@ -26,7 +26,7 @@ class GridMAEDecoder(MAEPretrainDecoder):
 
     def __init__(self, grid: tuple[int, int] = (14, 14), patch_size: int = 16, **kwargs) -> None:
         super().__init__(num_patches=grid[0] * grid[1], patch_size=patch_size, **kwargs)
-        self.grid_size = tuple(grid)
+        self.grid_size = (grid[0], grid[1])
         self.embed_dim = self.decoder_embed.in_features
         # A decoder of features, not of pixels, has none.
         self.patch_size = patch_size if kwargs.get('predict_feature_dim') is None else None

@@ -76,15 +76,10 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
     def _check_shapes(self) -> None:
         grid, embed_dims = self.backbone.grid, self.backbone.embed_dims
         num_visible(grid[0] * grid[1], self.mask_ratio)
-        for name, module in (('masker', self.masker), ('neck', self.neck)):
-            built_for = getattr(module, 'grid_size', None) if name == 'neck' else module.grid
-            if built_for is not None and tuple(built_for) != grid:
-                raise ValueError(
-                    f'model.{name}.grid is {tuple(built_for)}, but model.backbone cuts its images into a grid '
-                    f'of {grid}; set model.{name}.grid={grid}'
-                )
         patch_size = self.backbone.patch_size
         for key, built_for, right in (
+            ('masker.grid', self.masker.grid, grid),
+            ('neck.grid', getattr(self.neck, 'grid_size', None), grid),
             ('masker.embed_dims', self.masker.embed_dims, embed_dims),
             ('masker.patch_size', self.masker.patch_size, patch_size),
             ('neck.embed_dim', getattr(self.neck, 'embed_dim', None), embed_dims),

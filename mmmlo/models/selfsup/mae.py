@@ -16,5 +16,5 @@ class MAE(BaseMaskedAutoencoder):
         **kwargs: Arguments of :class:`BaseMaskedAutoencoder`.
     """
 
-    def __init__(self, *args, masker: dict | None = None, **kwargs) -> None:
-        super().__init__(*args, masker=masker or dict(type='mmmlo.RandomMasker'), **kwargs)
+    def __init__(self, backbone: dict, neck: dict, head: dict, masker: dict | None = None, **kwargs) -> None:
+        super().__init__(backbone, neck, head, masker or dict(type='mmmlo.RandomMasker'), **kwargs)

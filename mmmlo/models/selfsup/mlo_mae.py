@@ -32,7 +32,7 @@ class MLOMAE(BaseMaskedAutoencoder):
         super().__init__(*args, **kwargs)
         if downstream is not None and not isinstance(downstream, nn.Module):
             downstream = MODELS.build(downstream)
-        self.downstream = downstream
+        self.downstream: Any = downstream
 
     @property
     def level_modules(self) -> dict[str, tuple[str, ...]]:

@@ -1,0 +1,100 @@
+"""The command-line tools as a user runs them."""
+
+import json
+import os
+import os.path as osp
+import subprocess
+import sys
+
+import pytest
+
+from mmmlo.utils.config import load_config
+from mmmlo.utils.shrink import shrink
+
+ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+
+
+def call(*arguments, cwd):
+    result = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env=dict(os.environ, OMP_NUM_THREADS='1'),
+    )
+    return result.returncode, result.stdout + result.stderr
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A shrunken quickstart config and its work dir after tools/train.py --amp."""
+    folder = tmp_path_factory.mktemp('train')
+    cfg = shrink(load_config(osp.join(ROOT, 'configs/mlo_mae/mlo-mae_vit-nano-p4_1xb64-coslr-20e_digits.py')))
+    cfg.default_hooks.checkpoint.interval = 1
+    cfg.dump(folder / 'tiny.py')
+    code, output = call(osp.join(ROOT, 'tools/train.py'), 'tiny.py', '--amp', cwd=folder)
+    assert code == 0, output
+    return folder, output
+
+
+def test_train_writes_where_the_config_s_name_says(trained):
+    folder, output = trained
+    assert (folder / 'work_dirs/tiny/epoch_1.pth').is_file()
+    assert "Levels ['pretrain', 'finetune', 'masking']" in output
+    assert 'BFloat16OptimWrapper' in (folder / 'work_dirs/tiny/tiny.py').read_text()
+
+
+def test_test_reports_knn_of_the_test_split(trained):
+    folder, _ = trained
+    checkpoint = folder / 'work_dirs/tiny/epoch_1.pth'
+    code, output = call(osp.join(ROOT, 'tools/test.py'), 'tiny.py', checkpoint, '--out', 'metrics.json', cwd=folder)
+    assert code == 0, output
+    assert 0 <= json.loads((folder / 'metrics.json').read_text())['knn/top1'] <= 100
+    code, output = call(osp.join(ROOT, 'tools/test.py'), 'tiny.py', 'no.pth', cwd=folder)
+    assert code == 2
+    assert 'checkpoint no.pth does not exist' in output
+
+
+def test_resume_goes_on_from_the_latest(trained):
+    folder, _ = trained
+    options = ['--cfg-options', 'train_cfg.max_iters=6', '--work-dir', 'work_dirs/tiny', '--no-validate']
+    code, output = call(osp.join(ROOT, 'tools/train.py'), 'tiny.py', '--resume', *options, cwd=folder)
+    assert code == 0, output
+    assert 'resumed epoch: 1, iter: 4' in output
+
+
+def test_wrong_command_lines(trained):
+    folder, _ = trained
+    code, output = call(osp.join(ROOT, 'tools/train.py'), 'absent.py', cwd=folder)
+    assert code == 1
+    assert 'config absent.py does not exist' in output
+    lines = (folder / 'tiny.py').read_text()
+    (folder / 'unscaled.py').write_text(lines[: lines.index('auto_scale_lr')] + lines[lines.index('custom_hooks') :])
+    code, output = call(osp.join(ROOT, 'tools/train.py'), 'unscaled.py', '--auto-scale-lr', cwd=folder)
+    assert code == 1
+    assert 'has no auto_scale_lr.base_batch_size' in output
+
+
+@pytest.mark.slow
+def test_quickstart_writes_what_it_says(tmp_path):
+    code, output = call(osp.join(ROOT, 'tools/quickstart.py'), '--work-dir', tmp_path, cwd=tmp_path)
+    assert code == 0, output
+    summary = json.loads((tmp_path / 'summary.json').read_text())
+    assert set(summary['methods']) == {'untrained', 'mae', 'mlo_mae'}
+    assert summary['methods']['mae']['pretrain_steps'] == summary['methods']['mlo_mae']['pretrain_steps'] > 0
+    for picture in ('losses.png', 'masks.png'):
+        assert (tmp_path / picture).stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_benchmark_times_every_variant(tmp_path):
+    sizes = ['--dims', 24, '--heads', 2, '--depth', 1, '--decoder-dims', 16, '--decoder-depth', 1, '--batch-size', 4]
+    script = osp.join(ROOT, 'tools/benchmarks/pretrain_speed.py')
+    code, output = call(script, *sizes, '--cycles', 2, '--warmup', 1, '--device', 'cpu', '--out', 'o.json', cwd=tmp_path)
+    assert code == 0, output
+    rows = json.loads((tmp_path / 'o.json').read_text())['rows']
+    names = [row['name'] for row in rows]
+    assert names[:2] == ['mmpretrain MAE', 'MAE']
+    assert {'MLO-MAE ForwardMode', 'MLO-MAE FiniteDifference'} <= set(names)
+    assert all(row['ms_per_cycle'] > 0 and row['peak_memory_mib'] > 0 for row in rows)

@@ -1,0 +1,214 @@
+#!/usr/bin/env python
+"""Time and memory of pretraining: mmpretrain's MAE, our MAE, and MLO-MAE with each hypergradient estimator.
+
+    python tools/benchmarks/pretrain_speed.py [--device cpu] [--out speed.json]
+
+All variants run in turn within one process, a cycle each, so that a machine whose speed drifts slows all of them; medians
+are reported. A cycle is two pretrain steps; MLO-MAE adds a finetune and a masking step. Peak memory comes from a process
+for each variant on CPUs, whose allocator cannot be asked, and from CUDA's statistics on GPUs.
+"""
+
+import argparse
+import json
+import os.path as osp
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+sys.path.insert(0, ROOT)
+
+import torch  # noqa: E402
+from mmengine.optim import build_optim_wrapper  # noqa: E402
+from mmpretrain.structures import DataSample  # noqa: E402
+
+from mmmlo.registry import HYPERGRADIENTS, MODELS  # noqa: E402
+
+CLASSES = 10
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--dims', type=int, default=192, help='encoder width')
+    parser.add_argument('--depth', type=int, default=6, help='encoder blocks')
+    parser.add_argument('--heads', type=int, default=3, help='attention heads of encoder and decoder')
+    parser.add_argument('--decoder-dims', type=int, default=96, help='decoder width')
+    parser.add_argument('--decoder-depth', type=int, default=2, help='decoder blocks')
+    parser.add_argument('--img-size', type=int, default=32, help='height and width in pixels')
+    parser.add_argument('--patch-size', type=int, default=4, help='patch size in pixels')
+    parser.add_argument('--batch-size', type=int, default=64, help='images a batch, on every level')
+    parser.add_argument('--cycles', type=int, default=15, help='cycles that are timed')
+    parser.add_argument('--warmup', type=int, default=3, help='cycles before')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='cpu or cuda')
+    parser.add_argument('--amp', action='store_true', help='bfloat16 autocast')
+    parser.add_argument('--threads', type=int, help='CPU threads; default: what PyTorch takes')
+    parser.add_argument('--seed', type=int, default=0, help='seed of weights and images')
+    parser.add_argument('--out', help='write the figures here, as JSON')
+    parser.add_argument('--memory-of', help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def model_cfg(args: argparse.Namespace, name: str) -> dict:
+    """The same autoencoder for every variant."""
+    grid = (args.img_size // args.patch_size,) * 2
+    arch = dict(
+        embed_dims=args.dims, num_layers=args.depth, num_heads=args.heads, feedforward_channels=4 * args.dims
+    )
+    decoder = dict(
+        patch_size=args.patch_size,
+        embed_dim=args.dims,
+        decoder_embed_dim=args.decoder_dims,
+        decoder_depth=args.decoder_depth,
+        decoder_num_heads=args.heads,
+    )
+    size = dict(img_size=args.img_size, patch_size=args.patch_size)
+    if name == 'mmpretrain MAE':
+        return dict(
+            type='mmpretrain.MAE',
+            backbone=dict(type='mmpretrain.MAEViT', arch=arch, mask_ratio=0.75, **size),
+            neck=dict(type='mmpretrain.MAEPretrainDecoder', num_patches=grid[0] * grid[1], **decoder),
+            head=dict(
+                type='mmpretrain.MAEPretrainHead',
+                norm_pix=True,
+                patch_size=args.patch_size,
+                loss=dict(type='mmpretrain.PixelReconstructionLoss', criterion='L2'),
+            ),
+        )
+    cfg = dict(
+        type='mmmlo.MAE',
+        backbone=dict(type='mmmlo.MaskedViT', arch=arch, **size),
+        neck=dict(type='mmmlo.GridMAEDecoder', grid=grid, **decoder),
+        head=dict(type='mmmlo.MaskedPixelHead', norm_pix=True, patch_size=args.patch_size),
+    )
+    if name.startswith('MLO-MAE'):
+        cfg.update(
+            type='mmmlo.MLOMAE',
+            masker=dict(type='mmmlo.MLPMasker', grid=grid, embed_dims=args.dims),
+            downstream=dict(type='mmmlo.TokenClsHead', num_classes=CLASSES, in_channels=args.dims),
+        )
+    return cfg
+
+
+class Variant:
+    """A model with its optimizer and a cycle to time."""
+
+    def __init__(self, args: argparse.Namespace, name: str) -> None:
+        torch.manual_seed(args.seed)
+        model = MODELS.build(model_cfg(args, name))
+        model.init_weights()
+        self.model = model.to(args.device).train()
+        level = dict(
+            type='mmmlo.BFloat16OptimWrapper' if args.amp else 'OptimWrapper',
+            optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05),
+        )
+        levels = dict(pretrain=dict(level, steps=2))
+        if name.startswith('MLO-MAE'):
+            estimator = dict(type=f'mmmlo.{name.split()[-1]}')
+            paths = ['pretrain', 'finetune>pretrain']
+            levels.update(finetune=level, masking=dict(level, paths=paths, hypergradient=estimator))
+        self.multi_level = not name.startswith('mmpretrain')
+        cfg = dict(constructor='mmmlo.MultiLevelOptimWrapperConstructor', levels=levels) if self.multi_level else level
+        self.wrapper = build_optim_wrapper(self.model, cfg)
+        self.batches = {name: self._batch(args) for name in levels}
+
+    @staticmethod
+    def _batch(args: argparse.Namespace) -> dict:
+        images = torch.randn(args.batch_size, 3, args.img_size, args.img_size, device=args.device)
+        labels = torch.randint(CLASSES, (args.batch_size,), device=args.device)
+        return dict(inputs=images, data_samples=[DataSample().set_gt_label(label) for label in labels])
+
+    def cycle(self) -> None:
+        """Two pretrain steps, and what the upper levels add."""
+        for _ in range(2):
+            if self.multi_level:
+                due = self.wrapper.due()
+                self.wrapper.update_levels(self.model, {level: [self.batches[level]] * n for level, n in due.items()})
+            else:
+                with self.wrapper.optim_context(self.model):
+                    losses = self.model.loss(**self.batches['pretrain'])
+                self.wrapper.update_params(self.model.parse_losses(losses)[0])
+
+
+def synchronize(device: str) -> None:
+    """Wait for the device, so that a clock read after it is right."""
+    if device.startswith('cuda'):
+        torch.cuda.synchronize()
+
+
+def peak_memory(args: argparse.Namespace, name: str) -> float:
+    """Peak memory of two cycles, in MiB, beyond what the imports take."""
+    if args.device.startswith('cuda'):
+        variant = Variant(args, name)
+        torch.cuda.reset_peak_memory_stats()
+        variant.cycle()
+        variant.cycle()
+        return torch.cuda.max_memory_allocated() / 2**20
+    child = [sys.executable, osp.abspath(__file__), *sys.argv[1:], '--memory-of', name]
+    return float(subprocess.run(child, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def main() -> None:
+    """Time the variants in turn, print a table, write JSON."""
+    args = parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.memory_of:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        variant = Variant(args, args.memory_of)
+        variant.cycle()
+        variant.cycle()
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+        return
+
+    estimators = sorted(HYPERGRADIENTS.module_dict) or ['ForwardMode']
+    names = ['mmpretrain MAE', 'MAE', *(f'MLO-MAE {estimator}' for estimator in estimators)]
+    variants = {name: Variant(args, name) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for cycle in range(args.warmup + args.cycles):
+        for name, variant in variants.items():
+            synchronize(args.device)
+            start = time.perf_counter()
+            variant.cycle()
+            synchronize(args.device)
+            if cycle >= args.warmup:
+                seconds[name].append(time.perf_counter() - start)
+        print(f'\rcycle {cycle + 1} of {args.warmup + args.cycles}', end='', file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    del variants, variant
+
+    reference = statistics.median(seconds['MAE'])
+    rows = []
+    for name in names:
+        median = statistics.median(seconds[name])
+        rows.append(
+            dict(
+                name=name,
+                ms_per_cycle=1000 * median,
+                ms_per_pretrain_step=1000 * median / 2,
+                cycle_over_two_mae_steps=median / reference,
+                fastest_ms=1000 * min(seconds[name]),
+                slowest_ms=1000 * max(seconds[name]),
+                pretrain_images_per_second=2 * args.batch_size / median,
+                peak_memory_mib=peak_memory(args, name),
+            )
+        )
+    print(f'{"":28}{"ms a cycle":>12}{"(min-max)":>16}{"over 2 MAE":>12}{"images/s":>10}{"peak MiB":>10}')
+    for row in rows:
+        spread = f'{row["fastest_ms"]:.0f}-{row["slowest_ms"]:.0f}'
+        print(
+            f'{row["name"]:28}{row["ms_per_cycle"]:12.1f}{spread:>16}{row["cycle_over_two_mae_steps"]:12.2f}'
+            f'{row["pretrain_images_per_second"]:10.0f}{row["peak_memory_mib"]:10.0f}'
+        )
+    device = torch.cuda.get_device_name() if args.device.startswith('cuda') else f'CPU, {torch.get_num_threads()} threads'
+    print(f'{device}, torch {torch.__version__}, {"bfloat16 autocast" if args.amp else "fp32"}, batch {args.batch_size}')
+    if args.out:
+        settings = {key: value for key, value in vars(args).items() if key not in ('out', 'memory_of')}
+        with open(args.out, 'w') as file:
+            json.dump(dict(device=device, torch=torch.__version__, settings=settings, rows=rows), file, indent=2)
+
+
+if __name__ == '__main__':
+    main()
