@@ -1,6 +1,6 @@
 """Nested optimization problems behind mmengine's optimizer wrapper interface."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -188,26 +188,36 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         Returns:
             tuple[list[torch.Tensor], dict[str, torch.Tensor]]: The hypergradient on this process, a tensor for each of the
             level's parameters; and the level's losses.
+
+        Raises:
+            ValueError: If the loss does not depend on a level that the paths pass.
         """
-        graph, parameters = self.graphs[level], self.level_parameters(level)
+        graph = self.graphs[level]
         with self._differentiate(level, *graph.seeds), self[level].optim_context(problem):
             losses = problem.level_loss(level, batch)
-        wanted = {name: self.level_parameters(name) for name in (level, *graph.seeds)}
-        gradients = iter(
-            torch.autograd.grad(
-                _total(level, losses), [p for group in wanted.values() for p in group], allow_unused=True
-            )
+        keys = [(name, key) for name in (level, *graph.seeds) for key in self._parameters[name]]
+        gradients = torch.autograd.grad(
+            _total(level, losses), [self._parameters[name][key] for name, key in keys], allow_unused=True
         )
-        vectors = {
-            name: [torch.zeros_like(p) if g is None else g for p, g in zip(group, gradients)]
-            for name, group in wanted.items()
-        }
+        # Sparse: what the loss does not reach, such as a decoder, is left out of all further passes.
+        vectors: dict[str, dict[str, torch.Tensor]] = {name: {} for name in (level, *graph.seeds)}
+        for (name, key), gradient in zip(keys, gradients):
+            if gradient is not None:
+                vectors[name][key] = gradient
         for lower, upper in graph.edges:
-            carried = self._cross_edge(
-                problem, lower, upper, lower_batches[lower], reduce_mean(vectors[lower]), self.estimators[level]
-            )
-            vectors[upper] = [a + b for a, b in zip(vectors[upper], carried)] if upper in vectors else carried
-        return vectors[level] if parameters else [], losses
+            if not vectors[lower]:
+                raise ValueError(
+                    f'the loss of level {level!r} does not depend on any parameter of {lower!r}, through which '
+                    f'optim_wrapper.levels.{level}.paths leads'
+                )
+            vector = dict(zip(vectors[lower], reduce_mean(vectors[lower].values())))
+            carried = self._cross_edge(problem, lower, upper, lower_batches[lower], vector, self.estimators[level])
+            known = vectors.setdefault(upper, {})
+            for key, product in zip(self._parameters[upper], carried):
+                known[key] = known[key] + product if key in known else product
+        return [
+            vectors[level].get(key, torch.zeros_like(parameter)) for key, parameter in self._parameters[level].items()
+        ], losses
 
     def _cross_edge(
         self,
@@ -215,11 +225,11 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         lower: str,
         upper: str,
         batch: Any,
-        vector: Sequence[torch.Tensor],
+        vector: Mapping[str, torch.Tensor],
         estimator: HypergradientEstimator,
     ) -> list[torch.Tensor]:
-        """Carry a vector from the parameters of one level to those of a level above it."""
-        names, parameters = list(self._parameters[lower]), self.level_parameters(lower)
+        """Carry a vector, a tensor for each named parameter of one level, to all parameters of a level above it."""
+        parameters = [self._parameters[lower][name] for name in vector]
         level_loss = _LevelLoss(problem)
         context = self[lower].optim_context
         # One seed for all passes, so that each draws the same dropout and drop path. Drawing it moves the generator on.
@@ -229,11 +239,11 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
                 fixed = problem.fix_level(lower, batch)
 
             def loss(values: Sequence[torch.Tensor]) -> torch.Tensor:
-                replaced = {f'problem.{name}': value for name, value in zip(names, values)}
+                replaced = {f'problem.{name}': value for name, value in zip(vector, values)}
                 with _seeded(seed, parameters[0].device), context(problem):
                     return _total(lower, functional_call(level_loss, replaced, (lower, batch, fixed)))
 
-            return estimator.product(loss, parameters, self.level_parameters(upper), vector)
+            return estimator.product(loss, parameters, self.level_parameters(upper), list(vector.values()))
 
     def _loss_update(self, problem: Any, level: str, batch: Any) -> dict[str, torch.Tensor]:
         with self._differentiate(level):

@@ -1,16 +1,16 @@
 """Averages over processes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
 
 
-def reduce_mean(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def reduce_mean(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
     """Average tensors over all processes, in one message; a no-op in a single process.
 
     Args:
-        tensors (Sequence[torch.Tensor]): Tensors of one dtype and device, the same shapes on every process.
+        tensors (Iterable[torch.Tensor]): Tensors of one dtype and device, the same shapes on every process.
 
     Returns:
         list[torch.Tensor]: The averages, in the given order.

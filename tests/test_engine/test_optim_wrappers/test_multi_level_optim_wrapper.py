@@ -218,3 +218,20 @@ def test_loss_scaling_is_refused(tiny_model, monkeypatch):
                 levels=dict(pretrain=dict(type='AmpOptimWrapper', optimizer=dict(type='SGD', lr=0.1))),
             ),
         )
+
+
+def test_a_path_through_what_the_loss_does_not_reach(tiny_model, tiny_wrapper, batches):
+    """The masking loss here reads the masker alone, so there is nothing to carry through the levels below."""
+    model = tiny_model()
+    inner = type(model).level_loss
+
+    def level_loss(level, batch, fixed=None):
+        if level == 'masking':
+            return dict(loss=sum(p.square().sum() for p in model.masker.parameters()))
+        return inner(model, level, batch, fixed)
+
+    model.level_loss = level_loss
+    wrapper = tiny_wrapper(model)
+    wrapper.update_levels(model, batches(wrapper.due()))
+    with pytest.raises(ValueError, match=r"loss of level 'masking' does not depend on any parameter of 'finetune'"):
+        wrapper.update_levels(model, batches(wrapper.due()))
