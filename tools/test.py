@@ -17,7 +17,7 @@ from mmengine.evaluator import DumpResults  # noqa: E402
 from mmengine.registry import RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
-from mmmlo.utils.config import load_config  # noqa: E402
+from mmmlo.utils.config import load_config, settle_loaders  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,6 +28,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='folder for the log; default: work_dirs/<name of the config>')
     parser.add_argument('--out', help='write metrics (.json, .yml) or, by --out-item pred, predictions (.pkl) here')
     parser.add_argument('--out-item', choices=['metrics', 'pred'], default='metrics', help='what --out writes')
+    parser.add_argument('--amp', action='store_true', help='compute features under autocast')
+    parser.add_argument('--no-pin-memory', action='store_true', help='do not pin memory in any loader')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings, as in a.b=1 c="[x,y]"')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
@@ -51,6 +53,9 @@ def main() -> None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
     if cfg.get('test_cfg') is None:
         raise SystemExit(f'{args.config} has no test_cfg: nothing to test')
+    if args.amp:
+        cfg.test_cfg.fp16 = True
+    settle_loaders(cfg, pin_memory=not args.no_pin_memory)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if args.out and args.out_item == 'pred':
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))

@@ -11,12 +11,11 @@ import sys
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 
-import torch  # noqa: E402
 from mmengine.config import Config, DictAction  # noqa: E402
 from mmengine.registry import RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
-from mmmlo.utils.config import dataloaders, enable_amp, load_config  # noqa: E402
+from mmmlo.utils.config import enable_amp, load_config, settle_loaders  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -65,11 +64,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
         if 'auto_scale_lr' not in cfg:
             raise SystemExit(f'{args.config} has no auto_scale_lr.base_batch_size for --auto-scale-lr to scale from')
         cfg.auto_scale_lr.enable = True
-    for loader in dataloaders(cfg):
-        if args.no_pin_memory or not torch.cuda.is_available():
-            loader.pin_memory = False
-        if args.no_persistent_workers:
-            loader.persistent_workers = False
+    settle_loaders(cfg, not args.no_pin_memory, not args.no_persistent_workers)
     return cfg
 
 

@@ -6,6 +6,7 @@
 _base_ = [
     '../_base_/models/mae_vit-base-p2_32px.py',
     '../_base_/datasets/cifar100.py',
+    '../_base_/schedules/mlo-mae_1xb128-coslr-125k.py',
     '../_base_/default_runtime.py',
 ]
 
@@ -14,26 +15,7 @@ model = dict(
     masker=dict(type='mmmlo.MLPMasker', grid=(16, 16), embed_dims=768),
     downstream=dict(type='mmmlo.TokenClsHead', num_classes=100, in_channels=768))
 
-optim_wrapper = dict(
-    constructor='mmmlo.MultiLevelOptimWrapperConstructor',
-    levels=dict(
-        pretrain=dict(
-            optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05),
-            paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0.),
-            steps=2),
-        finetune=dict(optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05)),
-        masking=dict(
-            optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),
-            paths=['pretrain', 'finetune>pretrain'],
-            hypergradient=dict(type='mmmlo.ForwardMode'))))
-# Every level's cosine ends with its own last step.
-param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=False)]
-
 train_cfg = dict(
-    type='mmmlo.MultiLevelTrainLoop',
-    max_iters=125200,
-    val_interval=20,
     dataloaders=dict(
         finetune=dict(dataset=_base_.finetune_dataset),
         masking=dict(dataset=_base_.masking_dataset)))
-auto_scale_lr = dict(base_batch_size=128, enable=False)

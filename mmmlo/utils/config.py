@@ -3,6 +3,7 @@
 import os.path as osp
 from collections.abc import Iterator
 
+import torch
 from mmengine.config import Config, ConfigDict
 
 from mmmlo import compat
@@ -54,3 +55,18 @@ def enable_amp(cfg: Config) -> None:
         # Arguments of mmengine's AmpOptimWrapper, if the config named it.
         for name in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(name, None)
+
+
+def settle_loaders(cfg: Config, pin_memory: bool = True, persistent_workers: bool = True) -> None:
+    """Switch off pinned memory and persistent workers in all loaders, where asked for or where they cannot work.
+
+    Args:
+        cfg (Config): The config, changed in place.
+        pin_memory (bool): False switches pinned memory off; without a GPU it is off anyway, as PyTorch would warn.
+        persistent_workers (bool): False makes every epoch start its workers anew.
+    """
+    for loader in dataloaders(cfg):
+        if not (pin_memory and torch.cuda.is_available()):
+            loader['pin_memory'] = False
+        if not persistent_workers:
+            loader['persistent_workers'] = False

@@ -48,7 +48,7 @@ def test_train_writes_where_the_config_s_name_says(trained):
 def test_test_reports_knn_of_the_test_split(trained):
     folder, _ = trained
     checkpoint = folder / 'work_dirs/tiny/epoch_1.pth'
-    code, output = call(osp.join(ROOT, 'tools/test.py'), 'tiny.py', checkpoint, '--out', 'metrics.json', cwd=folder)
+    code, output = call(osp.join(ROOT, 'tools/test.py'), 'tiny.py', checkpoint, '--amp', '--out', 'metrics.json', cwd=folder)
     assert code == 0, output
     assert 0 <= json.loads((folder / 'metrics.json').read_text())['knn/top1'] <= 100
     code, output = call(osp.join(ROOT, 'tools/test.py'), 'tiny.py', 'no.pth', cwd=folder)

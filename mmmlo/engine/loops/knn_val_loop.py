@@ -19,19 +19,9 @@ from mmmlo.evaluation.features import batch_features, eval_mode, extract_feature
 from mmmlo.evaluation.knn import knn_scores
 from mmmlo.registry import LOOPS
 
+from .loader_settings import with_settings_of
+
 __all__ = ['KNNTestLoop', 'KNNValLoop']
-
-# What the bank's loader takes over from the query's where it says nothing itself.
-_LOADER_DEFAULTS = (
-    'batch_size',
-    'num_workers',
-    'persistent_workers',
-    'pin_memory',
-    'prefetch_factor',
-    'collate_fn',
-    'sampler',
-)
-
 
 @LOOPS.register_module()
 class KNNValLoop(ValLoop):
@@ -162,17 +152,8 @@ class KNNValLoop(ValLoop):
             raise ValueError(f'`{key}` must be a dict with a `dataset`: the images with known classes that vote.')
         if isinstance(bank['dataset'], Mapping):
             check_dataset_folder(bank['dataset'], f'{key}.dataset')
-        cfg = dict(bank)
-        for name in _LOADER_DEFAULTS:
-            if isinstance(query, DataLoader):
-                if name in ('batch_size', 'num_workers', 'collate_fn'):
-                    cfg.setdefault(name, getattr(query, name))
-            elif name in query and not (name == 'batch_size' and 'batch_sampler' in cfg):
-                cfg.setdefault(name, query[name])
+        cfg = with_settings_of(query, bank)
         cfg.setdefault('sampler', dict(type='DefaultSampler', shuffle=False))
-        if not cfg.get('num_workers'):  # PyTorch refuses both without workers
-            cfg.pop('persistent_workers', None)
-            cfg.pop('prefetch_factor', None)
         return cfg
 
     def _check_selection(self, runner: Runner) -> None:

@@ -1,6 +1,5 @@
 """Training loop that feeds every level its own data."""
 
-import copy
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -15,18 +14,7 @@ from mmmlo.registry import LOOPS
 
 from ..optim_wrappers import MultiLevelOptimWrapper
 from .level_schedules import level_schedules
-
-# What a level's loader takes over from train_dataloader where it says nothing itself.
-_SHARED_KEYS = (
-    'batch_size',
-    'num_workers',
-    'persistent_workers',
-    'pin_memory',
-    'prefetch_factor',
-    'collate_fn',
-    'sampler',
-    'drop_last',
-)
+from .loader_settings import with_settings_of
 
 
 class _LevelBatches:
@@ -203,18 +191,10 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
 
     @staticmethod
     def _loader_cfg(level: str, cfg: dict, base_loader: DataLoader | dict) -> dict:
-        cfg = copy.deepcopy(dict(cfg))
         if 'dataset' not in cfg:
             raise ValueError(f'train_cfg.dataloaders.{level}.dataset is missing')
         check_dataset_folder(cfg['dataset'], f'train_cfg.dataloaders.{level}.dataset')
-        if isinstance(base_loader, dict):
-            for key in _SHARED_KEYS:
-                if key in base_loader and not (key == 'batch_size' and 'batch_sampler' in cfg):
-                    cfg.setdefault(key, copy.deepcopy(base_loader[key]))
-        if not cfg.get('num_workers'):  # PyTorch refuses both without workers.
-            cfg.pop('persistent_workers', None)
-            cfg.pop('prefetch_factor', None)
-        return cfg
+        return with_settings_of(base_loader, cfg, more=['drop_last'])
 
     def run(self):
         """Launch training."""
