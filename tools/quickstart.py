@@ -3,7 +3,8 @@
 
     bash tools/quickstart.sh [--seed 0] [--work-dir work_dirs/quickstart]
 
-Both methods take the same number of pretrain steps from the same weights. Writes summary.json, losses.png and masks.png.
+Both methods take the same number of pretrain steps from the same encoder and decoder. Writes summary.json, losses.png and
+masks.png.
 """
 
 import argparse
@@ -52,15 +53,13 @@ def evaluate(model: torch.nn.Module, cfg: Config) -> dict:
     )
 
 
-def train(method: str, seed: int, work_dir: str) -> Runner:
-    """Pretrain one method with the config's own schedule."""
+def build(method: str, seed: int, work_dir: str) -> Runner:
+    """The runner of one method, with the config's own schedule."""
     cfg = load_config(osp.join(ROOT, CONFIGS[method]))
     cfg.work_dir = osp.join(work_dir, method)
     cfg.randomness = dict(seed=seed)
     cfg.experiment_name = f'{method}_{time.time_ns()}'
-    runner = Runner.from_cfg(cfg)
-    runner.train()
-    return runner
+    return Runner.from_cfg(cfg)
 
 
 def main() -> None:
@@ -71,15 +70,17 @@ def main() -> None:
     args = parser.parse_args()
     start = time.monotonic()
 
-    methods, runs = {}, {}
+    methods, runs, start_weights = {}, {}, None
     for method in CONFIGS:
         print(f'\n=== {method} ===', flush=True)
-        runner = train(method, args.seed, args.work_dir)
-        if not methods:
-            # The start that both share: the runner seeds before it builds the model.
-            untrained = Runner.from_cfg(Config(dict(runner.cfg, experiment_name=f'untrained_{time.time_ns()}')))
-            untrained._init_model_weights()
-            methods['untrained'] = dict(**evaluate(untrained.model, runner.cfg), pretrain_steps=0)
+        runner = build(method, args.seed, args.work_dir)
+        runner.model.init_weights()  # the runner would do it when it starts; a second call draws nothing anew
+        if start_weights is None:
+            start_weights = {name: value.clone() for name, value in runner.model.state_dict().items()}
+            methods['untrained'] = dict(**evaluate(runner.model, runner.cfg), pretrain_steps=0)
+        else:
+            runner.model.load_state_dict(start_weights, strict=False)  # masker and head are this method's own
+        runner.train()
         methods[method] = dict(**evaluate(runner.model, runner.cfg), pretrain_steps=runner.iter)
         runs[method] = read_scalars(osp.join(runner.log_dir, 'vis_data', 'scalars.json'))
 

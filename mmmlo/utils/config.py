@@ -63,10 +63,10 @@ def settle_loaders(cfg: Config, pin_memory: bool = True, persistent_workers: boo
     Args:
         cfg (Config): The config, changed in place.
         pin_memory (bool): False switches pinned memory off; without a GPU it is off anyway, as PyTorch would warn.
-        persistent_workers (bool): False makes every epoch start its workers anew.
+        persistent_workers (bool): False makes every epoch start its workers anew; a loader without workers has none to keep.
     """
     for loader in dataloaders(cfg):
         if not (pin_memory and torch.cuda.is_available()):
             loader['pin_memory'] = False
-        if not persistent_workers:
+        if not persistent_workers or loader.get('num_workers') == 0:
             loader['persistent_workers'] = False

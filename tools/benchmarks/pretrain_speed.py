@@ -11,7 +11,6 @@ for each variant on CPUs, whose allocator cannot be asked, and from CUDA's stati
 import argparse
 import json
 import os.path as osp
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import torch  # noqa: E402
 from mmengine.optim import build_optim_wrapper  # noqa: E402
 from mmpretrain.structures import DataSample  # noqa: E402
 
+import mmmlo.engine  # noqa: E402, F401  registers the estimators
 from mmmlo.registry import HYPERGRADIENTS, MODELS  # noqa: E402
 
 CLASSES = 10
@@ -138,6 +138,12 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
+def peak_resident_memory() -> float:
+    """Peak resident memory of this process in MiB. ``ru_maxrss`` would begin at the parent's peak."""
+    with open('/proc/self/status') as status:
+        return next(int(line.split()[1]) for line in status if line.startswith('VmHWM')) / 1024
+
+
 def peak_memory(args: argparse.Namespace, name: str) -> float:
     """Peak memory of two cycles, in MiB, beyond what the imports take."""
     if args.device.startswith('cuda'):
@@ -156,15 +162,14 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.memory_of:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_resident_memory()
         variant = Variant(args, args.memory_of)
         variant.cycle()
         variant.cycle()
-        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+        print(peak_resident_memory() - before)
         return
 
-    estimators = sorted(HYPERGRADIENTS.module_dict) or ['ForwardMode']
-    names = ['mmpretrain MAE', 'MAE', *(f'MLO-MAE {estimator}' for estimator in estimators)]
+    names = ['mmpretrain MAE', 'MAE', *(f'MLO-MAE {estimator}' for estimator in sorted(HYPERGRADIENTS.module_dict))]
     variants = {name: Variant(args, name) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for cycle in range(args.warmup + args.cycles):
@@ -195,11 +200,11 @@ def main() -> None:
                 peak_memory_mib=peak_memory(args, name),
             )
         )
-    print(f'{"":28}{"ms a cycle":>12}{"(min-max)":>16}{"over 2 MAE":>12}{"images/s":>10}{"peak MiB":>10}')
+    print(f'{"":28}{"ms a step":>11}{"ms a cycle":>12}{"(min-max)":>16}{"over 2 MAE":>12}{"images/s":>10}{"peak MiB":>10}')
     for row in rows:
         spread = f'{row["fastest_ms"]:.0f}-{row["slowest_ms"]:.0f}'
         print(
-            f'{row["name"]:28}{row["ms_per_cycle"]:12.1f}{spread:>16}{row["cycle_over_two_mae_steps"]:12.2f}'
+            f'{row["name"]:28}{row["ms_per_pretrain_step"]:11.1f}{row["ms_per_cycle"]:12.1f}{spread:>16}{row["cycle_over_two_mae_steps"]:12.2f}'
             f'{row["pretrain_images_per_second"]:10.0f}{row["peak_memory_mib"]:10.0f}'
         )
     device = torch.cuda.get_device_name() if args.device.startswith('cuda') else f'CPU, {torch.get_num_threads()} threads'

@@ -18,7 +18,12 @@ class HypergradientEstimator(metaclass=ABCMeta):
     the released MLO-MAE does by Betty's ``darts``.
 
     Estimators know tensors and closures only: no images, no levels, no optimizers.
+
+    Attributes:
+        full_precision (bool): Whether the loss must not run under autocast. Defaults to False.
     """
+
+    full_precision: bool = False
 
     @abstractmethod
     def product(
@@ -27,7 +32,7 @@ class HypergradientEstimator(metaclass=ABCMeta):
         lower: Sequence[torch.Tensor],
         upper: Sequence[torch.Tensor],
         vector: Sequence[torch.Tensor],
-    ) -> list[torch.Tensor]:
+    ) -> list[torch.Tensor | None]:
         """Compute ``- d2L/du dw . vector``.
 
         Args:
@@ -38,10 +43,6 @@ class HypergradientEstimator(metaclass=ABCMeta):
             vector (Sequence[torch.Tensor]): A tensor for each of ``lower``.
 
         Returns:
-            list[torch.Tensor]: A tensor for each of ``upper``, zero where the loss does not depend on it.
+            list[torch.Tensor | None]: A tensor for each of ``upper``, ``None`` where the loss does not depend on it
+            (a zero tensor where only the estimator's arithmetic shows that).
         """
-
-
-def negated_or_zeros(gradients: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Negate gradients; ``None``, which autograd returns for what was not used, becomes zeros."""
-    return [torch.zeros_like(x) if g is None else -g for g, x in zip(gradients, like)]

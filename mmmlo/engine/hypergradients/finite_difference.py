@@ -6,7 +6,7 @@ import torch
 
 from mmmlo.registry import HYPERGRADIENTS
 
-from .base import HypergradientEstimator, LossFunction, negated_or_zeros
+from .base import HypergradientEstimator, LossFunction
 
 
 @HYPERGRADIENTS.register_module()
@@ -24,6 +24,9 @@ class FiniteDifference(HypergradientEstimator):
         ValueError: If ``alpha`` is not positive.
     """
 
+    # Autocast would round the perturbed parameters to 8 bits, and the perturbation with them.
+    full_precision = True
+
     def __init__(self, alpha: float = 1e-3) -> None:
         if not alpha > 0:
             raise ValueError(f'hypergradient.alpha must be positive, got {alpha}')
@@ -35,11 +38,11 @@ class FiniteDifference(HypergradientEstimator):
         lower: Sequence[torch.Tensor],
         upper: Sequence[torch.Tensor],
         vector: Sequence[torch.Tensor],
-    ) -> list[torch.Tensor]:
+    ) -> list[torch.Tensor | None]:
         """Approximate ``- d2L/du dw . vector``; see :meth:`HypergradientEstimator.product`."""
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(v) for v in vector]))
         if norm == 0:
-            return negated_or_zeros([None] * len(upper), upper)
+            return [None] * len(upper)
         eps = self.alpha / norm
         sides = []
         for sign in (1, -1):
@@ -52,6 +55,4 @@ class FiniteDifference(HypergradientEstimator):
                 else [None] * len(upper)
             )
             sides.append(gradients)
-        return negated_or_zeros(
-            [None if plus is None else (plus - minus) / (2 * eps) for plus, minus in zip(*sides)], upper
-        )
+        return [None if plus is None else (minus - plus) / (2 * eps) for plus, minus in zip(*sides)]

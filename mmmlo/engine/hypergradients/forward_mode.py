@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmmlo.registry import HYPERGRADIENTS
 
-from .base import HypergradientEstimator, LossFunction, negated_or_zeros
+from .base import HypergradientEstimator, LossFunction
 
 
 class _OutOfPlaceRules(TorchDispatchMode):
@@ -113,7 +113,7 @@ class ForwardMode(HypergradientEstimator):
         lower: Sequence[torch.Tensor],
         upper: Sequence[torch.Tensor],
         vector: Sequence[torch.Tensor],
-    ) -> list[torch.Tensor]:
+    ) -> list[torch.Tensor | None]:
         """Compute ``- d2L/du dw . vector``; see :meth:`HypergradientEstimator.product`."""
         with forward_ad.dual_level():
             duals = [forward_ad.make_dual(w.detach(), v.detach()) for w, v in zip(lower, vector)]
@@ -121,5 +121,5 @@ class ForwardMode(HypergradientEstimator):
                 value = loss(duals)
             tangent = forward_ad.unpack_dual(value).tangent
         if tangent is None or not tangent.requires_grad:
-            return negated_or_zeros([None] * len(upper), upper)
-        return negated_or_zeros(torch.autograd.grad(tangent, upper, allow_unused=True), upper)
+            return [None] * len(upper)
+        return [None if g is None else -g for g in torch.autograd.grad(tangent, upper, allow_unused=True)]

@@ -3,7 +3,7 @@
 import copy
 
 # Arguments of mmengine's schedulers that count steps or epochs.
-_COUNTS = ('begin', 'end', 'T_max', 'step_size', 'milestones', 'total_steps')
+_COUNTS = ('begin', 'end', 'T_max', 'step_size', 'milestones', 'periods', 'total_steps')
 
 
 def level_schedules(
@@ -54,7 +54,7 @@ def _resolve(schedule: dict, total_steps: int, max_epochs: int) -> dict:
         total = total_steps
     schedule.setdefault('begin', 0)
     schedule.setdefault('end', total)
-    if 'Cosine' in str(schedule['type']):
+    if 'CosineAnnealing' in str(schedule['type']):
         schedule.setdefault('T_max', schedule['end'] - schedule['begin'])
     return schedule
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from mmengine.hooks import ParamSchedulerHook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -12,9 +13,12 @@ from torch.utils.data import DataLoader
 from mmmlo.datasets import check_dataset_folder, check_level_splits, read_test_dataset
 from mmmlo.registry import LOOPS
 
+from ..hooks import LevelParamSchedulerHook
 from ..optim_wrappers import MultiLevelOptimWrapper
 from .level_schedules import level_schedules
 from .loader_settings import with_settings_of
+
+_SEEDS_APART = 10_000
 
 
 class _LevelBatches:
@@ -62,8 +66,8 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
         dataloader (DataLoader | dict): The lowest level's loader: ``train_dataloader``.
         dataloaders (dict): Level -> config of its loader, or the name of a level whose batch it shares. A loader's
             ``batch_size``, ``num_workers``, ``persistent_workers``, ``pin_memory``, ``prefetch_factor``, ``collate_fn``,
-            ``sampler`` and ``drop_last`` default to those of ``train_dataloader``. Its seed is the run's plus the level's
-            position.
+            ``sampler`` and ``drop_last`` default to those of ``train_dataloader``. Its seed is the run's plus
+            10,000 times the level's position.
         max_epochs (int, optional): Epochs over ``train_dataloader``.
         max_iters (int, optional): Batches of ``train_dataloader``, in place of ``max_epochs``.
         **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` of mmengine's ``EpochBasedTrainLoop``.
@@ -111,6 +115,7 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
         self._build_loaders(dataloaders or {}, dataloader)
         self.total_steps = self.optim_wrapper.cadence.total_steps(self._max_iters)
         runner.param_schedulers = level_schedules(runner.param_schedulers, self.total_steps, self._max_epochs)
+        self._check_scheduler_hook()
 
     @staticmethod
     def _check_not_empty(loader: DataLoader, key: str) -> None:
@@ -120,6 +125,14 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
                 f'{key} has no batch: its dataset has {images} images, fewer than batch_size {loader.batch_size}, and '
                 'drop_last leaves out the rest; use a smaller batch'
             )
+
+    def _check_scheduler_hook(self) -> None:
+        for hook in self.runner.hooks if self.runner.param_schedulers else ():
+            if isinstance(hook, ParamSchedulerHook) and not isinstance(hook, LevelParamSchedulerHook):
+                raise ValueError(
+                    f'default_hooks.param_scheduler is a {type(hook).__name__}, which moves the schedules of all levels in '
+                    "every iteration; set default_hooks.param_scheduler=dict(type='mmmlo.LevelParamSchedulerHook')"
+                )
 
     def _check_length(self) -> None:
         cadence = self.optim_wrapper.cadence
@@ -162,7 +175,8 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
             cfg = self._loader_cfg(level, cfg, base_loader)
             loader = self.runner.build_dataloader(
                 cfg,
-                seed=None if seed is None else seed + position,
+                # Samplers add the epoch to their seed and workers their number, so levels must not be neighbours.
+                seed=None if seed is None else seed + _SEEDS_APART * position,
                 diff_rank_seed=self.runner._randomness_cfg.get('diff_rank_seed', False),
             )
             self._check_not_empty(loader, f'train_cfg.dataloaders.{level}')
@@ -202,6 +216,9 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
             # Resumed: the loop is built before the checkpoint is read.
             for level, batches in self._batches.items():
                 batches.restart(self.optim_wrapper.gradient_counts[level])
+            # A checkpoint from inside an epoch begins that epoch anew, so the iterations say how many epochs are left.
+            left = max(self._max_iters - self._iter, 0)
+            self._max_epochs = self._epoch + math.ceil(left / len(self.dataloader))
         cadence = self.optim_wrapper.cadence
         print_log(
             f'Levels {self.optim_wrapper.levels}; a cycle is '

@@ -214,7 +214,8 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             carried = self._cross_edge(problem, lower, upper, lower_batches[lower], vector, self.estimators[level])
             known = vectors.setdefault(upper, {})
             for key, product in zip(self._parameters[upper], carried):
-                known[key] = known[key] + product if key in known else product
+                if product is not None:
+                    known[key] = known[key] + product if key in known else product
         return [
             vectors[level].get(key, torch.zeros_like(parameter)) for key, parameter in self._parameters[level].items()
         ], losses
@@ -227,20 +228,30 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         batch: Any,
         vector: Mapping[str, torch.Tensor],
         estimator: HypergradientEstimator,
-    ) -> list[torch.Tensor]:
+    ) -> list[torch.Tensor | None]:
         """Carry a vector, a tensor for each named parameter of one level, to all parameters of a level above it."""
         parameters = [self._parameters[lower][name] for name in vector]
         level_loss = _LevelLoss(problem)
-        context = self[lower].optim_context
+        device = parameters[0].device
+
+        @contextmanager
+        def precision() -> Iterator[None]:
+            with self[lower].optim_context(problem):
+                if estimator.full_precision:
+                    with torch.autocast(device.type, enabled=False):
+                        yield
+                else:
+                    yield
+
         # One seed for all passes, so that each draws the same dropout and drop path. Drawing it moves the generator on.
         seed = int(torch.randint(2**31, ()))
         with self._differentiate(upper):
-            with context(problem):
+            with precision():
                 fixed = problem.fix_level(lower, batch)
 
             def loss(values: Sequence[torch.Tensor]) -> torch.Tensor:
                 replaced = {f'problem.{name}': value for name, value in zip(vector, values)}
-                with _seeded(seed, parameters[0].device), context(problem):
+                with _seeded(seed, device), precision():
                     return _total(lower, functional_call(level_loss, replaced, (lower, batch, fixed)))
 
             return estimator.product(loss, parameters, self.level_parameters(upper), list(vector.values()))

@@ -135,3 +135,19 @@ def test_normalized_weights_ignore_a_common_scale(tiny_model, tiny_batch):
     gradient = torch.autograd.grad(loss, masking.mask_prob)[0]
     # Euler: the loss is homogeneous of degree 0 in each image's scores.
     torch.testing.assert_close((gradient * masking.mask_prob).sum(1), torch.zeros_like(mean), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(('estimator', 'tolerance'), [('ForwardMode', 0.05), ('FiniteDifference', 0.1)])
+def test_bfloat16_autocast_does_not_drown_the_perturbation(tiny_model, tiny_wrapper, tiny_batch, estimator, tolerance):
+    """Autocast would round the parameters that finite differences perturb by 1e-3 to three decimal digits."""
+    model = tiny_model(dtype=torch.float32, downstream=dict(dropout=0.0))
+    with torch.no_grad():
+        model.downstream.fc.weight.normal_(std=0.3)
+    levels = ('pretrain', 'finetune', 'masking')
+    batches = {level: tiny_batch(seed, dtype=torch.float32) for seed, level in enumerate(levels)}
+    exact = tiny_wrapper(model).hypergradient(model, 'masking', batches['masking'], batches)[0]
+    kind = dict(type='mmmlo.BFloat16OptimWrapper')
+    masking = dict(kind, hypergradient=dict(type=f'mmmlo.{estimator}'))
+    wrapper = tiny_wrapper(model, pretrain=kind, finetune=kind, masking=masking)
+    rounded = wrapper.hypergradient(model, 'masking', batches['masking'], batches)[0]
+    assert relative_error(rounded, exact) < tolerance

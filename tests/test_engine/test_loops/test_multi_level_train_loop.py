@@ -171,6 +171,19 @@ def test_continued_pretraining_starts_from_every_tensor_of_the_file(make, base_c
         assert different == [], name
 
 
+def test_a_checkpoint_from_inside_an_epoch_does_not_lengthen_the_run(make):
+    options = dict(train_cfg__max_epochs=None, train_cfg__max_iters=8)
+    checkpoint = dict(type='CheckpointHook', interval=5, by_epoch=False)
+    first = make('first', **options, default_hooks__checkpoint=checkpoint)
+    first.train()
+    resumed = make('resumed', **options, resume=True, load_from=osp.join(first.work_dir, 'iter_5.pth'))
+    recorder = Recorder(resumed)
+    resumed.train()
+    assert resumed.iter == 8
+    assert [len(levels) for levels in recorder.seen] == [3, 1, 3]
+    assert resumed.optim_wrapper.step_counts == first.optim_wrapper.step_counts
+
+
 def levels_cfg(**updates):
     return {f'optim_wrapper__levels__{key}': value for key, value in updates.items()}
 
@@ -205,6 +218,11 @@ def levels_cfg(**updates):
             ),
             FileNotFoundError,
             ['train_cfg.dataloaders.masking.dataset.data_root', 'no/such/folder'],
+        ),
+        (
+            dict(default_hooks__param_scheduler=dict(type='ParamSchedulerHook')),
+            ValueError,
+            ['default_hooks.param_scheduler', 'mmmlo.LevelParamSchedulerHook'],
         ),
         (dict(param_scheduler=dict(decode=dict(type='ConstantLR'))), ValueError, ["'decode'", 'pretrain']),
     ],

@@ -1,0 +1,41 @@
+import pytest
+from mmengine.config import Config
+
+from mmmlo.utils.config import dataloaders, enable_amp, load_config, settle_loaders
+
+
+@pytest.fixture
+def cfg():
+    loader = dict(num_workers=2, persistent_workers=True, pin_memory=True)
+    return Config(
+        dict(
+            train_dataloader=dict(loader, num_workers=0),
+            train_cfg=dict(dataloaders=dict(finetune=dict(loader), masking='finetune')),
+            val_dataloader=dict(loader),
+            val_cfg=dict(bank_dataloader=dict(pin_memory=True)),
+            test_dataloader=None,
+            optim_wrapper=dict(type='AmpOptimWrapper', loss_scale='dynamic', optimizer=dict(type='SGD', lr=1)),
+        )
+    )
+
+
+def test_every_loader_is_found(cfg):
+    assert len(list(dataloaders(cfg))) == 4
+
+
+def test_workers_that_are_not_there_do_not_persist(cfg):
+    settle_loaders(cfg, pin_memory=False)
+    assert [loader.get('persistent_workers') for loader in dataloaders(cfg)] == [False, True, True, None]
+    assert not any(loader.pin_memory for loader in dataloaders(cfg))
+    settle_loaders(cfg, persistent_workers=False)
+    assert not any(loader.persistent_workers for loader in dataloaders(cfg))
+
+
+def test_amp_replaces_loss_scaling(cfg):
+    enable_amp(cfg)
+    assert cfg.optim_wrapper == dict(type='mmmlo.BFloat16OptimWrapper', optimizer=dict(type='SGD', lr=1))
+
+
+def test_missing_config_is_named():
+    with pytest.raises(FileNotFoundError, match='config no.py does not exist'):
+        load_config('no.py')
