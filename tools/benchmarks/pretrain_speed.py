@@ -20,6 +20,7 @@ ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
 import torch  # noqa: E402
+from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.optim import build_optim_wrapper  # noqa: E402
 from mmpretrain.structures import DataSample  # noqa: E402
 
@@ -159,6 +160,7 @@ def peak_memory(args: argparse.Namespace, name: str) -> float:
 def main() -> None:
     """Time the variants in turn, print a table, write JSON."""
     args = parse_args()
+    MMLogger.get_current_instance().setLevel('WARNING')  # not a line for every parameter that is initialized
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.memory_of:
