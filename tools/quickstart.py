@@ -36,14 +36,9 @@ LABELS = dict(part='labelled', fractions=dict(labelled=200 / 1438, rest=1 - 200 
 
 def evaluate(model: torch.nn.Module, cfg: Config) -> dict:
     """kNN and linear top-1 on the test split from 200 labelled training images, mean patch token."""
-    loader = dict(
-        batch_size=256,
-        num_workers=0,
-        sampler=dict(type='DefaultSampler', shuffle=False),
-        collate_fn=dict(type='default_collate'),
-    )
-    labelled = Runner.build_dataloader(dict(**loader, dataset=SplitDataset(dataset=cfg.train_features, **LABELS)))
-    test = Runner.build_dataloader(dict(**loader, dataset=cfg.test_split))
+    labels = SplitDataset(dataset=cfg.train_features, **LABELS)
+    labelled = Runner.build_dataloader(dict(cfg.test_dataloader, dataset=labels))
+    test = Runner.build_dataloader(cfg.test_dataloader)
     bank, bank_labels = extract_features(model, labelled)
     query, query_labels = extract_features(model, test)
     predicted = knn_scores(query, bank, bank_labels, num_classes=10).argmax(dim=1)

@@ -17,7 +17,7 @@ from mmengine.evaluator import DumpResults  # noqa: E402
 from mmengine.registry import RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
-from mmmlo.utils.config import load_config, settle_loaders  # noqa: E402
+from mmmlo.utils.config import load_config, set_work_dir, settle_loaders  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,10 +47,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options)
     cfg.launcher, cfg.load_from = args.launcher, args.checkpoint
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+    set_work_dir(cfg, args.config, args.work_dir)
     if cfg.get('test_cfg') is None:
         raise SystemExit(f'{args.config} has no test_cfg: nothing to test')
     if args.amp:

@@ -31,6 +31,20 @@ def load_config(path: str, options: dict | None = None) -> Config:
     return cfg
 
 
+def set_work_dir(cfg: Config, path: str, work_dir: str | None = None) -> None:
+    """Choose the work dir: the one asked for, else the config's own, else ``work_dirs/<name of the config>``.
+
+    Args:
+        cfg (Config): The config, changed in place.
+        path (str): The config file.
+        work_dir (str, optional): The folder asked for on the command line.
+    """
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+
+
 def is_multi_level(cfg: Config) -> bool:
     """Whether the config trains several levels."""
     return 'levels' in (cfg.get('optim_wrapper') or {})

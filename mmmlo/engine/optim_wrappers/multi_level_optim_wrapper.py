@@ -1,7 +1,7 @@
 """Nested optimization problems behind mmengine's optimizer wrapper interface."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -216,8 +216,9 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             for key, product in zip(self._parameters[upper], carried):
                 if product is not None:
                     known[key] = known[key] + product if key in known else product
+        found = vectors[level]
         return [
-            vectors[level].get(key, torch.zeros_like(parameter)) for key, parameter in self._parameters[level].items()
+            found[key] if key in found else torch.zeros_like(parameter) for key, parameter in self._parameters[level].items()
         ], losses
 
     def _cross_edge(
@@ -234,14 +235,10 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         level_loss = _LevelLoss(problem)
         device = parameters[0].device
 
-        @contextmanager
-        def precision() -> Iterator[None]:
-            with self[lower].optim_context(problem):
-                if estimator.full_precision:
-                    with torch.autocast(device.type, enabled=False):
-                        yield
-                else:
-                    yield
+        def precision() -> AbstractContextManager:
+            if estimator.full_precision:
+                return torch.autocast(device.type, enabled=False)
+            return self[lower].optim_context(problem)
 
         # One seed for all passes, so that each draws the same dropout and drop path. Drawing it moves the generator on.
         seed = int(torch.randint(2**31, ()))
