@@ -1,0 +1,71 @@
+"""What the estimators that approximate the inverse Hessian share."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+
+from mmmlo.registry import HYPERGRADIENTS
+
+from .base import Average, HypergradientEstimator, LossFunction, SecondDerivatives, Vector
+
+
+class InverseHessian(HypergradientEstimator):
+    """Solves H x = v, then carries x as the identity's estimator does.
+
+    Everything runs in full precision: a linear system is solved to more digits than autocast keeps.
+
+    Args:
+        products (dict | SecondDerivatives, optional): The estimator that multiplies by second derivatives. Defaults to
+            ``dict(type='mmmlo.DoubleBackward')``, which builds its graph once for all products with H.
+
+    Raises:
+        ValueError: If ``products`` is no such estimator or has a precondition of its own.
+    """
+
+    full_precision = True
+
+    def __init__(self, products: dict | SecondDerivatives | None = None) -> None:
+        if not isinstance(products, SecondDerivatives):
+            products = HYPERGRADIENTS.build(products or dict(type='mmmlo.DoubleBackward'))
+        if not isinstance(products, SecondDerivatives):
+            raise ValueError(
+                f'hypergradient.products must multiply by second derivatives, as mmmlo.DoubleBackward, mmmlo.ForwardMode and '
+                f'mmmlo.FiniteDifference do; {type(products).__name__} does not'
+            )
+        if products.precondition != 'identity':
+            raise ValueError(
+                f"hypergradient.products.precondition is {products.precondition!r}, but {type(self).__name__} has the "
+                "inverse Hessian in its place; leave it at 'identity'"
+            )
+        self.products = products
+
+    @abstractmethod
+    def solve(self, hessian: Callable[[Vector], list[torch.Tensor]], vector: Vector) -> list[torch.Tensor]:
+        """Approximate ``H^-1 . vector``.
+
+        Args:
+            hessian (Callable[[Vector], list[torch.Tensor]]): A vector -> H times the vector, averaged over processes.
+            vector (Vector): The right-hand side.
+
+        Returns:
+            list[torch.Tensor]: The solution, a tensor for each of the vector's.
+        """
+
+    def product(
+        self,
+        loss: LossFunction,
+        lower: Sequence[torch.Tensor],
+        upper: Sequence[torch.Tensor],
+        vector: Vector,
+        average: Average = list,
+    ) -> list[torch.Tensor | None]:
+        """Compute ``- d2L/du dw . H^-1 . vector``; see :meth:`HypergradientEstimator.product`."""
+        times = self.products.hessian(loss, lower)
+        solution = self.solve(lambda direction: average(times(direction)), [v.detach() for v in vector])
+        return self.products.product(loss, lower, upper, solution)
+
+
+def inner(a: Vector, b: Vector) -> torch.Tensor:
+    """Inner product of two vectors, a scalar."""
+    return torch.stack([(x * y).sum() for x, y in zip(a, b)]).sum()
