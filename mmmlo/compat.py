@@ -5,12 +5,16 @@ nothing where the fault is absent. :mod:`mmmlo.registry` calls :func:`apply`; wh
 :func:`fix_config` on it.
 """
 
+import os
+import subprocess
 import sys
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from typing import Any
 
-__all__ = ['apply', 'drop_collate_scope', 'fix_config', 'fix_mmseg_package_name', 'fix_torchvision_import']
+__all__ = [
+    'apply', 'drop_collate_scope', 'fix_config', 'fix_mmseg_package_name', 'fix_torchvision_import', 'init_dist_on_cpu'
+]
 
 # A torch.library.Library takes its operators back when it is collected: keep it for the life of the process.
 _libraries: list[Any] = []
@@ -104,3 +108,43 @@ def drop_collate_scope(cfg: Any) -> Any:
                 value.pop('_scope_', None)
             drop_collate_scope(value)
     return cfg
+
+
+def init_dist_on_cpu(launcher: str, dist_cfg: Any) -> None:
+    """Join the launcher's process group where there is no GPU.
+
+    mmengine (all versions up to 0.10.12) calls ``torch.cuda.set_device`` in each of its launchers' initializations, whatever
+    the backend, which fails in a PyTorch without CUDA. Its Runner initializes nothing that is initialized already, so the
+    group is made here, with gloo, which is what CPUs have.
+
+    Args:
+        launcher (str): 'pytorch', 'slurm', 'mpi', or 'none', for which nothing is done.
+        dist_cfg (dict): The config's ``env_cfg.dist_cfg``; only ``timeout``, in seconds, matters here.
+    """
+    if launcher == 'none':
+        return
+    import datetime
+
+    import torch
+    from mmengine.device import get_device
+
+    if get_device() != 'cpu' or torch.distributed.is_initialized():
+        return
+    names = dict(
+        slurm=dict(RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID'),
+        mpi=dict(RANK='OMPI_COMM_WORLD_RANK', WORLD_SIZE='OMPI_COMM_WORLD_SIZE', LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK'),
+    ).get(launcher, {})
+    for name, theirs in names.items():
+        if theirs not in os.environ:
+            raise RuntimeError(f'--launcher {launcher} needs {theirs}, which is not set: is this part of such a job?')
+        os.environ[name] = os.environ[theirs]
+    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
+        hosts = subprocess.run(
+            ['scontrol', 'show', 'hostname', os.environ['SLURM_NODELIST']], capture_output=True, text=True, check=True
+        )
+        os.environ['MASTER_ADDR'] = hosts.stdout.splitlines()[0]
+    os.environ.setdefault('MASTER_PORT', '29500')
+    timeout = dist_cfg.get('timeout')
+    torch.distributed.init_process_group(
+        'gloo', timeout=None if timeout is None else datetime.timedelta(seconds=timeout)
+    )

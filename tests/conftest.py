@@ -58,7 +58,9 @@ TINY_LEVELS = dict(
 
 
 def merge(base: dict, updates: dict) -> dict:
-    """Merge nested dicts; ``None`` as a value deletes the key."""
+    """Merge nested dicts; ``None`` as a value deletes the key, ``_delete_=True`` replaces the dict, as in mmengine."""
+    if updates.get('_delete_'):
+        return {key: value for key, value in updates.items() if key != '_delete_'}
     base = copy.deepcopy(base)
     for key, value in updates.items():
         if value is None:

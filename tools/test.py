@@ -14,10 +14,8 @@ sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 import mmengine  # noqa: E402
 from mmengine.config import DictAction  # noqa: E402
 from mmengine.evaluator import DumpResults  # noqa: E402
-from mmengine.registry import RUNNERS  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
 
-from mmmlo.utils.config import load_config, set_work_dir, settle_loaders  # noqa: E402
+from mmmlo.utils.config import build_runner, load_config, set_work_dir, settle_loaders  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -53,7 +51,7 @@ def main() -> None:
     if args.amp:
         cfg.test_cfg.fp16 = True
     settle_loaders(cfg, pin_memory=not args.no_pin_memory)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     if args.out and args.out_item == 'pred':
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
     metrics = runner.test()

@@ -12,10 +12,8 @@ import sys
 sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 
 from mmengine.config import Config, DictAction  # noqa: E402
-from mmengine.registry import RUNNERS  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
 
-from mmmlo.utils.config import enable_amp, load_config, set_work_dir, settle_loaders  # noqa: E402
+from mmmlo.utils.config import build_runner, enable_amp, load_config, set_work_dir, settle_loaders  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -69,7 +67,7 @@ def main() -> None:
     """Build the runner and train."""
     args = parse_args()
     cfg = merge_args(load_config(args.config, args.cfg_options), args)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     runner.train()
 
 

@@ -2,17 +2,23 @@
 default_scope = 'mmpretrain'
 
 default_hooks = dict(
+    # Reads the losses when they are logged; mmengine's hook waits for the device in every iteration.
+    runtime_info=dict(type='mmmlo.DeferredRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     # Each level's schedule counts that level's own steps; with one optimizer it is mmengine's hook.
     param_scheduler=dict(type='mmmlo.LevelParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    rank_seed=dict(type='mmmlo.RankSeedHook'),
 )
 custom_hooks = [dict(type='mmmlo.MaskStatisticsHook', interval=50)]
 
 env_cfg = dict(
     cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl'))
+
+# For runs on several processes, of several levels or of one.
+model_wrapper_cfg = dict(type='mmmlo.MultiLevelDistributedDataParallel')
 
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)

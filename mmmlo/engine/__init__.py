@@ -2,3 +2,4 @@ from .hooks import *  # noqa: F401,F403
 from .hypergradients import *  # noqa: F401,F403
 from .loops import *  # noqa: F401,F403
 from .optim_wrappers import *  # noqa: F401,F403
+from .wrappers import *  # noqa: F401,F403

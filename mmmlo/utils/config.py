@@ -5,8 +5,11 @@ from collections.abc import Iterator
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
 
 from mmmlo import compat
+from mmmlo.engine.wrappers.sharding import SHARDING_IS_NOT_SUPPORTED
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -84,3 +87,25 @@ def settle_loaders(cfg: Config, pin_memory: bool = True, persistent_workers: boo
             loader['pin_memory'] = False
         if not persistent_workers or loader.get('num_workers') == 0:
             loader['persistent_workers'] = False
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner that a config asks for, in the launcher's process group if there is a launcher.
+
+    Args:
+        cfg (Config): The config.
+
+    Returns:
+        Runner: The runner.
+
+    Raises:
+        NotImplementedError: If a multi-level config asks for mmengine's ``FlexibleRunner``, which splits models.
+    """
+    if is_multi_level(cfg) and cfg.get('runner_type') == 'FlexibleRunner':
+        strategy = (cfg.get('strategy') or {}).get('type')
+        raise NotImplementedError(
+            f"runner_type='FlexibleRunner' with strategy {strategy!r} is for models that are split over processes. "
+            f'{SHARDING_IS_NOT_SUPPORTED}'
+        )
+    compat.init_dist_on_cpu(cfg.get('launcher', 'none'), cfg.get('env_cfg', {}).get('dist_cfg', {}))
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

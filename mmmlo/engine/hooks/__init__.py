@@ -1,4 +1,9 @@
+from .backbone_ema_hook import BackboneEMAHook
+from .deferred_runtime_info_hook import DeferredRuntimeInfoHook
 from .level_param_scheduler_hook import LevelParamSchedulerHook
 from .mask_statistics_hook import MaskStatisticsHook
+from .rank_seed_hook import RankSeedHook
 
-__all__ = ['LevelParamSchedulerHook', 'MaskStatisticsHook']
+__all__ = [
+    'BackboneEMAHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook', 'MaskStatisticsHook', 'RankSeedHook'
+]

@@ -1,4 +1,4 @@
-from .base import HypergradientEstimator, LossFunction, SecondDerivatives
+from .base import HypergradientEstimator, LossFunction, SecondDerivatives, build_estimator
 from .conjugate_gradient import ConjugateGradient
 from .double_backward import DoubleBackward
 from .finite_difference import FiniteDifference
@@ -11,5 +11,6 @@ from .preconditioners import check_adam, precondition
 
 __all__ = [
     'ConjugateGradient', 'DoubleBackward', 'FiniteDifference', 'ForwardMode', 'HypergradientEstimator', 'InverseHessian',
-    'LevelGraph', 'LossFunction', 'Neumann', 'NotDifferentiableError', 'SecondDerivatives', 'check_adam', 'precondition'
+    'LevelGraph', 'LossFunction', 'Neumann', 'NotDifferentiableError', 'SecondDerivatives', 'build_estimator', 'check_adam',
+    'precondition'
 ]

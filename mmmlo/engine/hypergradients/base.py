@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from mmmlo.registry import HYPERGRADIENTS
+
 LossFunction = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 """Loss of a lower level, a scalar, as a function of that level's parameters, in the order given to the estimator."""
 
@@ -100,3 +102,26 @@ class SecondDerivatives(HypergradientEstimator):
 def dense(products: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Write zeros where there is no tensor."""
     return [torch.zeros_like(parameter) if p is None else p for p, parameter in zip(products, like)]
+
+
+def build_estimator(cfg: dict, key: str = 'hypergradient') -> HypergradientEstimator:
+    """Build an estimator from its config.
+
+    Args:
+        cfg (dict): ``type``, and the estimator's arguments.
+        key (str): Where the config stands, for the message. Defaults to 'hypergradient'.
+
+    Returns:
+        HypergradientEstimator: The estimator.
+
+    Raises:
+        ValueError: If the type is unknown.
+    """
+    arguments = dict(cfg)
+    kind = arguments.pop('type', None)
+    estimator = HYPERGRADIENTS.get(kind) if isinstance(kind, str) else None
+    if estimator is None:
+        names = sorted('mmmlo.' + name for name in HYPERGRADIENTS.module_dict)
+        raise ValueError(f'{key}.type {kind!r} is unknown; estimators are {names}')
+    # Not by the registry's build, which would look for the default scope of other frameworks and warn.
+    return estimator(**arguments)

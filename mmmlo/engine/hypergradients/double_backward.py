@@ -21,7 +21,9 @@ def _gradient_graph(
         value = loss(leaves)
         if not value.requires_grad:
             return leaves, [None] * len(leaves)
-        gradients = list(torch.autograd.grad(value, leaves, create_graph=True, allow_unused=True))
+        gradients: list[torch.Tensor | None] = [
+            *torch.autograd.grad(value, leaves, create_graph=True, allow_unused=True)
+        ]
     _check_differentiable(gradients)
     return leaves, gradients
 
@@ -48,7 +50,7 @@ def _probe(function: Callable[..., torch.Tensor], inputs: list[torch.Tensor]) ->
     leaves, gradients = _gradient_graph(lambda values: function(*values), inputs)
     connected = [g.sum() for g in gradients if g is not None and g.requires_grad]
     if connected:
-        torch.autograd.grad(sum(connected), leaves, allow_unused=True)
+        torch.autograd.grad(connected, leaves, allow_unused=True)
 
 
 @HYPERGRADIENTS.register_module()

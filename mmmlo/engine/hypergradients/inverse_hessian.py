@@ -5,9 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from mmmlo.registry import HYPERGRADIENTS
-
-from .base import Average, HypergradientEstimator, LossFunction, SecondDerivatives, Vector
+from .base import Average, HypergradientEstimator, LossFunction, SecondDerivatives, Vector, build_estimator
 
 
 class InverseHessian(HypergradientEstimator):
@@ -26,19 +24,22 @@ class InverseHessian(HypergradientEstimator):
     full_precision = True
 
     def __init__(self, products: dict | SecondDerivatives | None = None) -> None:
-        if not isinstance(products, SecondDerivatives):
-            products = HYPERGRADIENTS.build(products or dict(type='mmmlo.DoubleBackward'))
-        if not isinstance(products, SecondDerivatives):
+        built: HypergradientEstimator
+        if products is None or isinstance(products, dict):
+            built = build_estimator(products or dict(type='mmmlo.DoubleBackward'), 'hypergradient.products')
+        else:
+            built = products
+        if not isinstance(built, SecondDerivatives):
             raise ValueError(
-                f'hypergradient.products must multiply by second derivatives, as mmmlo.DoubleBackward, mmmlo.ForwardMode and '
-                f'mmmlo.FiniteDifference do; {type(products).__name__} does not'
+                'hypergradient.products must multiply by second derivatives, as mmmlo.DoubleBackward, mmmlo.ForwardMode '
+                f'and mmmlo.FiniteDifference do; {type(built).__name__} does not'
             )
-        if products.precondition != 'identity':
+        if built.precondition != 'identity':
             raise ValueError(
-                f"hypergradient.products.precondition is {products.precondition!r}, but {type(self).__name__} has the "
+                f"hypergradient.products.precondition is {built.precondition!r}, but {type(self).__name__} has the "
                 "inverse Hessian in its place; leave it at 'identity'"
             )
-        self.products = products
+        self.products = built
 
     @abstractmethod
     def solve(self, hessian: Callable[[Vector], list[torch.Tensor]], vector: Vector) -> list[torch.Tensor]:

@@ -42,7 +42,7 @@ def precondition(
         return [groups[id(p)]['lr'] * v for p, v in zip(parameters, vector)]
     check_adam(optimizer)
     if gradients is None:
-        raise ValueError("hypergradient.precondition='adam' needs the gradients of the lower level's last step; none is there")
+        raise ValueError("hypergradient.precondition='adam' needs the gradients of the lower level's last step; got none")
     return [
         v * _adam_derivative(groups[id(p)], optimizer.state[p], gradient)
         for p, v, gradient in zip(parameters, vector, gradients)
@@ -64,7 +64,7 @@ def check_adam(optimizer: torch.optim.Optimizer) -> None:
         problem = "Adam's weight_decay enters its moments; AdamW's does not"
     if problem:
         raise ValueError(
-            f"hypergradient.precondition='adam' needs the lower level's optimizer to be AdamW, or Adam without weight_decay, "
+            "hypergradient.precondition='adam' needs the lower level's optimizer to be AdamW, or Adam without weight_decay, "
             f"and without amsgrad: {problem}. Use precondition='lr' or 'identity'"
         )
 

@@ -1,20 +1,22 @@
 """Training loop that feeds every level its own data."""
 
+import logging
 import math
 from collections.abc import Iterator
 from typing import Any
 
+from mmengine.dist import get_world_size
 from mmengine.hooks import ParamSchedulerHook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from mmmlo.datasets import check_dataset_folder, check_level_splits, read_test_dataset
 from mmmlo.registry import LOOPS
 
-from ..hooks import LevelParamSchedulerHook
+from ..hooks import DeferredRuntimeInfoHook, LevelParamSchedulerHook
 from ..optim_wrappers import MultiLevelOptimWrapper
+from ..wrappers import MultiLevelDistributedDataParallel
 from .level_schedules import level_schedules
 from .loader_settings import with_settings_of
 
@@ -75,8 +77,9 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
     Raises:
         ValueError: If levels and loaders do not fit, the run's length is missing or given twice, an accumulation does not
             divide it, or the run has no cycle.
-        SplitOverlapError: If D_tr and D_val share images or any level reads the test split.
-        RuntimeError: If the model is wrapped for several processes.
+        SplitOverlapError: If levels that the model names in ``disjoint_levels`` share images (D_tr and D_val of MLO-MAE), or
+            any level reads the test split.
+        RuntimeError: If the model is in a wrapper that would train one loss.
     """
 
     def __init__(
@@ -90,12 +93,6 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
     ) -> None:
         if (max_epochs is None) == (max_iters is None):
             raise ValueError('train_cfg needs max_epochs or max_iters, and not both')
-        if is_model_wrapper(runner.model):
-            raise RuntimeError(
-                f'the model is wrapped in {type(runner.model).__name__}, whose train_step trains one loss and never calls '
-                "the model's own: it would silently train something else. Multi-level training runs in a single process "
-                'for now; start it with tools/train.py and without --launcher'
-            )
         if isinstance(dataloader, dict):
             check_dataset_folder(dataloader['dataset'], 'train_dataloader.dataset')
         super().__init__(runner, dataloader, max_epochs or 1, **kwargs)
@@ -142,11 +139,17 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
                 f'optim_wrapper.levels.{cadence.base}.accumulative_counts={accumulation} does not divide the '
                 f'{self._max_iters} iterations of the run: the last gradient would be lost'
             )
-        if cadence.upper and not cadence.total_steps(self._max_iters)[cadence.upper[0]]:
-            raise ValueError(
-                f'the run has {self._max_iters} iterations, but a cycle takes {cadence.steps[cadence.base] * accumulation}: '
-                f'the levels {cadence.upper} would never move'
-            )
+        for level, steps in cadence.total_steps(self._max_iters).items():
+            if not steps:
+                begin = (
+                    ''
+                    if level == cadence.base
+                    else f', and it first runs in cycle {cadence.start[level] + cadence.every[level]}'
+                )
+                raise ValueError(
+                    f'level {level!r} would never move: the run has {self._max_iters} iterations, a cycle takes '
+                    f'{cadence.iterations}{begin}'
+                )
 
     def _build_loaders(self, dataloaders: dict[str, dict | str], base_loader: DataLoader | dict) -> None:
         wrapper, seed = self.optim_wrapper, self.runner.seed
@@ -184,7 +187,10 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
             datasets[level] = loader.dataset
         for level, source in self._shared.items():
             datasets[level] = datasets[source]
-        check_level_splits(datasets, test_dataset=read_test_dataset(self.runner))
+        model = getattr(self.runner.model, 'module', self.runner.model)
+        # Problems other than masked autoencoders need not say.
+        apart = getattr(model, 'disjoint_levels', ())
+        check_level_splits(datasets, apart, test_dataset=read_test_dataset(self.runner))
 
     def _share(self, level: str, source: str) -> None:
         cadence = self.optim_wrapper.cadence
@@ -200,6 +206,11 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
             raise ValueError(
                 f'train_cfg.dataloaders.{level} shares the batches of {source!r}, of which an iteration has {there}, but '
                 f'{level!r} needs {here}: make steps * accumulative_counts equal or give it a loader of its own'
+            )
+        if not cadence.runs_with(source, level):
+            raise ValueError(
+                f'train_cfg.dataloaders.{level} shares the batches of {source!r}, which does not run in each cycle in which '
+                f'{level!r} does; make their start and every equal or give it a loader of its own'
             )
         self._shared[level] = source
 
@@ -219,14 +230,58 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
             # A checkpoint from inside an epoch begins that epoch anew, so the iterations say how many epochs are left.
             left = max(self._max_iters - self._iter, 0)
             self._max_epochs = self._epoch + math.ceil(left / len(self.dataloader))
-        cadence = self.optim_wrapper.cadence
-        print_log(
-            f'Levels {self.optim_wrapper.levels}; a cycle is '
-            + ', '.join(f'{count} {level}' for level, count in cadence.steps.items())
-            + f'; optimizer steps in the whole run: {self.total_steps}',
-            'current',
-        )
+        if isinstance(self.runner.model, MultiLevelDistributedDataParallel):
+            # Once more after initialization and checkpoints: from here on the processes' copies stay equal by themselves.
+            self.runner.model.broadcast_state()
+        self.optim_wrapper.meter.deferred = any(isinstance(hook, DeferredRuntimeInfoHook) for hook in self.runner.hooks)
+        self._warn_of_batch_size()
+        print_log(self._describe(), 'current')
         return super().run()
+
+    def _warn_of_batch_size(self) -> None:
+        """Learning rates hold for a batch size, which more processes change."""
+        batch = self.dataloader.batch_size * get_world_size()  # type: ignore[operator]
+        scaling = getattr(self.runner, 'auto_scale_lr', None) or self.runner.cfg.get('auto_scale_lr') or {}
+        before = self.runner.message_hub.get_info('batch_size', batch)
+        self.runner.message_hub.update_info('batch_size', batch)
+        what = f'{self.dataloader.batch_size} images on each of {get_world_size()} processes'
+        base = scaling.get('base_batch_size')
+        if base not in (None, batch) and not scaling.get('enable'):
+            print_log(
+                f'The learning rates are for a batch of {base}, and this run has {batch} ({what}); pass --auto-scale-lr to '
+                f'scale them by {batch / base:g}',
+                'current',
+                logging.WARNING,
+            )
+        if before != batch:
+            print_log(
+                f'The resumed run had a batch of {before}, and this one has {batch} ({what}): an epoch is another number of '
+                'iterations, and schedules go on from the iteration of the checkpoint',
+                'current',
+                logging.WARNING,
+            )
+
+    def _describe(self) -> str:
+        """The schedule, as a table."""
+        wrapper, cadence = self.optim_wrapper, self.optim_wrapper.cadence
+        loaders = {wrapper.base: self.dataloader} | {level: batches.loader for level, batches in self._batches.items()}
+        rows: list[tuple[str, ...]] = [('level', 'moves by', 'steps', 'start', 'every', 'batch', 'steps in the run')]
+        for level in wrapper.levels:
+            loader = loaders[self._shared.get(level, level)]
+            batch = f'{loader.batch_size} x {cadence.accumulation[level]} x {get_world_size()}'
+            moves = 'its loss'
+            if level in wrapper.graphs:
+                names = {lower: type(estimator).__name__ for lower, estimator in wrapper.estimators[level].items()}
+                edges = ', '.join(f'{lower} > {upper} by {names[lower]}' for lower, upper in wrapper.graphs[level].edges)
+                moves = f'hypergradient: {edges}'
+            counts = (cadence.steps[level], cadence.start[level], cadence.every[level])
+            rows.append((level, moves, *map(str, counts), batch, str(self.total_steps[level])))
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        table = '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+        return (
+            f'Levels {wrapper.levels}: a cycle takes {cadence.iterations} iterations, the run {self._max_iters}. Steps are '
+            f'those of a cycle, start and every count cycles, a batch is images x accumulation x processes.\n{table}'
+        )
 
     def run_epoch(self) -> None:
         """Iterate over ``train_dataloader`` once, or as far as ``max_iters`` goes."""

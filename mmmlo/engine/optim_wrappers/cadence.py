@@ -1,27 +1,59 @@
 """When each level is due."""
 
+from collections.abc import Mapping
+
 
 class Cadence:
     """The rhythm of the levels: a cycle is so many steps of the lowest level, then so many of each upper one.
 
     An iteration is one micro-batch of the lowest level. The upper levels run inside the iteration that completes the
-    lowest level's steps of a cycle; cycles run on across the ends of epochs.
+    lowest level's steps of a cycle; cycles run on across the ends of epochs. An upper level may sit out the first ``start``
+    cycles, and run in every ``every``-th cycle only.
 
     Args:
-        steps (dict[str, int]): Optimizer steps a cycle, level by level, the lowest level first.
-        accumulation (dict[str, int]): Micro-batches an optimizer step, level by level.
+        steps (Mapping[str, int]): Optimizer steps a cycle, level by level, the lowest level first.
+        accumulation (Mapping[str, int]): Micro-batches an optimizer step, level by level.
+        start (Mapping[str, int], optional): Cycles before an upper level begins; 0 for those that are left out.
+        every (Mapping[str, int], optional): Cycles from one run of an upper level to the next; 1 for those left out.
 
     Raises:
-        ValueError: If a number is not a positive integer.
+        ValueError: If a number is not a whole number in its range, or the lowest level, which sets the rhythm, has a
+            ``start`` or an ``every``.
     """
 
-    def __init__(self, steps: dict[str, int], accumulation: dict[str, int]) -> None:
-        for level, count in steps.items():
-            if not isinstance(count, int) or count < 1:
-                raise ValueError(f'optim_wrapper.levels.{level}.steps must be a positive integer, got {count!r}')
+    def __init__(
+        self,
+        steps: Mapping[str, int],
+        accumulation: Mapping[str, int],
+        start: Mapping[str, int] | None = None,
+        every: Mapping[str, int] | None = None,
+    ) -> None:
         self.steps = dict(steps)
         self.accumulation = dict(accumulation)
         self.base, *self.upper = steps
+        self.start = {level: (start or {}).get(level, 0) for level in steps}
+        self.every = {level: (every or {}).get(level, 1) for level in steps}
+        for name, counts, least in (('steps', self.steps, 1), ('start', self.start, 0), ('every', self.every, 1)):
+            for level, count in counts.items():
+                if not isinstance(count, int) or count < least:
+                    kind = 'a positive integer' if least else 'an integer from 0'
+                    raise ValueError(f'optim_wrapper.levels.{level}.{name} must be {kind}, got {count!r}')
+        for name, count, default in (('start', self.start[self.base], 0), ('every', self.every[self.base], 1)):
+            if count != default:
+                raise ValueError(
+                    f'optim_wrapper.levels.{self.base}.{name} is {count}, but the lowest level runs in every cycle; '
+                    f'{name} belongs to a level above it'
+                )
+
+    @property
+    def iterations(self) -> int:
+        """int: Iterations a cycle."""
+        return self.steps[self.base] * self.accumulation[self.base]
+
+    def runs_with(self, level: str, upper: str) -> bool:
+        """Whether a level runs in each cycle in which a level above it does."""
+        offset = self.start[upper] + self.every[upper] - self.start[level] - self.every[level]
+        return offset >= 0 and offset % self.every[level] == 0 and self.every[upper] % self.every[level] == 0
 
     def due(self, iteration: int) -> dict[str, int]:
         """Micro-batches that each level needs in an iteration.
@@ -33,12 +65,20 @@ class Cadence:
             dict[str, int]: Level -> micro-batches, for the levels that run, in running order.
         """
         due = {self.base: 1}
-        if (iteration + 1) % (self.steps[self.base] * self.accumulation[self.base]) == 0:
-            due.update({level: self.steps[level] * self.accumulation[level] for level in self.upper})
+        cycles, rest = divmod(iteration + 1, self.iterations)
+        if rest == 0:
+            for level in self.upper:
+                since = cycles - self.start[level]
+                if since > 0 and since % self.every[level] == 0:
+                    due[level] = self.steps[level] * self.accumulation[level]
         return due
 
     def total_steps(self, iterations: int) -> dict[str, int]:
         """Optimizer steps of each level in a run of so many iterations."""
-        base_steps = iterations // self.accumulation[self.base]
-        cycles = base_steps // self.steps[self.base]
-        return {self.base: base_steps, **{level: cycles * self.steps[level] for level in self.upper}}
+        cycles = iterations // self.iterations
+        return {
+            self.base: iterations // self.accumulation[self.base],
+            **{
+                level: max(cycles - self.start[level], 0) // self.every[level] * self.steps[level] for level in self.upper
+            },
+        }

@@ -1,13 +1,17 @@
 """From the config of the levels to a :class:`MultiLevelOptimWrapper`."""
 
 import copy
+from collections.abc import Iterable
 
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import nn
 
-from mmmlo.registry import HYPERGRADIENTS, OPTIM_WRAPPER_CONSTRUCTORS
+from mmmlo.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-from ..hypergradients import HypergradientEstimator, LevelGraph
+from ..hypergradients import HypergradientEstimator, LevelGraph, build_estimator, check_adam
+from ..wrappers import check_model_wrapper
+from ..wrappers.sharding import refuse_sharded
+from .cadence import Cadence
 from .multi_level_optim_wrapper import MultiLevelOptimWrapper
 
 
@@ -20,8 +24,12 @@ class MultiLevelOptimWrapperConstructor:
             ``paramwise_cfg``, ``clip_grad``, ``accumulative_counts``, ``constructor``) plus
 
             - ``steps`` (int): optimizer steps a cycle. Defaults to 1.
+            - ``start`` (int): cycles before an upper level begins. Defaults to 0.
+            - ``every`` (int): cycles from one run of an upper level to the next. Defaults to 1.
             - ``paths`` (list[str]): the level moves by its hypergradient along these paths.
-            - ``hypergradient`` (dict): the estimator. Defaults to ``dict(type='mmmlo.ForwardMode')``.
+            - ``hypergradient`` (dict): the estimator, or lower level -> estimator for the edges that start there. Defaults
+              to ``dict(type='mmmlo.ForwardMode')``.
+            - ``max_skips`` (int): non-finite hypergradients in a row after which the run stops. Defaults to 20.
         paramwise_cfg (dict, optional): Not for several levels: give it level by level.
 
     Raises:
@@ -56,15 +64,21 @@ class MultiLevelOptimWrapperConstructor:
         """Build the wrapper.
 
         Args:
-            model (nn.Module): A model with ``level_modules``, or such a model in a wrapper.
+            model (nn.Module): A model with ``level_modules``, level -> names of its modules or parameters, or such a model
+                in a wrapper.
 
         Returns:
             MultiLevelOptimWrapper: The wrapper of all levels.
 
         Raises:
             ValueError: If levels and modules do not fit: an unknown level, a module in two levels, a level without
-                trainable parameters, trainable parameters in no level, an unknown path or estimator.
+                trainable parameters, trainable parameters in no level, an unknown path or estimator, a cadence in which a
+                hypergradient would meet an old batch.
+            NotImplementedError: If the model's parameters are split over processes.
+            RuntimeError: If the model is in a wrapper that would train one loss.
         """
+        refuse_sharded(model)
+        check_model_wrapper(model)
         model = getattr(model, 'module', model)
         available: dict[str, tuple[str, ...]] = model.level_modules  # type: ignore[assignment]
         unknown = [level for level in self.levels if level not in available]
@@ -75,33 +89,77 @@ class MultiLevelOptimWrapperConstructor:
         order = [level for level in available if level in self.levels]
         parameters = self._assign_parameters(model, {level: available[level] for level in order})
 
-        wrappers, steps, graphs, estimators = {}, {}, {}, {}
+        wrappers: dict[str, OptimWrapper] = {}
+        graphs: dict[str, LevelGraph] = {}
+        estimators: dict[str, dict[str, HypergradientEstimator]] = {}
+        rhythm: dict[str, dict[str, int]] = dict(steps={}, start={}, every={})
+        max_skips = {}
         for position, level in enumerate(order):
             cfg = self.levels[level]
-            steps[level] = cfg.pop('steps', 1)
-            paths = cfg.pop('paths', None)
-            estimator = cfg.pop('hypergradient', None)
+            for name, counts in rhythm.items():
+                counts[level] = cfg.pop(name, 1 - (name == 'start'))
+            paths, estimator = cfg.pop('paths', None), cfg.pop('hypergradient', None)
+            skips = cfg.pop('max_skips', None)
             if paths is not None:
                 graphs[level] = LevelGraph(level, paths, order[:position])
-                estimators[level] = self._build_estimator(level, estimator or dict(type='mmmlo.ForwardMode'))
-            elif estimator is not None:
-                raise ValueError(
-                    f'optim_wrapper.levels.{level}.hypergradient does nothing without paths; add '
-                    f"optim_wrapper.levels.{level}.paths, such as ['pretrain', 'finetune>pretrain']"
-                )
+                estimators[level] = self._build_estimators(level, estimator, graphs[level])
+                max_skips[level] = self._check_max_skips(level, skips)
+            for name, value in dict(hypergradient=estimator, max_skips=skips).items():
+                if paths is None and value is not None:
+                    raise ValueError(
+                        f'optim_wrapper.levels.{level}.{name} does nothing without paths; add '
+                        f"optim_wrapper.levels.{level}.paths, such as ['pretrain', 'finetune>pretrain']"
+                    )
             # The level's modules under their own names, so that paramwise_cfg.custom_keys match as they would in the model.
-            modules = nn.ModuleDict({name: getattr(model, name) for name in available[level]})
+            modules = nn.Module()
+            for name in available[level]:
+                setattr(modules, name, getattr(model, name))
             wrappers[level] = build_optim_wrapper(modules, cfg)
-        return MultiLevelOptimWrapper(wrappers, parameters, steps, graphs, estimators)
+        accumulation = {level: wrapper._accumulative_counts for level, wrapper in wrappers.items()}
+        cadence = Cadence(rhythm['steps'], accumulation, rhythm['start'], rhythm['every'])
+        self._check_batches_are_fresh(cadence, graphs)
+        for by_lower in estimators.values():
+            for lower, built in by_lower.items():
+                if built.precondition == 'adam':
+                    check_adam(wrappers[lower].optimizer)
+        return MultiLevelOptimWrapper(wrappers, parameters, cadence, graphs, estimators, max_skips)
 
     @staticmethod
-    def _build_estimator(level: str, cfg: dict) -> HypergradientEstimator:
-        if not isinstance(cfg.get('type'), str) or HYPERGRADIENTS.get(cfg['type']) is None:
+    def _build_estimators(level: str, cfg: dict | None, graph: LevelGraph) -> dict[str, HypergradientEstimator]:
+        lowers = list(dict.fromkeys(lower for lower, _ in graph.edges))
+        cfg = cfg or dict(type='mmmlo.ForwardMode')
+        if 'type' in cfg:
+            estimator = build_estimator(cfg, f'optim_wrapper.levels.{level}.hypergradient')
+            return dict.fromkeys(lowers, estimator)
+        if sorted(cfg) != sorted(lowers):
             raise ValueError(
-                f'optim_wrapper.levels.{level}.hypergradient.type {cfg.get("type")!r} is unknown; estimators '
-                f'are {sorted("mmmlo." + name for name in HYPERGRADIENTS.module_dict)}'
+                f'optim_wrapper.levels.{level}.hypergradient must be an estimator, such as '
+                f"dict(type='mmmlo.ForwardMode'), or one for each of the levels {lowers}, got the keys {sorted(cfg)}"
             )
-        return HYPERGRADIENTS.build(cfg)
+        return {
+            lower: build_estimator(cfg[lower], f'optim_wrapper.levels.{level}.hypergradient.{lower}')
+            for lower in lowers
+        }
+
+    @staticmethod
+    def _check_max_skips(level: str, skips: int | None) -> int:
+        if skips is None:
+            return 20
+        if not isinstance(skips, int) or skips < 1:
+            raise ValueError(f'optim_wrapper.levels.{level}.max_skips must be a positive integer, got {skips!r}')
+        return skips
+
+    @staticmethod
+    def _check_batches_are_fresh(cadence: Cadence, graphs: dict[str, LevelGraph]) -> None:
+        """A hypergradient through a level uses that level's latest batch, so the level must have run in the same cycle."""
+        for upper, graph in graphs.items():
+            for lower, _ in graph.edges:
+                if not cadence.runs_with(lower, upper):
+                    raise ValueError(
+                        f'optim_wrapper.levels.{upper} runs in cycles in which {lower!r}, which its paths pass, does not: '
+                        f'start={cadence.start[upper]}, every={cadence.every[upper]} against start={cadence.start[lower]}, '
+                        f'every={cadence.every[lower]}; let {lower!r} start no later, and its every divide that of {upper!r}'
+                    )
 
     @staticmethod
     def _assign_parameters(model: nn.Module, levels: dict[str, tuple]) -> dict[str, dict[str, nn.Parameter]]:
@@ -110,7 +168,7 @@ class MultiLevelOptimWrapperConstructor:
         for level, modules in levels.items():
             parameters[level] = {}
             for module in modules:
-                for name, parameter in getattr(model, module).named_parameters(prefix=module):
+                for name, parameter in _named_parameters(module, getattr(model, module)):
                     if not parameter.requires_grad:
                         continue
                     if id(parameter) in owner:
@@ -136,3 +194,7 @@ class MultiLevelOptimWrapperConstructor:
                 'optim_wrapper.levels, or leave the module out of the model'
             )
         return parameters
+
+
+def _named_parameters(name: str, part: nn.Module | nn.Parameter) -> Iterable[tuple[str, nn.Parameter]]:
+    return [(name, part)] if isinstance(part, nn.Parameter) else part.named_parameters(prefix=name)

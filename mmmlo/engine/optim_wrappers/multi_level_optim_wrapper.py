@@ -1,7 +1,7 @@
 """Nested optimization problems behind mmengine's optimizer wrapper interface."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -11,19 +11,25 @@ from torch.func import functional_call
 
 from mmmlo.registry import OPTIM_WRAPPERS
 
-from ..hypergradients import HypergradientEstimator, LevelGraph
+from ..hypergradients import HypergradientEstimator, LevelGraph, NotDifferentiableError, precondition
+from ..reduce import GradientReducer, reduce_mean
 from .cadence import Cadence
-from .reduce import reduce_mean
+from .measurements import LevelMeter
 
 
 class MultiLevelProblem(Protocol):
-    """What the wrapper asks of the module that it trains; :class:`mmmlo.models.BaseMaskedAutoencoder` provides it."""
+    """What the wrapper asks of the module that it trains; :class:`mmmlo.models.BaseMaskedAutoencoder` provides it.
+
+    A problem may also have ``fix_level(level, batch)``: what every pass of one hypergradient through ``level`` shares. It
+    is handed to ``level_loss`` as ``fixed``; without it, that is None.
+    """
 
     def level_loss(self, level: str, batch: Any, fixed: Any = None) -> dict[str, torch.Tensor]:
         """Losses of a level on a batch; those with 'loss' in their name are summed."""
 
-    def fix_level(self, level: str, batch: Any) -> Any:
-        """What every pass of one hypergradient through ``level`` shares; handed to ``level_loss`` as ``fixed``."""
+
+class NonFiniteHypergradientError(RuntimeError):
+    """Too many hypergradients of a level in a row were not finite."""
 
 
 class _LevelLoss(nn.Module):
@@ -46,6 +52,11 @@ def _total(level: str, losses: dict[str, torch.Tensor]) -> torch.Tensor:
     return sum(terms[1:], terms[0])
 
 
+def _norm(tensors: Iterable[torch.Tensor | None]) -> torch.Tensor:
+    # One kernel for all tensors, as in PyTorch's own clipping.
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm([t for t in tensors if t is not None])))
+
+
 @OPTIM_WRAPPERS.register_module()
 class MultiLevelOptimWrapper(OptimWrapperDict):
     """One optimizer wrapper a level, the cadence of the levels, and hypergradients.
@@ -54,49 +65,72 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
     of its loss through the solutions of the levels below. :meth:`update_levels` runs what is due in an iteration;
     :meth:`apply_gradient` is the one way in which a level moves. It knows no images.
 
+    Over several processes every gradient is averaged, and every vector of a hypergradient before it is used. Levels in
+    fp16 have a loss scale each, by mmengine's ``AmpOptimWrapper``; vectors are free of it.
+
+    A hypergradient that is not finite is left out: the level does not move in that step, which counts as one all the same,
+    so that schedules keep their length.
+
     Build it from a config with :class:`MultiLevelOptimWrapperConstructor`.
 
     Args:
         wrappers (dict[str, OptimWrapper]): Level -> wrapper of its optimizer, the lowest level first.
         parameters (dict[str, dict[str, nn.Parameter]]): Level -> its trainable parameters by their name in the model.
-        steps (dict[str, int]): Optimizer steps of each level a cycle.
+        cadence (Cadence): When each level is due.
         graphs (dict[str, LevelGraph]): The paths of each level that moves by a hypergradient.
-        estimators (dict[str, HypergradientEstimator]): The estimator of each of those levels.
+        estimators (dict[str, dict[str, HypergradientEstimator]]): For each of those levels, the estimator that crosses the
+            edges from each lower level.
+        max_skips (dict[str, int], optional): For each of those levels, non-finite hypergradients in a row after which the
+            run stops. Defaults to 20.
 
     Attributes:
         step_counts (dict[str, int]): Optimizer steps of each level so far; kept in checkpoints.
         gradient_counts (dict[str, int]): Gradients, one a micro-batch, of each level so far; kept in checkpoints. The
             lowest level's is the position in the cycle.
+        skip_counts (dict[str, int]): Those of the steps that were left out; kept in checkpoints.
+        meter (LevelMeter): What the levels' updates cost.
 
     Raises:
-        ValueError: If a level uses loss scaling, which would end up in the hypergradients.
+        ValueError: If an 'adam' precondition meets another optimizer.
     """
 
     def __init__(
         self,
         wrappers: dict[str, OptimWrapper],
         parameters: dict[str, dict[str, nn.Parameter]],
-        steps: dict[str, int],
+        cadence: Cadence,
         graphs: dict[str, LevelGraph],
-        estimators: dict[str, HypergradientEstimator],
+        estimators: dict[str, dict[str, HypergradientEstimator]],
+        max_skips: dict[str, int] | None = None,
     ) -> None:
         super().__init__(**wrappers)
-        for level, wrapper in wrappers.items():
-            if isinstance(wrapper, AmpOptimWrapper):
-                raise ValueError(
-                    f'optim_wrapper.levels.{level}.type is {type(wrapper).__name__}, whose loss scale is not '
-                    "supported in multi-level training; use type='mmmlo.BFloat16OptimWrapper'"
-                )
-            if wrapper.clip_grad_kwargs:
-                # Levels would otherwise log over each other.
-                wrapper.grad_name = f'{level}/{wrapper.grad_name}'
-        self.cadence = Cadence(steps, {level: wrapper._accumulative_counts for level, wrapper in wrappers.items()})
+        self.cadence = cadence
         self.graphs = graphs
         self.estimators = estimators
-        self.step_counts = {level: 0 for level in wrappers}
+        self.max_skips = {level: (max_skips or {}).get(level, 20) for level in graphs}
+        self.step_counts = dict.fromkeys(wrappers, 0)
+        self.gradient_counts = dict.fromkeys(wrappers, 0)
+        self.skip_counts = dict.fromkeys(graphs, 0)
+        self._skips_in_a_row = dict.fromkeys(graphs, 0)
         self._parameters = parameters
-        self.gradient_counts = {level: 0 for level in wrappers}
         self._last_batches: dict[str, Any] = {}
+        self._logged: dict[str, list[torch.Tensor]] = {}
+        self._clips = {level: self._take_clip(wrapper) for level, wrapper in wrappers.items()}
+        self._reducers = {level: GradientReducer(self.level_parameters(level), level) for level in wrappers}
+        self._last_gradients: dict[str, dict[str, torch.Tensor | None]] = {
+            lower: {}
+            for by_lower in estimators.values()
+            for lower, estimator in by_lower.items()
+            if estimator.precondition == 'adam'
+        }
+        self.meter = LevelMeter(self.level_parameters(self.base)[0].device)
+
+    @staticmethod
+    def _take_clip(wrapper: OptimWrapper) -> tuple[Any, dict] | None:
+        """Levels are clipped here: mmengine would read the norm in every step, which waits for the device, and log it over
+        that of other levels."""
+        kwargs, wrapper.clip_grad_kwargs = wrapper.clip_grad_kwargs, None
+        return (wrapper.clip_func, kwargs) if kwargs else None
 
     @property
     def levels(self) -> list[str]:
@@ -116,7 +150,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         """Micro-batches that each level needs in the coming iteration, in running order."""
         return self.cadence.due(self.gradient_counts[self.base])
 
-    def update_levels(self, problem: Any, batches: dict[str, Sequence[Any]]) -> dict[str, torch.Tensor]:
+    def update_levels(self, problem: Any, batches: dict[str, Sequence[Any]]) -> dict[str, Any]:
         """Run every level that is due in this iteration.
 
         Args:
@@ -124,52 +158,105 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             batches (dict[str, Sequence]): Level -> as many batches as :meth:`due` says.
 
         Returns:
-            dict[str, torch.Tensor]: ``<level>/<name>`` -> loss, detached, the mean over a level's batches.
+            dict[str, Any]: What to log, tensors on their device. ``<level>/<name>``: the losses, the mean over the level's
+            batches. ``<level>/grad_norm``: the norm of what its optimizer was given, averaged over processes, before
+            clipping. For a level with paths ``<level>/hypergradient_norm``, and ``<level>/vector_norm/<lower>``: the norm
+            of the vector that was carried on from each lower level. ``<level>/seconds`` and ``<level>/memory``: see
+            :class:`LevelMeter`.
 
         Raises:
             ValueError: If the batches are not those that are due.
+            NonFiniteHypergradientError: After ``max_skips`` non-finite hypergradients in a row.
         """
         due = self.due()
         given = {level: len(level_batches) for level, level_batches in batches.items()}
         if given != due:
             raise ValueError(f'this iteration needs batches {due} (level: number), got {given}')
-        logged: dict[str, list[torch.Tensor]] = {}
+        self._logged = {}
+        costs: dict[str, Any] = {}
         for level in due:
-            for batch in batches[level]:
-                self._last_batches[level] = batch
-                update = self._hypergradient_update if level in self.graphs else self._loss_update
-                for name, value in update(problem, level, batch).items():
-                    logged.setdefault(f'{level}/{name}', []).append(value.detach().mean())
-        return {name: torch.stack(values).mean() for name, values in logged.items()}
+            with self.meter.measure() as cost:
+                for batch in batches[level]:
+                    self._last_batches[level] = batch
+                    update = self._hypergradient_update if level in self.graphs else self._loss_update
+                    for name, value in update(problem, level, batch).items():
+                        self._log(f'{level}/{name}', value)
+            costs.update({f'{level}/{name}': value for name, value in cost.items()})
+        self.meter.cycles = self.gradient_counts[self.base] // self.cadence.iterations
+        return {name: torch.stack(values).mean() for name, values in self._logged.items()} | costs
 
-    def apply_gradient(self, level: str, gradients: Sequence[torch.Tensor | None]) -> bool:
+    def _log(self, name: str, value: torch.Tensor) -> None:
+        self._logged.setdefault(name, []).append(value.detach().mean())
+
+    def apply_gradient(self, level: str, gradients: Sequence[torch.Tensor | None] | None = None) -> bool:
         """Count a gradient and, when enough are accumulated, average, clip and step: the one way in which a level moves.
 
         Args:
             level (str): The level.
-            gradients (Sequence[torch.Tensor | None]): For each of the level's parameters its unscaled gradient on this
-                process; ``None`` leaves the parameter out of the step.
+            gradients (Sequence[torch.Tensor | None], optional): For each of the level's parameters its gradient on this
+                process, free of loss scale; ``None`` leaves the parameter out of the step. Defaults to None: a backward
+                pass has added them, with the level's loss scale and divided by the micro-batches, to ``.grad``.
 
         Returns:
             bool: Whether the optimizer stepped.
         """
-        wrapper, parameters = self[level], self.level_parameters(level)
         accumulation = self.cadence.accumulation[level]
-        for parameter, gradient in zip(parameters, gradients):
-            if gradient is not None:
-                gradient = gradient.detach() / accumulation if accumulation > 1 else gradient.detach()
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        if gradients is not None:
+            scale = self._loss_scale(level)
+            for parameter, gradient in zip(self.level_parameters(level), gradients):
+                if gradient is not None:
+                    gradient = gradient.detach() / accumulation if accumulation > 1 else gradient.detach()
+                    gradient = gradient if scale is None else gradient * scale
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         self.gradient_counts[level] += 1
         if self.gradient_counts[level] % accumulation:
             return False
-        moved = [parameter for parameter in parameters if parameter.grad is not None]
-        averaged = reduce_mean([parameter.grad for parameter in moved if parameter.grad is not None])
-        for parameter, gradient in zip(moved, averaged):
-            parameter.grad = gradient
-        wrapper.step()
-        wrapper.zero_grad()
+        self._reducers[level].finish()
+        self._step(level)
         self.step_counts[level] += 1
         return True
+
+    def _step(self, level: str) -> None:
+        wrapper = self[level]
+        moved = [parameter for parameter in self.level_parameters(level) if parameter.grad is not None]
+        if isinstance(wrapper, AmpOptimWrapper):
+            wrapper.loss_scaler.unscale_(wrapper.optimizer)
+        if moved:
+            norm = _norm(parameter.grad for parameter in moved)
+            self._log(f'{level}/grad_norm', norm)
+            if level in self.graphs and self._skip(level, norm) and not isinstance(wrapper, AmpOptimWrapper):
+                wrapper.zero_grad()
+                return
+            if clip := self._clips[level]:
+                clip[0](moved, **clip[1])
+        if level in self._last_gradients:
+            self._last_gradients[level] = {name: p.grad for name, p in self._parameters[level].items()}
+        # A loss scaler leaves the step out by itself where a gradient is not finite, and lowers its scale.
+        wrapper.step()
+        wrapper.zero_grad()
+
+    def _skip(self, level: str, norm: torch.Tensor) -> bool:
+        """Whether a hypergradient is to be left out. Reading this waits for the device, once a step of this level."""
+        if bool(norm.isfinite()):
+            self._skips_in_a_row[level] = 0
+            return False
+        self.skip_counts[level] += 1
+        self._skips_in_a_row[level] += 1
+        if self._skips_in_a_row[level] >= self.max_skips[level]:
+            raise NonFiniteHypergradientError(
+                f'{self._skips_in_a_row[level]} hypergradients of level {level!r} in a row were not finite (in step '
+                f'{self.step_counts[level]}), {self.skip_counts[level]} in the whole run; the limit is '
+                f'optim_wrapper.levels.{level}.max_skips={self.max_skips[level]}. Lower the learning rates, clip the lower '
+                "levels' gradients, or train without fp16"
+            )
+        return True
+
+    def _loss_scale(self, level: str) -> torch.Tensor | None:
+        """A level's loss scale, read without waiting for the device."""
+        wrapper = self[level]
+        if not isinstance(wrapper, AmpOptimWrapper):
+            return None
+        return wrapper.loss_scaler.scale(torch.ones((), device=self.level_parameters(level)[0].device))
 
     def hypergradient(
         self, problem: Any, level: str, batch: Any, lower_batches: dict[str, Any]
@@ -186,32 +273,41 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             lower_batches (dict[str, Any]): A batch of every level that the paths pass.
 
         Returns:
-            tuple[list[torch.Tensor], dict[str, torch.Tensor]]: The hypergradient on this process, a tensor for each of the
-            level's parameters; and the level's losses.
+            tuple[list[torch.Tensor], dict[str, torch.Tensor]]: The hypergradient on this process, free of loss scale, a
+            tensor for each of the level's parameters, not finite where fp16 overflowed; and the level's losses.
 
         Raises:
-            ValueError: If the loss does not depend on a level that the paths pass.
+            ValueError: If a loss does not depend on a level that the paths pass.
+            NotDifferentiableError: If an estimator cannot differentiate a module.
         """
         graph = self.graphs[level]
         with self._differentiate(level, *graph.seeds), self[level].optim_context(problem):
             losses = problem.level_loss(level, batch)
         keys = [(name, key) for name in (level, *graph.seeds) for key in self._parameters[name]]
+        scale = self._loss_scale(level)
+        total = _total(level, losses)
+        if not total.requires_grad:
+            raise self._disconnected(level, level, graph.seeds[0])
         gradients = torch.autograd.grad(
-            _total(level, losses), [self._parameters[name][key] for name, key in keys], allow_unused=True
+            total if scale is None else total * scale, [self._parameters[name][key] for name, key in keys], allow_unused=True
         )
         # Sparse: what the loss does not reach, such as a decoder, is left out of all further passes.
         vectors: dict[str, dict[str, torch.Tensor]] = {name: {} for name in (level, *graph.seeds)}
         for (name, key), gradient in zip(keys, gradients):
             if gradient is not None:
-                vectors[name][key] = gradient
+                vectors[name][key] = gradient if scale is None else gradient / scale
         for lower, upper in graph.edges:
-            if not vectors[lower]:
-                raise ValueError(
-                    f'the loss of level {level!r} does not depend on any parameter of {lower!r}, through which '
-                    f'optim_wrapper.levels.{level}.paths leads'
-                )
+            if not vectors.get(lower):
+                raise self._disconnected(level, level, lower)
             vector = dict(zip(vectors[lower], reduce_mean(vectors[lower].values())))
-            carried = self._cross_edge(problem, lower, upper, lower_batches[lower], vector, self.estimators[level])
+            norm = _norm(vector.values())
+            self._log(f'{level}/vector_norm/{lower}', norm)
+            if scale is not None and not bool(norm.isfinite()):
+                # No pass is worth its time: the scaler will leave this step out and lower the scale.
+                return [torch.full_like(p, torch.inf) for p in self.level_parameters(level)], losses
+            carried = self._cross_edge(problem, level, lower, upper, lower_batches[lower], vector)
+            if all(product is None for product in carried):
+                raise self._disconnected(level, lower, upper)
             known = vectors.setdefault(upper, {})
             for key, product in zip(self._parameters[upper], carried):
                 if product is not None:
@@ -221,48 +317,68 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             found[key] if key in found else torch.zeros_like(parameter) for key, parameter in self._parameters[level].items()
         ], losses
 
+    @staticmethod
+    def _disconnected(level: str, reader: str, read: str) -> ValueError:
+        return ValueError(
+            f'the loss of level {reader!r} does not depend on any parameter of {read!r}, through which '
+            f'optim_wrapper.levels.{level}.paths leads'
+        )
+
     def _cross_edge(
-        self,
-        problem: Any,
-        lower: str,
-        upper: str,
-        batch: Any,
-        vector: Mapping[str, torch.Tensor],
-        estimator: HypergradientEstimator,
+        self, problem: Any, level: str, lower: str, upper: str, batch: Any, vector: Mapping[str, torch.Tensor]
     ) -> list[torch.Tensor | None]:
         """Carry a vector, a tensor for each named parameter of one level, to all parameters of a level above it."""
+        estimator = self.estimators[level][lower]
         parameters = [self._parameters[lower][name] for name in vector]
+        values = list(vector.values())
+        if estimator.precondition != 'identity':
+            last = self._last_gradients.get(lower)
+            gradients = [last.get(name) for name in vector] if last else None
+            values = precondition(estimator.precondition, self[lower].optimizer, parameters, values, gradients)
         level_loss = _LevelLoss(problem)
         device = parameters[0].device
+        full_precision = estimator.full_precision or isinstance(self[lower], AmpOptimWrapper)
 
         def precision() -> AbstractContextManager:
-            if estimator.full_precision:
+            # The products of small vectors would vanish in fp16, and there is no loss here that could be scaled for them.
+            if full_precision:
                 return torch.autocast(device.type, enabled=False)
             return self[lower].optim_context(problem)
 
         # One seed for all passes, so that each draws the same dropout and drop path. Drawing it moves the generator on.
         seed = int(torch.randint(2**31, ()))
+        fix_level = getattr(problem, 'fix_level', None)
         with self._differentiate(upper):
             with precision():
-                fixed = problem.fix_level(lower, batch)
+                fixed = fix_level(lower, batch) if fix_level else None
 
-            def loss(values: Sequence[torch.Tensor]) -> torch.Tensor:
-                replaced = {f'problem.{name}': value for name, value in zip(vector, values)}
+            def loss(given: Sequence[torch.Tensor]) -> torch.Tensor:
+                replaced = {f'problem.{name}': value for name, value in zip(vector, given)}
                 with _seeded(seed, device), precision():
                     return _total(lower, functional_call(level_loss, replaced, (lower, batch, fixed)))
 
-            return estimator.product(loss, parameters, self.level_parameters(upper), list(vector.values()))
+            try:
+                return estimator.product(loss, parameters, self.level_parameters(upper), values, reduce_mean)
+            except NotDifferentiableError as error:
+                raise error.located_in(problem) from error.cause
 
     def _loss_update(self, problem: Any, level: str, batch: Any) -> dict[str, torch.Tensor]:
+        accumulation = self.cadence.accumulation[level]
+        last = (self.gradient_counts[level] + 1) % accumulation == 0
         with self._differentiate(level):
             with self[level].optim_context(problem):
                 losses = problem.level_loss(level, batch)
-            gradients = torch.autograd.grad(_total(level, losses), self.level_parameters(level), allow_unused=True)
-        self.apply_gradient(level, gradients)
+            loss, scale = _total(level, losses) / accumulation, self._loss_scale(level)
+            if not loss.requires_grad:
+                raise ValueError(f'the loss of level {level!r} does not depend on any of its parameters')
+            with self._reducers[level].overlapped() if last else nullcontext():
+                (loss if scale is None else loss * scale).backward(inputs=self.level_parameters(level))
+        self.apply_gradient(level)
         return losses
 
     def _hypergradient_update(self, problem: Any, level: str, batch: Any) -> dict[str, torch.Tensor]:
         gradients, losses = self.hypergradient(problem, level, batch, self._last_batches)
+        self._log(f'{level}/hypergradient_norm', _norm(gradients))
         self.apply_gradient(level, gradients)
         return losses
 
@@ -293,7 +409,10 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
     def state_dict(self) -> dict:
         """State of every level's optimizer and the counters of steps and of the position in the cycle."""
         return dict(
-            levels=super().state_dict(), step_counts=dict(self.step_counts), gradient_counts=dict(self.gradient_counts)
+            levels=super().state_dict(),
+            step_counts=dict(self.step_counts),
+            gradient_counts=dict(self.gradient_counts),
+            skip_counts=dict(self.skip_counts),
         )
 
     def load_state_dict(self, state_dict: dict) -> None:
@@ -311,6 +430,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         super().load_state_dict(state_dict['levels'])
         self.step_counts = dict(state_dict['step_counts'])
         self.gradient_counts = dict(state_dict['gradient_counts'])
+        self.skip_counts.update(state_dict.get('skip_counts', {}))
 
 
 @contextmanager

@@ -25,14 +25,24 @@ class MLOMAE(BaseMaskedAutoencoder):
     Args:
         downstream (dict, optional): Module with ``loss(features, data_samples) -> dict``, such as :class:`TokenClsHead` or
             any mmpretrain head. Features are the tuple that the backbone returns. Defaults to None: only the pretrain level.
+        bilevel (float, optional): Two levels in place of three: ``pretrain`` trains encoder, decoder and head together by
+            L_pretrain + ``bilevel`` * L_finetune on labelled images, D_tr. This is our reading of the paper's ablation
+            BLO-MAE, whose exact form was not found. Defaults to None: three levels.
         **kwargs: Arguments of :class:`BaseMaskedAutoencoder`.
     """
 
-    def __init__(self, *args, downstream: dict | None = None, **kwargs) -> None:
+    def __init__(
+        self, *args, downstream: dict | nn.Module | None = None, bilevel: float | None = None, **kwargs
+    ) -> None:
         super().__init__(*args, **kwargs)
+        if bilevel is not None and (downstream is None or bilevel <= 0):
+            raise ValueError(
+                f'model.bilevel, the weight of the downstream loss, must be positive and needs a downstream, got {bilevel}'
+            )
         if downstream is not None and not isinstance(downstream, nn.Module):
             downstream = MODELS.build(downstream)
         self.downstream: Any = downstream
+        self.bilevel = bilevel
 
     @property
     def level_modules(self) -> dict[str, tuple[str, ...]]:
@@ -40,10 +50,19 @@ class MLOMAE(BaseMaskedAutoencoder):
         no ``masking`` without one or with a masker that has nothing to learn."""
         levels = super().level_modules
         if self.downstream is not None:
-            levels['finetune'] = ('downstream',)
+            if self.bilevel is None:
+                levels['finetune'] = ('downstream',)
+            else:
+                levels['pretrain'] += ('downstream',)
             if next(self.masker.parameters(), None) is not None:
                 levels['masking'] = ('masker',)
         return levels
+
+    @property
+    def disjoint_levels(self) -> tuple[tuple[str, str], ...]:
+        """tuple[tuple[str, str]]: Pairs of levels that may not share an image: the one that learns the labels of D_tr, and
+        ``masking``, which would reward a head that has learned its images by heart."""
+        return (('finetune' if self.bilevel is None else 'pretrain', 'masking'),)
 
     def level_loss(self, level: str, batch: dict, fixed: Any = None) -> dict[str, torch.Tensor]:
         """Losses of one level on one batch; see :meth:`BaseMaskedAutoencoder.level_loss`.
@@ -52,4 +71,10 @@ class MLOMAE(BaseMaskedAutoencoder):
         """
         if level in ('finetune', 'masking') and level in self.level_modules:
             return self.downstream.loss(self.extract_feat(batch['inputs']), batch['data_samples'])
-        return super().level_loss(level, batch, fixed)
+        losses = super().level_loss(level, batch, fixed)
+        if level == 'pretrain' and self.bilevel is not None:
+            supervised = self.downstream.loss(self.extract_feat(batch['inputs']), batch['data_samples'])
+            losses.update(
+                {f'finetune_{name}': self.bilevel * value if 'loss' in name else value for name, value in supervised.items()}
+            )
+        return losses

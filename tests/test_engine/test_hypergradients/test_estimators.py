@@ -136,7 +136,9 @@ def test_forward_mode_refuses_norms_that_pytorch_differentiates_wrongly(module):
         ForwardMode().product(loss, lower, [x], [torch.ones_like(p) for p in lower])
 
 
-@pytest.mark.parametrize(('estimator', 'tolerance'), [(ForwardMode(), 1e-12), (DoubleBackward(), 1e-12), (FiniteDifference(), 1e-5)])
+@pytest.mark.parametrize(
+    ('estimator', 'tolerance'), [(ForwardMode(), 1e-12), (DoubleBackward(), 1e-12), (FiniteDifference(), 1e-5)]
+)
 def test_products_with_the_hessian(estimator, tolerance):
     """Against the dense Hessian of a small network with attention, layer norm, GELU and cross entropy."""
     torch.manual_seed(0)

@@ -55,7 +55,8 @@ def test_neumann_of_one_term_is_the_identity_times_the_learning_rate():
 
 def test_products_with_h_are_averaged_over_processes():
     """Each process has its own H: the solution is that of their mean, not the mean of the solutions."""
-    u, w, v = torch.ones(2, dtype=torch.float64, requires_grad=True), torch.ones(2).double(), torch.tensor([1.0, 2.0]).double()
+    u, w = torch.ones(2, dtype=torch.float64, requires_grad=True), torch.ones(2).double()
+    v = torch.tensor([1.0, 2.0]).double()
     mine, other = torch.tensor([1.0, 2.0]).double(), torch.tensor([3.0, 8.0]).double()
 
     def loss(lower):

@@ -193,7 +193,26 @@ def levels_cfg(**updates):
     [
         (dict(train_cfg__max_iters=4), ValueError, ['max_epochs or max_iters']),
         (levels_cfg(pretrain__accumulative_counts=4), ValueError, ['levels.pretrain.accumulative_counts=4', '9 iterations']),
-        (levels_cfg(pretrain__steps=10), ValueError, ['9 iterations', "['finetune', 'masking'] would never move"]),
+        (
+            levels_cfg(pretrain__steps=10),
+            ValueError,
+            ["level 'finetune' would never move", '9 iterations', 'a cycle takes 10', 'runs in cycle 1'],
+        ),
+        (levels_cfg(masking__start=4), ValueError, ["level 'masking' would never move", '9 iterations', 'runs in cycle 5']),
+        (
+            levels_cfg(finetune__start=2),
+            ValueError,
+            ['levels.masking runs in cycles in which', "'finetune'", 'start=0, every=1 against start=2, every=1'],
+        ),
+        (
+            dict(
+                train_cfg__dataloaders__finetune='pretrain',
+                train_cfg__dataloaders__masking='finetune',
+                **levels_cfg(finetune__every=2, masking__paths=['pretrain']),
+            ),
+            ValueError,
+            ['dataloaders.masking', "'finetune'"],
+        ),
         (dict(train_cfg__dataloaders__decode='pretrain'), ValueError, ["'decode'", 'finetune']),
         (dict(train_cfg__dataloaders__masking='decode'), ValueError, ['dataloaders.masking', "'decode'"]),
         (
@@ -242,17 +261,54 @@ def test_missing_loader_is_named(make):
         runner.train()
 
 
-def test_a_wrapped_model_is_refused(make):
+def test_a_wrapper_that_trains_one_loss_is_refused(make):
     """Several processes: mmengine's wrapper would train the pretrain loss with all parameters."""
     from mmengine.model import MMDistributedDataParallel
-
-    runner = make()
 
     class Wrapped(MMDistributedDataParallel):
         def __init__(self, module):
             torch.nn.Module.__init__(self)
             self.module = module
 
-    runner.model = Wrapped(runner.model)
-    with pytest.raises(RuntimeError, match=r'Wrapped.*single process'):
-        runner.train()
+    single = dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), train_cfg=dict(by_epoch=True, max_epochs=1))
+    for name, updates in dict(levels={}, one_optimizer=single).items():
+        runner = make(name, **updates)
+        runner.model = Wrapped(runner.model)
+        with pytest.raises(RuntimeError, match=r"Wrapped.*type='mmmlo.MultiLevelDistributedDataParallel'"):
+            runner.train()
+
+
+def messages(runner, monkeypatch):
+    """What the loop says, without mmengine's logger, whose instances outlive a test."""
+    from mmmlo.engine.loops import multi_level_train_loop
+
+    said = []
+    monkeypatch.setattr(multi_level_train_loop, 'print_log', lambda text, *args: said.append(text))
+    runner.train()
+    return said
+
+
+def test_the_schedule_is_printed_once(make, monkeypatch):
+    said = messages(make(**levels_cfg(masking__start=1, masking__every=2)), monkeypatch)
+    (table,) = [text for text in said if text.startswith('Levels')]
+    rows = [line.split() for line in table.splitlines()[2:]]
+    assert [row[0] for row in rows] == ['pretrain', 'finetune', 'masking']
+    # steps, start, every; a batch of 8 without accumulation on one process; steps in the run
+    assert [row[-9:] for row in rows] == [
+        ['2', '0', '1', '8', 'x', '1', 'x', '1', '9'],
+        ['1', '0', '1', '8', 'x', '1', 'x', '1', '4'],
+        ['1', '1', '2', '8', 'x', '1', 'x', '1', '1'],
+    ]
+    assert 'finetune > pretrain by ForwardMode' in table
+
+
+def test_another_batch_size_is_warned_of(make, monkeypatch):
+    said = messages(make('first', auto_scale_lr=dict(base_batch_size=64)), monkeypatch)
+    assert any('for a batch of 64, and this run has 8 (8 images on each of 1 processes)' in text for text in said)
+    path = osp.join(make('first').work_dir, 'epoch_1.pth')
+    more = dict(resume=True, load_from=path, train_dataloader__batch_size=4)
+    said = messages(make('more', auto_scale_lr=dict(base_batch_size=64, enable=True), **more), monkeypatch)
+    assert any('had a batch of 8, and this one has 4' in text for text in said)
+    assert not any('for a batch of 64' in text for text in said)
+    said = messages(make('same', auto_scale_lr=dict(base_batch_size=8)), monkeypatch)
+    assert not any('batch of' in text for text in said)

@@ -1,10 +1,14 @@
 """Steps of the levels on a tiny MLO-MAE: who moves, by what, and what a checkpoint keeps."""
 
 import copy
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+
+from mmmlo.engine import NonFiniteHypergradientError
 
 LEVELS = ('pretrain', 'finetune', 'masking')
 
@@ -38,7 +42,7 @@ def test_each_step_moves_its_own_level_and_nothing_else(tiny_model, tiny_wrapper
     wrapper = tiny_wrapper(model, **{level: dict(optimizer=optimizer) for level in LEVELS})
     apply_gradient, moved = wrapper.apply_gradient, []
 
-    def watched(level, gradients):
+    def watched(level, gradients=None):
         before = snapshot(model)
         apply_gradient(level, gradients)
         moved.append((level, changed(model, before)))
@@ -138,7 +142,7 @@ def test_gradients_are_clipped_level_by_level(tiny_model, tiny_wrapper, batches)
         pretrain=dict(optimizer=dict(type='SGD', lr=lr), steps=1),
     )
     before = snapshot(model)
-    wrapper.update_levels(model, batches(wrapper.due()))
+    logged = wrapper.update_levels(model, batches(wrapper.due()))
     after = model.state_dict()
 
     def length(level):
@@ -146,7 +150,9 @@ def test_gradients_are_clipped_level_by_level(tiny_model, tiny_wrapper, batches)
 
     assert length('masking') == pytest.approx(lr * norm, rel=1e-4)
     assert length('pretrain') > 10 * lr * norm
-    assert 'train/masking/grad_norm' in wrapper['masking'].message_hub.log_scalars
+    # The norms are those before clipping.
+    assert logged['masking/grad_norm'] > 2 * norm
+    assert length('pretrain') == pytest.approx(lr * logged['pretrain/grad_norm'].item(), rel=1e-4)
 
 
 def test_state_goes_through_a_checkpoint(tiny_model, tiny_wrapper, batches, tmp_path):
@@ -200,24 +206,179 @@ def test_bfloat16_on_every_level(tiny_model, tiny_wrapper, batches):
             losses[kind] = wrapper.update_levels(model, due)
         assert {p.dtype for p in model.parameters()} == {torch.float32}
     exact, rounded = losses.values()
-    for name, value in exact.items():
-        assert rounded[name] == pytest.approx(value.item(), rel=0.03)
-    assert any(rounded[name] != exact[name] for name in exact)
+    names = [name for name in exact if name.endswith('loss')]
+    assert len(names) == 3
+    for name in names:
+        assert rounded[name] == pytest.approx(exact[name].item(), rel=0.03)
+    assert any(rounded[name] != exact[name] for name in names)
 
 
-def test_loss_scaling_is_refused(tiny_model, monkeypatch):
-    import mmengine.optim.optimizer.amp_optimizer_wrapper as amp
+class CPUAmpOptimWrapper(AmpOptimWrapper):
+    """mmengine's, with PyTorch's loss scaler for CPUs: mmengine's asks for a GPU in its constructor."""
 
-    # mmengine would refuse it on a CPU before ours could.
-    monkeypatch.setattr(amp, 'is_cuda_available', lambda: True)
-    with pytest.raises(ValueError, match=r'levels.pretrain.type is AmpOptimWrapper.*BFloat16OptimWrapper'):
-        build_optim_wrapper(
-            tiny_model(downstream=None, masker=dict(type='mmmlo.RandomMasker')),
-            dict(
-                constructor='mmmlo.MultiLevelOptimWrapperConstructor',
-                levels=dict(pretrain=dict(type='AmpOptimWrapper', optimizer=dict(type='SGD', lr=0.1))),
-            ),
-        )
+    def __init__(self, loss_scale, **kwargs):
+        OptimWrapper.__init__(self, **kwargs)
+        self._scale_update_param = None
+        self.cast_dtype = torch.float16
+        self.loss_scaler = torch.amp.GradScaler('cpu', **loss_scale)
+
+    @contextmanager
+    def optim_context(self, model):
+        with OptimWrapper.optim_context(self, model), torch.autocast('cpu', dtype=self.cast_dtype):
+            yield
+
+
+@pytest.fixture
+def scaled():
+    """Level config with a loss scale of 2^10; ``scaled(init_scale=...)``."""
+    OPTIM_WRAPPERS.register_module(module=CPUAmpOptimWrapper, force=True)
+    yield lambda **scale: dict(
+        type='CPUAmpOptimWrapper', optimizer=dict(type='SGD', lr=0.01), loss_scale=dict(init_scale=2.0**10, **scale)
+    )
+    OPTIM_WRAPPERS._module_dict.pop('CPUAmpOptimWrapper')
+
+
+@pytest.mark.parametrize('accumulation', [1, 2])
+def test_fp16_with_a_scaler_a_level_moves_as_without(tiny_model, tiny_wrapper, batches, scaled, accumulation):
+    """Scale in, scale out: with fp16's rounding switched off the parameters are the same, clipping included."""
+    models = []
+    for kind in (dict(optimizer=dict(type='SGD', lr=0.01)), scaled()):
+        model = tiny_model(downstream=dict(dropout=0.0))
+        level = dict(kind, clip_grad=dict(max_norm=0.01), accumulative_counts=accumulation)
+        wrapper = tiny_wrapper(model, **{name: copy.deepcopy(level) for name in LEVELS})
+        for name in LEVELS:
+            if hasattr(wrapper[name], 'cast_dtype'):
+                wrapper[name].optim_context = lambda model: nullcontext()
+        logged = [wrapper.update_levels(model, batches(wrapper.due(), iteration)) for iteration in range(4 * accumulation)]
+        models.append((model, logged[-1]))
+    (plain, norms), (amp, scaled_norms) = models
+    for (name, value), expected in zip(amp.state_dict().items(), plain.state_dict().values()):
+        torch.testing.assert_close(value, expected, rtol=1e-7, atol=1e-10, msg=name)
+    for name in norms:
+        if 'norm' in name:
+            torch.testing.assert_close(scaled_norms[name], norms[name], rtol=1e-6, atol=0)
+
+
+def test_fp16_stays_close_to_fp32(tiny_model, tiny_wrapper, batches, scaled):
+    losses = []
+    for kind in (dict(optimizer=dict(type='SGD', lr=0.01)), scaled()):
+        model = tiny_model(dtype=torch.float32, downstream=dict(dropout=0.0))
+        wrapper = tiny_wrapper(model, **{name: copy.deepcopy(kind) for name in LEVELS})
+        for iteration in range(4):
+            due = {
+                level: [dict(b, inputs=b['inputs'].float()) for b in group]
+                for level, group in batches(wrapper.due(), iteration).items()
+            }
+            logged = wrapper.update_levels(model, due)
+        losses.append(logged)
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+    for name in ('pretrain/loss', 'finetune/loss', 'masking/loss', 'masking/hypergradient_norm'):
+        assert losses[1][name] == pytest.approx(losses[0][name].item(), rel=0.05)
+        assert losses[1][name] != losses[0][name]
+
+
+def test_fp16_overflow_of_v_leaves_the_step_out_and_lowers_the_scale(tiny_model, tiny_wrapper, batches, scaled):
+    """A scale that no fp16 number survives: v is not finite, so no edge is crossed and the masker stands still."""
+    model = tiny_model(dtype=torch.float32, downstream=dict(dropout=0.0))
+    wrapper = tiny_wrapper(model, masking=dict(scaled(), loss_scale=dict(init_scale=2.0**127)))
+    crossed = []
+    cross_edge = wrapper._cross_edge
+    wrapper._cross_edge = lambda *args: crossed.append(args) or cross_edge(*args)
+    before = snapshot(model)
+    for iteration in range(2):
+        due = {
+            level: [dict(b, inputs=b['inputs'].float()) for b in group]
+            for level, group in batches(wrapper.due(), iteration).items()
+        }
+        wrapper.update_levels(model, due)
+    assert crossed == []
+    assert not changed(model, before) & parameters_of(model, 'masking')
+    assert wrapper['masking'].loss_scaler.get_scale() == 2.0**126
+    assert wrapper.step_counts == dict(pretrain=2, finetune=1, masking=1)
+    assert wrapper.skip_counts == dict(masking=1)
+
+
+def test_non_finite_hypergradients_are_skipped_and_then_end_the_run(tiny_model, tiny_wrapper, batches):
+    model = tiny_model()
+    wrapper = tiny_wrapper(model, pretrain=dict(steps=1), masking=dict(max_skips=3))
+    cross_edge, broken = wrapper._cross_edge, []
+
+    def cross(*args):
+        carried = cross_edge(*args)
+        return [None if c is None else c * torch.nan for c in carried] if broken else carried
+
+    wrapper._cross_edge = cross
+    masker, state = parameters_of(model, 'masking'), None
+    for iteration, bad in enumerate([False, True, True, False, True, True, True]):
+        broken[:] = [1] * bad
+        before = snapshot(model)
+        if iteration == 6:
+            with pytest.raises(NonFiniteHypergradientError, match=r"3 hypergradients of level 'masking' .* 5 in the"):
+                wrapper.update_levels(model, batches(wrapper.due(), iteration))
+            break
+        wrapper.update_levels(model, batches(wrapper.due(), iteration))
+        assert bool(changed(model, before) & masker) != bad
+        assert all(value.isfinite().all() for value in model.state_dict().values())
+        state = wrapper.state_dict()
+    assert state['skip_counts'] == dict(masking=4)
+    # Schedules keep their length.
+    assert state['step_counts'] == dict(pretrain=6, finetune=6, masking=6)
+
+
+def test_adam_precondition_uses_the_last_step_s_gradients(tiny_model, tiny_wrapper, batches):
+    model = tiny_model(downstream=dict(dropout=0.0))
+    adam = tiny_wrapper(model, masking=dict(hypergradient=dict(type='mmmlo.ForwardMode', precondition='adam')))
+    plain = tiny_wrapper(model)
+    for iteration in range(2):
+        given = batches(adam.due(), iteration)
+        adam.update_levels(model, given)
+    given = {level: group[-1] for level, group in given.items()}
+    torch.manual_seed(0)
+    scaled = adam.hypergradient(model, 'masking', given['masking'], given)[0]
+    torch.manual_seed(0)
+    identity = plain.hypergradient(model, 'masking', given['masking'], given)[0]
+    flat, other = (torch.cat([g.flatten() for g in gradients]) for gradients in (scaled, identity))
+    cosine = torch.nn.functional.cosine_similarity(flat, other, dim=0)
+    assert flat.isfinite().all() and flat.norm() > 0
+    assert abs(cosine) < 0.999
+    fresh = tiny_wrapper(model, masking=dict(hypergradient=dict(type='mmmlo.ForwardMode', precondition='adam')))
+    with pytest.raises(ValueError, match='last step'):
+        fresh.hypergradient(model, 'masking', given['masking'], given)
+
+
+def test_an_estimator_for_each_lower_level(tiny_model, tiny_wrapper, batches):
+    model = tiny_model(downstream=dict(dropout=0.0))
+    solver = dict(type='mmmlo.ConjugateGradient', damping=1)
+    each = dict(_delete_=True, pretrain=dict(type='mmmlo.ForwardMode'), finetune=solver)
+    wrapper = tiny_wrapper(model, masking=dict(hypergradient=each))
+    for iteration in range(2):
+        logged = wrapper.update_levels(model, batches(wrapper.due(), iteration))
+    assert logged['masking/vector_norm/finetune'] > 0 and logged['masking/vector_norm/pretrain'] > 0
+
+
+def test_what_a_step_logs(tiny_model, tiny_wrapper, batches):
+    model = tiny_model()
+    wrapper = tiny_wrapper(model)
+    first = wrapper.update_levels(model, batches(wrapper.due()))
+    assert set(first) == {'pretrain/loss', 'pretrain/grad_norm', 'pretrain/seconds'}
+    logged = wrapper.update_levels(model, batches(wrapper.due()))
+    names = {f'{level}/{name}' for level in LEVELS for name in ('loss', 'grad_norm', 'seconds')}
+    more = {'hypergradient_norm', 'vector_norm/pretrain', 'vector_norm/finetune'}
+    assert set(logged) == names | {f'masking/{name}' for name in more}
+    torch.testing.assert_close(logged['masking/grad_norm'], logged['masking/hypergradient_norm'])
+    assert all(value > 0 for value in logged.values())
+
+
+def test_start_and_every(tiny_model, tiny_wrapper, batches):
+    model = tiny_model()
+    wrapper = tiny_wrapper(model, pretrain=dict(steps=1), finetune=dict(start=1), masking=dict(start=2, every=2))
+    ran = []
+    for iteration in range(7):
+        due = wrapper.due()
+        wrapper.update_levels(model, batches(due, iteration))
+        ran.append(''.join(level[0] for level in due))
+    assert ran == ['p', 'pf', 'pf', 'pfm', 'pf', 'pfm', 'pf']
+    assert wrapper.step_counts == wrapper.cadence.total_steps(7) == dict(pretrain=7, finetune=6, masking=2)
 
 
 def test_a_path_through_what_the_loss_does_not_reach(tiny_model, tiny_wrapper, batches):

@@ -135,10 +135,10 @@ def test_training_step_runs_what_is_due_and_prepares_a_shared_batch_once(tiny_mo
     prepared = []
     model.data_preprocessor.register_forward_hook(lambda module, args, output: prepared.append(output))
     first, second, third = (tiny_batch(seed, dtype=torch.float32) for seed in range(3))
-    assert model.train_step(dict(pretrain=[first]), wrapper).keys() == {'pretrain/loss'}
+    assert 'pretrain/loss' in model.train_step(dict(pretrain=[first]), wrapper)
     assert len(prepared) == 1
     losses = model.train_step(dict(pretrain=[second], finetune=[second], masking=[third]), wrapper)
-    assert losses.keys() == {'pretrain/loss', 'finetune/loss', 'masking/loss'}
+    assert {name for name in losses if name.endswith('/loss')} == {'pretrain/loss', 'finetune/loss', 'masking/loss'}
     assert len(prepared) == 3
     torch.testing.assert_close(prepared[1]['inputs'], (second['inputs'] - 1) / 2)
     assert wrapper.step_counts == dict(pretrain=2, finetune=1, masking=1)

@@ -1,0 +1,141 @@
+"""Averages the backbone's weights and keeps them beside the raw ones."""
+
+import itertools
+import logging
+
+import torch
+from mmengine.hooks import EMAHook
+from mmengine.logging import print_log
+from mmengine.model import BaseAveragedModel, is_model_wrapper
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner.checkpoint import load_state_dict
+from torch import nn
+
+from mmmlo.registry import HOOKS, MODELS
+
+from ..optim_wrappers import MultiLevelOptimWrapper
+
+_PREFIX = 'ema_backbone.'
+
+
+@HOOKS.register_module()
+class BackboneEMAHook(EMAHook):
+    """An exponential moving average of ``model.backbone``, the one module that outlives pretraining.
+
+    mmengine's ``EMAHook`` averages the whole model and puts the average in the place of the raw weights of a checkpoint.
+    Here the raw weights stay ``backbone.*``, and the average stands in the same file as ``ema_backbone.*``, from where a
+    config can load it::
+
+        init_cfg=dict(type='Pretrained', checkpoint='epoch_50.pth', prefix='ema_backbone.')
+
+    As with mmengine's hook, validation and test run on the average. Training is not affected.
+
+    The average moves when the optimizer of the backbone, in a multi-level run the lowest level's, has stepped. A resumed
+    run goes on with the average of the checkpoint; a run with ``load_from`` begins a new one at the weights it loads.
+
+    Args:
+        ema_type (str): The averaged model, as in mmengine's ``EMAHook``. Defaults to 'ExponentialMovingAverage'.
+        strict_load (bool): Whether an average of other keys than the backbone's is an error when it is loaded, or only
+            logged. Defaults to False.
+        begin_iter (int): Iteration at which averaging begins; until then the average equals the raw weights. Defaults to 0.
+        begin_epoch (int): The same by epoch. Defaults to 0.
+        **kwargs: Arguments of the averaged model: ``momentum`` (the weight of the newest weights, 0.0002 by default),
+            ``interval`` (in optimizer steps), ``device``, ``update_buffers``.
+
+    Raises:
+        ValueError: If the model has no ``backbone``, before training.
+    """
+
+    src_model: nn.Module
+    ema_model: BaseAveragedModel
+
+    def before_run(self, runner) -> None:
+        """Make the averaged copy of the backbone."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        backbone = getattr(model, 'backbone', None)
+        if not isinstance(backbone, nn.Module):
+            raise ValueError(
+                f'BackboneEMAHook averages model.backbone, but a {type(model).__name__} has no such module; take the hook '
+                "out of custom_hooks, or use mmengine's EMAHook, which averages the whole model"
+            )
+        # A Runner that trains and then tests comes here twice, and the test is of the average.
+        if getattr(self, 'src_model', None) is not backbone:
+            self.src_model = backbone
+            self.ema_model = MODELS.build(self.ema_cfg, default_args=dict(model=backbone))
+            # The runner initializes and loads the weights after this.
+            self._outdated = True
+
+    def before_train(self, runner) -> None:
+        """Begin the average, unless it goes on from a checkpoint."""
+        super().before_train(runner)
+        if self._outdated or self.ema_model.steps == 0:
+            self._start()
+        self._steps_seen = self._base_steps(runner)
+
+    def after_train_iter(
+        self, runner, batch_idx: int, data_batch: dict | tuple | list | None = None, outputs: dict | None = None
+    ) -> None:
+        """Move the average if the backbone has moved."""
+        if self._has_stepped(runner):
+            super().after_train_iter(runner, batch_idx, data_batch, outputs)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Add ``ema_backbone.*`` to the weights, and to the file what a resumed run needs besides."""
+        for name, value in self.ema_model.module.state_dict().items():
+            checkpoint['state_dict'][_PREFIX + name] = value.cpu()
+        checkpoint['backbone_ema'] = self._counters()
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Take ``ema_backbone.*`` out of the weights, where the model does not expect it.
+
+        Without ``resume`` the average is for validation and test; a training begins its own.
+        """
+        state = checkpoint.get('state_dict', checkpoint)
+        averaged = {name[len(_PREFIX) :]: state.pop(name) for name in list(state) if name.startswith(_PREFIX)}
+        counters = checkpoint.get('backbone_ema') if runner._resume and averaged else None
+        if runner._resume and not counters:
+            print_log(
+                f'The checkpoint has no {_PREFIX}*: BackboneEMAHook begins its average at the loaded backbone',
+                'current',
+                logging.WARNING,
+            )
+        if averaged:
+            load_state_dict(self.ema_model.module, averaged, strict=self.strict_load, logger=runner.logger)
+        for name, value in self._counters().items():
+            value.copy_(counters[name]) if counters else value.zero_()
+        self._outdated = not averaged
+
+    def _counters(self) -> dict[str, torch.Tensor]:
+        """State of the averaged model that is not the backbone's, such as the number of its updates."""
+        return {name: value for name, value in self.ema_model.state_dict().items() if not name.startswith('module.')}
+
+    def _start(self) -> None:
+        """Set the average to the weights of now."""
+        with torch.no_grad():
+            for averaged, raw in zip(self._tensors(self.ema_model.module), self._tensors(self.src_model)):
+                averaged.copy_(raw)
+        self._outdated = False
+
+    @staticmethod
+    def _tensors(module: nn.Module) -> itertools.chain:
+        return itertools.chain(module.parameters(), module.buffers())
+
+    def _swap_ema_parameters(self) -> None:
+        if self._outdated:  # a test without training and without an average in the checkpoint
+            self._start()
+        super()._swap_ema_parameters()
+
+    @staticmethod
+    def _base_steps(runner) -> int:
+        wrapper = runner.optim_wrapper
+        return wrapper.step_counts[wrapper.base] if isinstance(wrapper, MultiLevelOptimWrapper) else 0
+
+    def _has_stepped(self, runner) -> bool:
+        """Whether the optimizer of the backbone has stepped since the last update, so that accumulating gradients does not
+        make the average shorter."""
+        wrapper = runner.optim_wrapper
+        if isinstance(wrapper, MultiLevelOptimWrapper):
+            before, self._steps_seen = self._steps_seen, self._base_steps(runner)
+            return self._steps_seen > before
+        # What mmengine itself asks before it steps. Several optimizers without levels count no steps.
+        return isinstance(wrapper, OptimWrapperDict) or wrapper.should_update()
