@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -6,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.runner import Runner
@@ -172,3 +174,45 @@ def test_config_without_scopes_is_unchanged():
     before = cfg.to_dict()
     compat.fix_config(cfg)
     assert cfg.to_dict() == before
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])
+def test_process_groups_on_cpus(run_in_processes, monkeypatch, launcher):
+    """In place of mmengine's initialization, which asks for a GPU under every launcher."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        monkeypatch.setenv('MASTER_PORT', str(probe.getsockname()[1]))
+    monkeypatch.setenv('MASTER_ADDR', '127.0.0.1')
+    assert [output.split()[-1] for output in run_in_processes(__file__, launcher)] == ['0/2', '1/2']
+
+
+def test_a_job_that_is_none_is_named(monkeypatch):
+    monkeypatch.delenv('SLURM_PROCID', raising=False)
+    with pytest.raises(RuntimeError, match='--launcher slurm needs SLURM_PROCID'):
+        compat.init_dist_on_cpu('slurm', {})
+    compat.init_dist_on_cpu('none', {})
+    assert not torch.distributed.is_initialized()
+
+
+def main(launcher: str) -> None:
+    """What a process does that a launcher has started."""
+    rank, world_size = os.environ['RANK'], os.environ['WORLD_SIZE']
+    names = dict(slurm=('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'))
+    names['mpi'] = ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK')
+    if launcher in names:
+        for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'):
+            del os.environ[name]
+        os.environ.update(zip(names[launcher], (rank, world_size, rank)))
+    compat.init_dist_on_cpu(launcher, dict(backend='nccl', timeout=60))
+    compat.init_dist_on_cpu(launcher, {})  # is done already
+    assert os.environ['LOCAL_RANK'] == rank
+    total = torch.ones(1)
+    torch.distributed.all_reduce(total)
+    print(f'{torch.distributed.get_rank()}/{int(total)}', flush=True)
+    torch.distributed.barrier()
+    os._exit(0)
+
+
+if __name__ == '__main__':
+    main(sys.argv[1])

@@ -127,3 +127,35 @@ def test_any_head_of_mmpretrain_serves_downstream(tiny_model, tiny_batch):
     labels = torch.cat([sample.gt_label for sample in batch['data_samples']])
     expected = F.cross_entropy(model.downstream.fc(features), labels)
     torch.testing.assert_close(model.level_loss('masking', batch)['loss'], expected)
+
+
+def test_bilevel_joins_the_two_lower_levels(tiny_model, tiny_wrapper, tiny_batch):
+    """One lower level with L_pretrain + w L_finetune over encoder, decoder and head; the masker above it as before."""
+    three, two = (perturbed(tiny_model(downstream=dict(dropout=0.0), **more)) for more in ({}, dict(bilevel=0.3)))
+    two.load_state_dict(three.state_dict())
+    assert two.level_modules == dict(pretrain=('backbone', 'neck', 'head', 'downstream'), masking=('masker',))
+    assert (three.disjoint_levels, two.disjoint_levels) == ((('finetune', 'masking'),), (('pretrain', 'masking'),))
+    batch = tiny_batch(0)
+    losses = two.level_loss('pretrain', batch)
+    torch.testing.assert_close(losses['loss'], three.level_loss('pretrain', batch)['loss'])
+    torch.testing.assert_close(losses['finetune_loss'], 0.3 * three.level_loss('finetune', batch)['loss'])
+    with pytest.raises(KeyError, match="no level 'finetune'"):
+        two.level_loss('finetune', batch)
+
+    # The supervised loss does not depend on the masker, so one lower level carries what the path `pretrain` alone does.
+    batches = {level: tiny_batch(seed) for seed, level in enumerate(('pretrain', 'finetune', 'masking'))}
+    only = dict(paths=['pretrain'])
+    expected = tiny_wrapper(three, masking=only).hypergradient(three, 'masking', batches['masking'], batches)[0]
+    wrapper = tiny_wrapper(two, finetune=None, masking=only)
+    actual = wrapper.hypergradient(two, 'masking', batches['masking'], batches)[0]
+    torch.testing.assert_close(actual, expected)
+    before = two.downstream.fc.weight.clone()
+    logged = wrapper.update_levels(two, dict(pretrain=[batch]))
+    assert {'pretrain/loss', 'pretrain/finetune_loss'} <= set(logged)
+    assert not torch.equal(two.downstream.fc.weight, before)
+
+
+@pytest.mark.parametrize('updates', [dict(bilevel=0.0), dict(bilevel=1.0, downstream=None)])
+def test_bilevel_needs_a_weight_and_a_head(tiny_model, updates):
+    with pytest.raises(ValueError, match=r'model\.bilevel.*positive'):
+        tiny_model(**updates)
