@@ -23,7 +23,8 @@ def problem(tiny_model, tiny_wrapper, tiny_batch):
             for position, (name, count) in enumerate(wrapper.due().items()):
                 group = [tiny_batch(seed + 10 * position + i, size=32, dtype=torch.float32) for i in range(count)]
                 drawn[name] = [
-                    dict(inputs=b['inputs'].cuda(), data_samples=[sample.cuda() for sample in b['data_samples']]) for b in group
+                    dict(inputs=b['inputs'].cuda(), data_samples=[sample.cuda() for sample in b['data_samples']])
+                    for b in group
                 ]
             return drawn
 

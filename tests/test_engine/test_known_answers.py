@@ -56,8 +56,8 @@ class TestRidgeRegression:
 class Quadratic(nn.Module):
     """Levels on top of each other: each lower one's solution is linear in the levels that it reads.
 
-    ``reads`` says which: the level ``name`` minimizes w'Hw/2 - w'(sum of M u over the levels u that it reads). The top level's
-    loss is the sum over all levels of |w - target|^2 / 2.
+    ``reads`` says which: the level ``name`` minimizes w'Hw/2 - w'(sum of M u over the levels u that it reads). The top
+    level's loss is the sum over all levels of |w - target|^2 / 2.
     """
 
     def __init__(self, reads, unit):
@@ -71,7 +71,9 @@ class Quadratic(nn.Module):
         eye = {name: torch.eye(sizes[name], dtype=torch.float64) for name in reads}
         self.hessians = {n: eye[n] if unit else definite(sizes[n], 10 + i) for i, n in enumerate(reads)}
         self.links = {
-            (n, r): randn(sizes[n], sizes[r], seed=20 + 7 * i + j) for i, n in enumerate(reads) for j, r in enumerate(reads[n])
+            (n, r): randn(sizes[n], sizes[r], seed=20 + 7 * i + j)
+            for i, n in enumerate(reads)
+            for j, r in enumerate(reads[n])
         }
         self.targets = {n: randn(sizes[n], seed=50 + i) for i, n in enumerate(names)}
         self.level_modules = {name: (name,) for name in names}

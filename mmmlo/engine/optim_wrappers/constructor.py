@@ -10,7 +10,7 @@ from mmmlo.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 from ..hypergradients import HypergradientEstimator, LevelGraph, build_estimator, check_adam
 from ..wrappers import check_model_wrapper
-from ..wrappers.sharding import refuse_sharded
+from ..wrappers.sharding import refuse_sharded, refuse_sharded_optimizer
 from .cadence import Cadence
 from .multi_level_optim_wrapper import MultiLevelOptimWrapper
 
@@ -115,6 +115,7 @@ class MultiLevelOptimWrapperConstructor:
             for name in available[level]:
                 setattr(modules, name, getattr(model, name))
             wrappers[level] = build_optim_wrapper(modules, cfg)
+            refuse_sharded_optimizer(level, wrappers[level].optimizer)
         accumulation = {level: wrapper._accumulative_counts for level, wrapper in wrappers.items()}
         cadence = Cadence(rhythm['steps'], accumulation, rhythm['start'], rhythm['every'])
         self._check_batches_are_fresh(cadence, graphs)

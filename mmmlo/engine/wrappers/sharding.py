@@ -1,5 +1,6 @@
 """Models whose parameters are split over processes."""
 
+import torch
 from torch import nn
 
 SHARDING_IS_NOT_SUPPORTED = (
@@ -32,3 +33,20 @@ def refuse_sharded(model: nn.Module) -> None:
     found = sorted(kinds & _SHARDED)
     if found:
         raise NotImplementedError(f'the model is split over processes ({", ".join(found)}). {SHARDING_IS_NOT_SUPPORTED}')
+
+
+def refuse_sharded_optimizer(level: str, optimizer: torch.optim.Optimizer) -> None:
+    """Check that every process has the whole state of a level's optimizer.
+
+    Args:
+        level (str): The level, for the message.
+        optimizer (torch.optim.Optimizer): Its optimizer.
+
+    Raises:
+        NotImplementedError: If the state is split over processes.
+    """
+    if any(base.__name__ == 'ZeroRedundancyOptimizer' for base in type(optimizer).__mro__):
+        raise NotImplementedError(
+            f'optim_wrapper.levels.{level}.optimizer is a ZeroRedundancyOptimizer, whose state all processes gather together, '
+            'but mmengine saves checkpoints on the first process alone: the run would hang there. Use the optimizer itself'
+        )

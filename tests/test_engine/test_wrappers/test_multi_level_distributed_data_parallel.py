@@ -9,7 +9,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from mmmlo.engine import MultiLevelDistributedDataParallel
-from mmmlo.engine.wrappers.sharding import refuse_sharded
+from mmmlo.engine.wrappers.sharding import refuse_sharded, refuse_sharded_optimizer
 
 
 class Regression(BaseModel):
@@ -76,6 +76,16 @@ def test_sharded_models_are_refused(tiny_model, tiny_wrapper):
     refuse_sharded(tiny_model())
     with pytest.raises(NotImplementedError, match=r'FullyShardedDataParallel.*whole|needs all of them'):
         tiny_wrapper(MMFullyShardedDataParallel(tiny_model()))
+
+
+def test_a_sharded_optimizer_is_refused():
+    class ZeroRedundancyOptimizer(torch.optim.SGD):
+        pass
+
+    parameters = [nn.Parameter(torch.ones(1))]
+    refuse_sharded_optimizer('pretrain', torch.optim.SGD(parameters, lr=0.1))
+    with pytest.raises(NotImplementedError, match=r'levels\.pretrain\.optimizer is a ZeroRedundancyOptimizer.*would hang'):
+        refuse_sharded_optimizer('pretrain', ZeroRedundancyOptimizer(parameters, lr=0.1))
 
 
 @pytest.mark.dist

@@ -1,0 +1,69 @@
+"""Peak memory of tensors, for devices whose allocator keeps no statistics."""
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class TensorMemory(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made inside it and still alive.
+
+    The count is the same in every run, unlike resident memory, and knows nothing of what an operation allocates and frees
+    within itself. A storage counts once, however many views of it there are, and with the size that it had when it was
+    first seen. What existed before does not count.
+
+    Attributes:
+        bytes (int): Bytes alive now.
+        peak (int): The most bytes that were alive at a time.
+
+    Examples:
+        >>> with TensorMemory() as memory:
+        >>>     model(images).sum().backward()
+        >>> memory.peak
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+        self.peak = 0
+        # id -> weak reference, whose callback takes the entry out: an id is another storage's only after that.
+        self._storages: dict[int, weakref.ref] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and count what it made."""
+        kwargs = kwargs or {}
+        # What this has not seen being made was there before, and may come back as a view of itself.
+        for storage in _storages((*args, *kwargs.values())):
+            self._track(storage, 0)
+        result = func(*args, **kwargs)
+        for storage in _storages(result):
+            self._track(storage, storage.nbytes())
+        return result
+
+    def _track(self, storage: torch.UntypedStorage, size: int) -> None:
+        key = id(storage)
+        if key in self._storages:
+            return
+
+        def freed(_: weakref.ref) -> None:
+            self.bytes -= size
+            del self._storages[key]
+
+        # PyTorch keeps the Python object of a storage as long as the storage itself.
+        self._storages[key] = weakref.ref(storage, freed)
+        self.bytes += size
+        self.peak = max(self.peak, self.bytes)
+
+
+def _storages(values: Any) -> Iterator[torch.UntypedStorage]:
+    """Those of all tensors in an operation's arguments or result, which are nested in lists at most."""
+    if isinstance(values, torch.Tensor):
+        # Sparse tensors and the like have no storage of their own; their parts come by as tensors too.
+        if values.layout == torch.strided:
+            yield values.untyped_storage()
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _storages(value)

@@ -1,0 +1,91 @@
+"""The comparison with Betty. What runs Betty needs a checkout of it, which ``MMMLO_BETTY`` names."""
+
+import json
+import math
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / 'tools' / 'benchmarks' / 'compare_betty.py'
+
+
+@pytest.fixture(scope='module')
+def script():
+    """The script's functions. Betty is not imported."""
+    return runpy.run_path(str(SCRIPT))
+
+
+@pytest.fixture
+def refusal(script, monkeypatch, capsys):
+    """Call the script, which has to refuse with one line before it does anything."""
+
+    def call(*arguments) -> str:
+        monkeypatch.setattr(sys, 'argv', ['compare_betty.py', *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            script['main']()
+        output = capsys.readouterr()
+        assert (stopped.value.code, output.out, output.err.count('\n')) == (2, '', 1)
+        return output.err
+
+    return call
+
+
+def test_a_folder_that_is_no_checkout(refusal, tmp_path):
+    message = f'error: {tmp_path} has no betty/engine.py; BETTY_CHECKOUT must be a checkout of '
+    assert refusal(tmp_path).startswith(message + 'https://github.com/leopard-ai/betty')
+    (tmp_path / 'betty').mkdir()
+    (tmp_path / 'betty' / 'engine.py').touch()
+    assert 'has no betty/configs/__init__.py' in refusal(tmp_path)
+    assert 'absent has no betty/engine.py' in refusal(tmp_path / 'absent')
+
+
+def test_no_cycles(refusal, script, tmp_path):
+    for name in script['BETTY_FILES']:
+        (tmp_path / 'betty' / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'betty' / name).touch()
+    assert '--cycles must be at least 1, got 0' in refusal(tmp_path, '--cycles', 0)
+
+
+@pytest.mark.parametrize(
+    ('required', 'cosines', 'expected'),
+    [
+        (True, [1.0, 0.9991], True),
+        (True, [1.0, 0.999], False),
+        (True, [math.nan, 1.0], False),
+        (True, [-1.0], False),
+        (False, [0.1], True),
+    ],
+)
+def test_judges_every_cycle_of_the_same_problem_only(script, required, cosines, expected):
+    rows = [dict(required=True, cosine=[1.0]), dict(required=required, cosine=cosines)]
+    assert script['agrees'](rows) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.skipif('MMMLO_BETTY' not in os.environ, reason='MMMLO_BETTY names no checkout of github.com/leopard-ai/betty')
+@pytest.mark.parametrize('dtype', ['float64', 'float32'])
+def test_equals_betty(tmp_path, dtype):
+    out = tmp_path / 'out.json'
+    arguments = [os.environ['MMMLO_BETTY'], '--cycles', '2', '--dtype', dtype, '--seed', '3', '--json', str(out)]
+    result = subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
+    figures = json.loads(out.read_text())
+    assert figures['agreed']
+    assert figures['settings']['dtype'] == dtype
+    assert '--seed 3' in figures['settings']['command']
+    assert all(len(row[key]) == 2 for row in figures['rows'] for key in ('cosine', 'relative_error', 'norm_ratio'))
+
+    same = [row for row in figures['rows'] if row['wiring'] == 'same problem']
+    assert len(same) == 6 and min(min(row['cosine']) for row in same) > 0.999
+    if dtype == 'float64':
+        # Along one path Betty and FiniteDifference take the same step, so only rounding is between them.
+        single = [row for row in same if row['estimator']['type'] == 'mmmlo.FiniteDifference' and len(row['paths']) == 1]
+        assert len(single) == 2 and max(max(row['relative_error']) for row in single) < 1e-8
+
+    released = [row for row in figures['rows'] if row['wiring'] == 'released wiring']
+    assert len(released) == 3 and not any(row['required'] for row in released)
+    assert result.stdout.count('released wiring') == 3

@@ -1,0 +1,372 @@
+#!/usr/bin/env python
+"""The masker's hypergradient of MLO-MAE: our engine against Betty's ``darts``, on the same parameters and batches.
+
+    git clone https://github.com/leopard-ai/betty
+    python tools/benchmarks/compare_betty.py betty [--cycles 5] [--dtype float64] [--seed 0] [--json betty.json]
+
+Betty's own ``Engine`` trains a tiny MLO-MAE, built from this project's modules, at its own cadence of two pretrain steps, a
+finetune and a masking step. Whenever it has the masker's gradient, that gradient is compared with ours at the parameters and
+on the batches that Betty had just then: for each of the two paths, and for their sum. Two wirings:
+
+- ``same problem``: what Betty differentiates is what we differentiate. The masker's input and the choice of patches come
+  with the batch, precomputed, as ``fix_level`` does it in our engine; GELU in the masker, no dropout, ``darts_alpha`` 1e-3.
+  The exit status is 1 unless every cosine is over 0.999.
+- ``released wiring``: as in the released MLO-MAE. The masker's input hangs on the encoder and is computed in every pass, the
+  choice of patches too, ReLU in the masker, dropout 0.1 in the head drawn in every pass, ``darts_alpha`` 0.01. Compared with
+  the exact hypergradient of our wiring without dropout, and reported only. What parts the two: a dropout mask in the
+  validation loss; another one on either side of a finite difference, and patches whose choice flips between the sides, both
+  of them jumps that get divided by the small step; and a term that scores hanging on the encoder add to the derivative. How
+  much each weighs depends on model and moment.
+
+Images and labels are noise and the model is untrained, so nothing here says how well either of them learns.
+
+Betty 0.2.1 is used as it is; what it needs beside a current PyTorch is done from here:
+
+- ``decoupled_weight_decay`` is taken out of the ``defaults`` of each AdamW: Betty builds every optimizer anew from them, and
+  AdamW's constructor refuses that one;
+- ``trainable_parameters`` leaves out what is frozen, the position embeddings, which Betty would differentiate by;
+- the checkout goes on ``sys.path``, because Betty's packaging refuses Python 3.11 and newer;
+- ``strategy='cpu'``, because the default takes a GPU where there is one; and its log is silenced.
+"""
+
+import argparse
+import copy
+import json
+import os.path as osp
+import shlex
+import sys
+from typing import Any, NamedTuple
+
+ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+sys.path.insert(0, ROOT)
+
+import torch  # noqa: E402
+from mmengine.logging import MMLogger  # noqa: E402
+from mmengine.optim import build_optim_wrapper  # noqa: E402
+from mmpretrain.structures import DataSample  # noqa: E402
+from torch import nn  # noqa: E402
+
+import mmmlo.engine  # noqa: E402, F401  registers the estimators
+from mmmlo.models.maskers import select_patches  # noqa: E402
+from mmmlo.models.selfsup.base import Masking  # noqa: E402
+from mmmlo.registry import MODELS  # noqa: E402
+
+REQUIRED_COSINE = 0.999
+BETTY_FILES = ('engine.py', 'configs/__init__.py', 'problems/implicit_problem.py', 'hypergradient/darts.py')
+
+BATCH_SIZE, CLASSES, IMG_SIZE, PATCH_SIZE, DIMS = 8, 5, 16, 4, 48
+UNROLL = dict(pretrain=2, finetune=1, masking=1)
+# The released ones for CIFAR-10. They decide at which parameters is compared, not how.
+LEARNING_RATES = dict(pretrain=1e-4, finetune=1e-3, masking=1e-3)
+PATHS = (('finetune>pretrain',), ('pretrain',), ('finetune>pretrain', 'pretrain'))
+
+
+class Wiring(NamedTuple):
+    """A way to write MLO-MAE for Betty, and our estimators to compare it with.
+
+    Attributes:
+        name (str): For the table.
+        frozen (bool): Whether the masker's input and the choice of patches come with the batch. Then Betty differentiates
+            what we do, and the results must agree.
+        activation (str): The masker's.
+        dropout (float): Rate in the downstream head.
+        alpha (float): Betty's ``darts_alpha``.
+        estimators (tuple[dict, ...]): Configs of our estimators.
+    """
+
+    name: str
+    frozen: bool
+    activation: str
+    dropout: float
+    alpha: float
+    estimators: tuple[dict, ...]
+
+
+EXACT = dict(type='mmmlo.ForwardMode')
+WIRINGS = (
+    Wiring('same problem', True, 'GELU', 0.0, 1e-3, (EXACT, dict(type='mmmlo.FiniteDifference', alpha=1e-3))),
+    Wiring('released wiring', False, 'ReLU', 0.1, 0.01, (EXACT,)),
+)
+
+
+class Moment(NamedTuple):
+    """A hypergradient of Betty's, and where it was taken.
+
+    Attributes:
+        model (nn.Module): A copy of the model at Betty's parameters.
+        batches (dict[str, dict]): Level -> the batch that Betty differentiated its loss on.
+        gradients (dict[tuple[str, ...], torch.Tensor]): Paths -> Betty's gradient of the masker along them, flat.
+    """
+
+    model: nn.Module
+    batches: dict[str, dict]
+    gradients: dict[tuple[str, ...], torch.Tensor]
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line and refuse a folder that is no checkout of Betty."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('betty', metavar='BETTY_CHECKOUT', help='a checkout of https://github.com/leopard-ai/betty')
+    parser.add_argument('--cycles', type=int, default=5, help="cycles of Betty's engine; each gives one comparison")
+    parser.add_argument('--dtype', choices=('float64', 'float32'), default='float64', help='of parameters and images')
+    parser.add_argument('--seed', type=int, default=0, help='seed of weights, images and dropout')
+    parser.add_argument('--json', metavar='FILE', help='write all figures here')
+    args = parser.parse_args()
+    missing = [name for name in BETTY_FILES if not osp.isfile(osp.join(args.betty, 'betty', name))]
+    if missing:
+        parser.exit(
+            2,
+            f'error: {args.betty} has no betty/{missing[0]}; '
+            'BETTY_CHECKOUT must be a checkout of https://github.com/leopard-ai/betty\n',
+        )
+    if args.cycles < 1:
+        parser.exit(2, f'error: --cycles must be at least 1, got {args.cycles}\n')
+    return args
+
+
+def build_model(wiring: Wiring, dtype: torch.dtype) -> nn.Module:
+    """A tiny MLO-MAE; both wirings of a seed start from the same weights."""
+    grid = (IMG_SIZE // PATCH_SIZE,) * 2
+    model = MODELS.build(
+        dict(
+            type='mmmlo.MLOMAE',
+            backbone=dict(
+                type='mmmlo.MaskedViT',
+                arch=dict(embed_dims=DIMS, num_layers=2, num_heads=4, feedforward_channels=2 * DIMS),
+                img_size=IMG_SIZE,
+                patch_size=PATCH_SIZE,
+            ),
+            neck=dict(
+                type='mmmlo.GridMAEDecoder',
+                grid=grid,
+                patch_size=PATCH_SIZE,
+                embed_dim=DIMS,
+                decoder_embed_dim=32,
+                decoder_depth=1,
+                decoder_num_heads=4,
+                mlp_ratio=2,
+            ),
+            head=dict(type='mmmlo.MaskedPixelHead', norm_pix=True, patch_size=PATCH_SIZE),
+            masker=dict(
+                type='mmmlo.MLPMasker', grid=grid, embed_dims=DIMS, hidden_dims=32, act_cfg=dict(type=wiring.activation)
+            ),
+            downstream=dict(type='mmmlo.TokenClsHead', num_classes=CLASSES, in_channels=DIMS, dropout=wiring.dropout),
+        )
+    )
+    model.init_weights()
+    return model.to(dtype)
+
+
+def make_batches(count: int, dtype: torch.dtype) -> list[dict]:
+    """Preprocessed batches of noise."""
+    return [
+        dict(
+            # Drawn in one precision, so that both dtypes get the same images.
+            inputs=torch.randn(BATCH_SIZE, 3, IMG_SIZE, IMG_SIZE, dtype=torch.float64).to(dtype),
+            data_samples=[DataSample().set_gt_label(torch.randint(CLASSES, (1,))) for _ in range(BATCH_SIZE)],
+        )
+        for _ in range(count)
+    ]
+
+
+@torch.no_grad()
+def with_masker_input(model: nn.Module, batch: dict) -> dict:
+    """The batch with the masker's input and the choice of patches at the model's present parameters."""
+    tokens, grid = model.backbone.embed(batch['inputs'])
+    scores = model.masker(batch['inputs'], tokens, grid)
+    return dict(batch, tokens=tokens, selection=select_patches(scores, model.mask_ratio))
+
+
+def pretrain_loss(model: nn.Module, batch: dict) -> torch.Tensor:
+    """Equation (1) of MLO-MAE: on the batch's own masker input and choice of patches if it has them, else as released."""
+    tokens = batch['tokens'] if 'tokens' in batch else model.backbone.embed(batch['inputs'])[0]
+    scores = model.masker(batch['inputs'], tokens, model.backbone.grid)
+    selection = batch['selection'] if 'selection' in batch else select_patches(scores, model.mask_ratio)
+    return model.loss(batch['inputs'], masking=Masking(scores, scores, selection))['loss']
+
+
+def flatten(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """One vector in double precision, so that the comparison adds no rounding of its own."""
+    return torch.cat([tensor.detach().double().reshape(-1) for tensor in tensors])
+
+
+def adamw(module: nn.Module, lr: float) -> torch.optim.AdamW:
+    """An AdamW that Betty can build anew from its ``defaults``."""
+    optimizer = torch.optim.AdamW(module.parameters(), lr=lr, betas=(0.9, 0.95))
+    optimizer.defaults.pop('decoupled_weight_decay', None)  # older ones have none
+    return optimizer
+
+
+def run_betty(wiring: Wiring, model: nn.Module, batches: dict[str, list[dict]]) -> list[Moment]:
+    """Train the model by Betty's engine.
+
+    Args:
+        wiring (Wiring): How the problem is written.
+        model (nn.Module): Trained in place.
+        batches (dict[str, list[dict]]): Level -> its batches, in the order in which Betty gets them.
+
+    Returns:
+        list[Moment]: One for each masking step.
+    """
+    from betty.configs import Config, EngineConfig
+    from betty.engine import Engine
+    from betty.logging.logger_base import get_logger
+    from betty.problems import ImplicitProblem
+
+    moments: list[Moment] = []
+
+    class Level(ImplicitProblem):
+        def trainable_parameters(self) -> list[nn.Parameter]:
+            return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+
+        def training_step(self, batch: dict) -> torch.Tensor:
+            return model.level_loss(self.name, batch)['loss']
+
+    class Pretrain(Level):
+        def get_batch(self) -> dict:
+            batch = super().get_batch()
+            return with_masker_input(model, batch) if wiring.frozen else batch
+
+        def training_step(self, batch: dict) -> torch.Tensor:
+            return pretrain_loss(model, batch)
+
+    class MaskingLevel(Level):
+        def training_step(self, batch: dict) -> torch.Tensor:
+            # Betty comes here once a step, right before it differentiates.
+            if wiring.frozen:
+                # The encoder has moved since this batch was loaded, and our engine takes the masker's input from it now.
+                self.pretrain.cur_batch = with_masker_input(model, self.pretrain.cur_batch)
+            # Evaluation mode: the hypergradient to compare with has no dropout.
+            self.model = copy.deepcopy(model).eval()
+            self.batches = dict(pretrain=self.pretrain.cur_batch, finetune=self.finetune.cur_batch, masking=batch)
+            self.added: list[Any] = []
+            return super().training_step(batch)
+
+        def set_grads(self, params: list[nn.Parameter], grads: list[torch.Tensor | None]) -> None:
+            self.added.append(grads)
+            super().set_grads(params, grads)
+
+        def grad_callback(self) -> None:
+            total = flatten([parameter.grad for parameter in self.trainable_parameters()])
+            names = ['>'.join(level.name for level in path[1:-1]) for path in self.paths]
+            # First the direct gradient, which is none, then the first path's; the last path's goes in by halves.
+            first = flatten(self.added[1])
+            gradients = {(names[0],): first, (names[1],): total - first, tuple(names): total}
+            moments.append(Moment(self.model, self.batches, gradients))
+
+    get_logger().setLevel('WARNING')
+    modules = dict(
+        pretrain=nn.ModuleList([model.backbone, model.neck, model.head]), finetune=model.downstream, masking=model.masker
+    )
+    kinds = dict(pretrain=Pretrain, finetune=Level, masking=MaskingLevel)
+    problems = {
+        name: kinds[name](
+            name=name,
+            module=module,
+            optimizer=adamw(module, LEARNING_RATES[name]),
+            train_data_loader=batches[name],
+            config=Config(type='darts', darts_alpha=wiring.alpha, unroll_steps=UNROLL[name], retain_graph=True),
+        )
+        for name, module in modules.items()
+    }
+    pretrain, finetune, masking = problems.values()
+    Engine(
+        problems=list(problems.values()),
+        config=EngineConfig(train_iters=len(batches['pretrain']), strategy='cpu'),
+        dependencies=dict(u2l={masking: [pretrain]}, l2u={pretrain: [finetune, masking], finetune: [masking]}),
+    ).run()
+    return moments
+
+
+def our_hypergradient(moment: Moment, estimator: dict, paths: tuple[str, ...]) -> torch.Tensor:
+    """The masker's hypergradient by our engine, flat."""
+    sgd = dict(optimizer=dict(type='SGD', lr=0.1))
+    levels = dict(pretrain=sgd, finetune=sgd, masking=dict(sgd, paths=list(paths), hypergradient=estimator))
+    wrapper = build_optim_wrapper(moment.model, dict(constructor='mmmlo.MultiLevelOptimWrapperConstructor', levels=levels))
+    return flatten(wrapper.hypergradient(moment.model, 'masking', moment.batches['masking'], moment.batches)[0])
+
+
+def compare(wiring: Wiring, moments: list[Moment]) -> list[dict]:
+    """Figures of one wiring: a row for each estimator of ours and each path, with a value for each cycle."""
+    rows = []
+    for estimator in wiring.estimators:
+        for paths in PATHS:
+            row: dict[str, Any] = dict(
+                wiring=wiring.name,
+                required=wiring.frozen,
+                darts_alpha=wiring.alpha,
+                estimator=estimator,
+                paths=list(paths),
+                cosine=[],
+                relative_error=[],
+                norm_ratio=[],
+            )
+            for moment in moments:
+                betty, ours = moment.gradients[paths], our_hypergradient(moment, estimator, paths)
+                row['cosine'].append(float(betty @ ours / (betty.norm() * ours.norm())))
+                row['relative_error'].append(float((betty - ours).norm() / ours.norm()))
+                row['norm_ratio'].append(float(betty.norm() / ours.norm()))
+            rows.append(row)
+    return rows
+
+
+def agrees(rows: list[dict]) -> bool:
+    """Whether every cosine that must be is over the required one; one that is no number is not."""
+    return all(cosine > REQUIRED_COSINE for row in rows if row['required'] for cosine in row['cosine'])
+
+
+def print_table(rows: list[dict]) -> None:
+    """Print the figures, of all cycles the extremes."""
+    print(
+        f'{"Betty":17}{"ours":18}{"path":28}{"cosine, lowest":>16}{"highest":>12}'
+        f'{"relative error, largest":>25}{"norm ratio":>19}'
+    )
+    for row in rows:
+        ratio = f'{min(row["norm_ratio"]):.4f}-{max(row["norm_ratio"]):.4f}'
+        print(
+            f'{row["wiring"]:17}{row["estimator"]["type"].split(".")[-1]:18}{" + ".join(row["paths"]):28}'
+            f'{min(row["cosine"]):16.8f}{max(row["cosine"]):12.8f}{max(row["relative_error"]):25.1e}{ratio:>19}'
+        )
+
+
+def main() -> int:
+    """Run Betty on both wirings, compare, print a table, write JSON.
+
+    Returns:
+        int: The exit status, 1 if the gradients of the same problem do not agree.
+    """
+    args = parse_args()
+    sys.path.insert(0, args.betty)
+    import betty
+
+    torch.set_num_threads(1)  # a second thread gains nothing on tensors this small
+    MMLogger.get_current_instance().setLevel('WARNING')  # not a line for every parameter that is initialized
+    dtype = getattr(torch, args.dtype)
+    rows = []
+    for wiring in WIRINGS:
+        torch.manual_seed(args.seed)
+        model = build_model(wiring, dtype)
+        batches = {name: make_batches(args.cycles * steps, dtype) for name, steps in UNROLL.items()}
+        rows += compare(wiring, run_betty(wiring, model, batches))
+    agreed = agrees(rows)
+
+    print_table(rows)
+    print(f'Betty {betty.__version__}, torch {torch.__version__}, {args.dtype}, seed {args.seed}, cycles {args.cycles}')
+    print(f'same problem: every cosine over {REQUIRED_COSINE}: {"yes" if agreed else "NO"}')
+    if args.json:
+        settings = dict(
+            command=shlex.join(['python', *sys.argv]),
+            betty=betty.__version__,
+            torch=torch.__version__,
+            dtype=args.dtype,
+            seed=args.seed,
+            cycles=args.cycles,
+            required_cosine=REQUIRED_COSINE,
+        )
+        with open(args.json, 'w') as file:
+            json.dump(dict(settings=settings, agreed=agreed, rows=rows), file, indent=2)
+    return 0 if agreed else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
