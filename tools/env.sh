@@ -52,6 +52,7 @@ launch() {
     [[ $gpus =~ ^[1-9][0-9]*$ ]] || die "the number of GPUs is a whole number from 1, not $gpus"
     python=$(active_python)
     export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+    tune_allocator
     exec "$python" -m torch.distributed.run --nnodes "${NNODES:-1}" --node_rank "${NODE_RANK:-0}" \
         --nproc_per_node "$gpus" --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${PORT:-29500}" "$@"
 }
