@@ -5,6 +5,7 @@ nothing where the fault is absent. :mod:`mmmlo.registry` calls :func:`apply`; wh
 :func:`fix_config` on it.
 """
 
+import atexit
 import os
 import subprocess
 import sys
@@ -148,3 +149,5 @@ def init_dist_on_cpu(launcher: str, dist_cfg: Any) -> None:
     torch.distributed.init_process_group(
         'gloo', timeout=None if timeout is None else datetime.timedelta(seconds=timeout)
     )
+    # Nobody leaves the group by himself. A process that ends while gloo's threads run may be aborted.
+    atexit.register(lambda: torch.distributed.is_initialized() and torch.distributed.destroy_process_group())

@@ -44,7 +44,7 @@ from torch.utils._pytree import tree_map  # noqa: E402
 
 # mmpretrain prints to the standard output while it is imported, which may be JSON's.
 with redirect_stdout(sys.stderr):
-    from mmmlo.engine import HypergradientEstimator, InverseHessian, NotDifferentiableError
+    from mmmlo.engine import HypergradientEstimator, InverseHessian, NotDifferentiableError, build_estimator
     from mmmlo.engine.loops.loader_settings import with_settings_of
     from mmmlo.registry import HYPERGRADIENTS, MODELS
     from mmmlo.utils.config import enable_amp, is_multi_level, load_config
@@ -85,7 +85,13 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, a
         default='float64',
         help="precision of the estimator that is checked; bfloat16 is autocast of float32. The reference's is float64",
     )
-    parser.add_argument('--json', metavar='FILE', help='write the results here as JSON; - is the standard output')
+    parser.add_argument(
+        '--json',
+        nargs='?',
+        const='-',
+        metavar='FILE',
+        help='write the results as JSON to this file or, without one, to the standard output',
+    )
     parser.add_argument('--seed', type=int, default=0, help='seed of weights, batches and dropout')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings, as in a.b=1 c="[x,y]"')
     return parser.parse_args(argv), parser
@@ -136,31 +142,26 @@ def levels_with_paths(cfg: Config, estimator: str | None) -> dict[str, dict]:
     for level, options in found.items():
         configured = options.get('hypergradient') or dict(type='mmmlo.ForwardMode')
         chosen[level] = parse_estimator(estimator) if estimator else configured
-        map_estimators(build_estimator, chosen[level])
+        map_estimators(checked_estimator, chosen[level])
     return chosen
 
 
-def build_estimator(cfg: dict) -> HypergradientEstimator:
+def checked_estimator(cfg: dict) -> HypergradientEstimator:
     """Build an estimator, or say why it cannot be built.
 
     Raises:
         _UsageError: If it is unknown or its arguments are wrong.
     """
-    kind = cfg.get('type') if isinstance(cfg, dict) else None
-    known = sorted(f'mmmlo.{name}' for name in HYPERGRADIENTS.module_dict if not name.startswith('_'))
-    if not isinstance(kind, str) or HYPERGRADIENTS.get(kind) is None:
-        raise _UsageError(f'the estimator {kind!r} is unknown; estimators are {known}')
     try:
-        # Its own scope: in that of mmpretrain, mmengine would warn that it has no estimators.
-        return HYPERGRADIENTS.build(dict(cfg, _scope_='mmmlo'))
-    except (TypeError, ValueError) as error:
-        raise _UsageError(f'{dict(cfg)} is no estimator: {error}') from error
+        return build_estimator(cfg)
+    except ValueError as error:
+        raise _UsageError(str(error)) from error
 
 
 # The reference
 
 
-@HYPERGRADIENTS.register_module(name='_ExactSolve', force=True)
+@HYPERGRADIENTS.register_module(name='_ExactSolve', force=True)  # wrappers are built from configs
 class _ExactSolve(InverseHessian):
     """Solves ``(H + damping) x = v`` by MINRES, which takes any symmetric H, to a residual of 1e-8 of v's norm.
 
@@ -176,7 +177,7 @@ class _ExactSolve(InverseHessian):
         super().__init__()
         self.damping = damping
 
-    def solve(self, hessian: Callable, vector: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def solve(self, hessian: Callable, vector: Sequence[torch.Tensor], average: Callable = list) -> list[torch.Tensor]:
         """Run MINRES; see :meth:`InverseHessian.solve`."""
         sizes = [v.numel() for v in vector]
 
@@ -243,7 +244,7 @@ def _progress(text: str) -> None:
 
 def reference_cfg(cfg: dict) -> dict:
     """The dense reference with what the estimator has in place of the inverse Hessian."""
-    estimator = build_estimator(cfg)
+    estimator = checked_estimator(cfg)
     if isinstance(estimator, InverseHessian):
         return dict(type='_ExactSolve', damping=getattr(estimator, 'damping', 0.0))
     return dict(type='mmmlo.DoubleBackward', precondition=estimator.precondition)
@@ -306,7 +307,7 @@ def training_cfg(cfg: Config, estimators: dict[str, dict]) -> Config:
             options.pop('hypergradient', None)
             # An exact solve in every cycle would take minutes.
             options.hypergradient = {
-                lower: dict(type='mmmlo.DoubleBackward', precondition=build_estimator(own).precondition)
+                lower: dict(type='mmmlo.DoubleBackward', precondition=checked_estimator(own).precondition)
                 for lower, own in used.items()
             }
     return cfg

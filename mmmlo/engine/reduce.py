@@ -25,6 +25,45 @@ def reduce_mean(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
     return [part.view_as(tensor) for part, tensor in zip(flat.split([t.numel() for t in tensors]), tensors)]
 
 
+class UsageCheck:
+    """Checks that all processes, in all steps, have a gradient for the same parameters.
+
+    One that only some processes have would move their copies of the parameter apart, or make their messages differ in size.
+
+    Args:
+        name (str): Whose gradients they are, for the message.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._before: list[bool] | None = None
+
+    def __call__(self, parameters: Iterable[torch.Tensor], used: list[bool]) -> None:
+        """Compare; with other processes in the first call only.
+
+        Raises:
+            RuntimeError: If processes or steps differ.
+        """
+        if get_world_size() == 1 or used == self._before:
+            return
+        parameters = list(parameters)
+        if self._before is None:
+            share = torch.tensor(used, dtype=torch.float32, device=parameters[0].device)
+            all_reduce(share, op='mean')
+            differing = [i for i, value in enumerate(share.tolist()) if value not in (0.0, 1.0)]
+            what = 'processes'
+        else:
+            differing = [i for i, (now, before) in enumerate(zip(used, self._before)) if now != before]
+            what = 'steps'
+        if differing:
+            raise RuntimeError(
+                f'level {self.name}: {what} differ in whether its loss reaches {len(differing)} of the parameters, the '
+                f'first one of shape {tuple(parameters[differing[0]].shape)}; in distributed training a loss must '
+                'reach the same parameters on every process and in every step'
+            )
+        self._before = used
+
+
 class _Bucket:
     """Parameters whose gradients travel in one message."""
 
@@ -52,11 +91,10 @@ class GradientReducer:
     """
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], name: str, bucket_cap_mb: float = 25.0) -> None:
-        self.name = name
         self.world_size = get_world_size()
         self._active = False
         self._next = 0
-        self._used: list[bool] | None = None
+        self._check = UsageCheck(repr(name))
         self._parameters = list(parameters)
         self._buckets: list[_Bucket] = []
         self._bucket_of: dict[int, _Bucket] = {}
@@ -119,7 +157,7 @@ class GradientReducer:
         while self._next < len(self._buckets):
             self._send_next()
         self._next = 0
-        self._check_used()
+        self._check(self._parameters, [parameter.grad is not None for parameter in self._parameters])
         for bucket in self._buckets:
             assert bucket.work is not None and bucket.flat is not None
             bucket.work.wait()
@@ -128,24 +166,3 @@ class GradientReducer:
                 if parameter.grad is not None:
                     parameter.grad = part.view_as(parameter)
             bucket.work = bucket.flat = None
-
-    def _check_used(self) -> None:
-        """A gradient that only some processes have would move their copies of the parameter apart."""
-        used = [parameter.grad is not None for parameter in self._parameters]
-        if used == self._used:
-            return
-        if self._used is None:
-            share = torch.tensor(used, dtype=torch.float32, device=self._parameters[0].device)
-            all_reduce(share, op='mean')
-            differing = [i for i, value in enumerate(share.tolist()) if value not in (0.0, 1.0)]
-            what = 'processes'
-        else:
-            differing = [i for i, (now, before) in enumerate(zip(used, self._used)) if now != before]
-            what = 'steps'
-        if differing:
-            raise RuntimeError(
-                f'level {self.name!r}: {what} differ in whether its loss reaches {len(differing)} of its parameters, the '
-                f'first one of shape {tuple(self._parameters[differing[0]].shape)}; in distributed training a loss must '
-                'reach the same parameters on every process and in every step'
-            )
-        self._used = used

@@ -100,12 +100,20 @@ def build_runner(cfg: Config) -> Runner:
 
     Raises:
         NotImplementedError: If a multi-level config asks for mmengine's ``FlexibleRunner``, which splits models.
+        RuntimeError: If a multi-level config would be trained on several processes in mmengine's own wrapper.
     """
     if is_multi_level(cfg) and cfg.get('runner_type') == 'FlexibleRunner':
         strategy = (cfg.get('strategy') or {}).get('type')
         raise NotImplementedError(
             f"runner_type='FlexibleRunner' with strategy {strategy!r} is for models that are split over processes. "
             f'{SHARDING_IS_NOT_SUPPORTED}'
+        )
+    wrapper = (cfg.get('model_wrapper_cfg') or {}).get('type', 'MMDistributedDataParallel')
+    if is_multi_level(cfg) and cfg.get('launcher', 'none') != 'none' and wrapper == 'MMDistributedDataParallel':
+        # On a CPU PyTorch would refuse mmengine's wrapper first, with an error about device numbers.
+        raise RuntimeError(
+            'model_wrapper_cfg is that of MMDistributedDataParallel, which trains one loss in place of the levels; set '
+            "model_wrapper_cfg=dict(type='mmmlo.MultiLevelDistributedDataParallel')"
         )
     compat.init_dist_on_cpu(cfg.get('launcher', 'none'), cfg.get('env_cfg', {}).get('dist_cfg', {}))
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -57,16 +57,22 @@ def test_losses_stay_close_to_fp32(problem, level, accumulation):
 
 
 @pytest.mark.parametrize('kind', ['OptimWrapper', 'mmmlo.BFloat16OptimWrapper'])
-def test_a_step_of_the_lowest_level_does_not_wait_for_the_device(problem, kind):
-    model, wrapper, batches = problem(type=kind, clip_grad=dict(max_norm=1.0))
-    for iteration in range(4):  # until everything is allocated
-        wrapper.update_levels(model, batches(iteration))
-    given = batches(4)
-    assert list(given) == ['pretrain']
+def test_a_step_of_the_lowest_level_does_not_wait_for_the_device(tiny_model, tiny_wrapper, tiny_batch, kind):
+    """From a batch in pinned memory to the step, as in a run."""
+    preprocessor = dict(type='SelfSupDataPreprocessor', mean=[0.0] * 3, std=[1.0] * 3, non_blocking=True)
+    model = tiny_model(dtype=torch.float32, data_preprocessor=preprocessor).cuda()
+    wrapper = tiny_wrapper(model, pretrain=dict(type=kind, clip_grad=dict(max_norm=1.0), steps=100))
+
+    def step(seed):
+        batch = tiny_batch(seed, dtype=torch.float32)
+        model.train_step(dict(pretrain=[dict(inputs=batch['inputs'].pin_memory())]), wrapper)
+
+    for seed in range(4):  # until everything is allocated
+        step(seed)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode('error')
     try:
-        wrapper.update_levels(model, given)
+        step(4)
     finally:
         torch.cuda.set_sync_debug_mode('default')
 

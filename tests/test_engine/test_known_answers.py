@@ -152,8 +152,8 @@ def test_levels_of_quadratics(graph, hypergradient, unit, tolerance):
 
 def test_each_edge_is_crossed_once():
     problem, wrapper = build('diamond', True, dict(type='mmmlo.ForwardMode'))
-    crossed, cross_edge = [], wrapper._cross_edge
-    wrapper._cross_edge = lambda *args: crossed.append(args[2:4]) or cross_edge(*args)
+    crossed, cross_edges = [], wrapper._cross_edges
+    wrapper._cross_edges = lambda *args: crossed.extend((args[2], u) for u in args[3]) or cross_edges(*args)
     wrapper.hypergradient(problem, 'top', None, dict.fromkeys(wrapper.levels))
     assert sorted(crossed) == sorted(set(crossed)) == sorted(wrapper.graphs['top'].edges)
     assert len(crossed) == 6

@@ -103,7 +103,7 @@ def check_unequal_processes(rank):
     first, second = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
     reducer = GradientReducer([first, second], 'pretrain')
     (first.sum() + (second.sum() if rank else 0)).backward()
-    with pytest.raises(RuntimeError, match=r"level 'pretrain': processes differ.* 1 of its parameters.*\(3,\)"):
+    with pytest.raises(RuntimeError, match=r"level 'pretrain': processes differ.* 1 of the parameters.*\(3,\)"):
         reducer.finish()
 
 

@@ -72,3 +72,10 @@ def test_strategies_that_split_the_model_are_one_error(folder):
     assert "strategy 'FSDPStrategy'" in error
     assert 'every process needs all of them' in error
     assert "type='mmmlo.MultiLevelDistributedDataParallel'" in error
+
+
+def test_the_wrapper_of_one_loss_is_one_error(folder):
+    options = ('--launcher', 'pytorch', '--cfg-options', 'model_wrapper_cfg=None')
+    code, output = call(sys.executable, osp.join(ROOT, 'tools/train.py'), 'mlo_mae.py', *options, cwd=folder)
+    assert code == 1
+    assert "set model_wrapper_cfg=dict(type='mmmlo.MultiLevelDistributedDataParallel')" in output

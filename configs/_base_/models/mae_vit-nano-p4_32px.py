@@ -1,7 +1,9 @@
 # 96 dims x 4 blocks, 64 patches of 4 x 4 pixels: for the quickstart.
 model = dict(
     type='mmmlo.MAE',
-    data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3, to_rgb=False),
+    data_preprocessor=dict(
+        type='SelfSupDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3, to_rgb=False,
+        non_blocking=True),  # loaders pin their memory, so a batch need not wait for the device
     backbone=dict(
         type='mmmlo.MaskedViT',
         arch=dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384),

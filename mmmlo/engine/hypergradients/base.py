@@ -115,13 +115,16 @@ def build_estimator(cfg: dict, key: str = 'hypergradient') -> HypergradientEstim
         HypergradientEstimator: The estimator.
 
     Raises:
-        ValueError: If the type is unknown.
+        ValueError: If the type is unknown or the arguments are wrong.
     """
     arguments = dict(cfg)
     kind = arguments.pop('type', None)
     estimator = HYPERGRADIENTS.get(kind) if isinstance(kind, str) else None
     if estimator is None:
-        names = sorted('mmmlo.' + name for name in HYPERGRADIENTS.module_dict)
+        names = sorted(f'mmmlo.{name}' for name in HYPERGRADIENTS.module_dict if not name.startswith('_'))
         raise ValueError(f'{key}.type {kind!r} is unknown; estimators are {names}')
-    # Not by the registry's build, which would look for the default scope of other frameworks and warn.
-    return estimator(**arguments)
+    try:
+        # Not by the registry's build, which would look for the default scope of other frameworks and warn.
+        return estimator(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'{key}, {kind}: {error}') from error

@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 
 from mmmlo.registry import HYPERGRADIENTS
 
-from .base import SecondDerivatives, Vector
+from .base import Average, SecondDerivatives, Vector
 from .inverse_hessian import InverseHessian, inner
 
 
@@ -45,17 +45,19 @@ class ConjugateGradient(InverseHessian):
         self.steps, self.damping, self.tolerance = steps, damping, tolerance
         self._warned = False
 
-    def solve(self, hessian: Callable[[Vector], list[torch.Tensor]], vector: Vector) -> list[torch.Tensor]:
+    def solve(
+        self, hessian: Callable[[Vector], list[torch.Tensor]], vector: Vector, average: Average = list
+    ) -> list[torch.Tensor]:
         """Run the iteration; see :meth:`InverseHessian.solve`."""
         solution = [torch.zeros_like(v) for v in vector]
         residual = direction = list(vector)
-        square = inner(residual, residual)
+        (square,) = average([inner(residual, residual)])
         goal = self.tolerance**2 * square
         for step in range(self.steps):
             if square <= goal:  # also a zero vector
                 break
             image = [h + self.damping * d for h, d in zip(hessian(direction), direction)]
-            curvature = inner(direction, image)
+            (curvature,) = average([inner(direction, image)])
             if curvature <= 0:
                 self._warn(step)
                 # Without a single step there is nothing but the direction itself: the identity's answer.
@@ -63,7 +65,7 @@ class ConjugateGradient(InverseHessian):
             length = square / curvature
             solution = [x + length * d for x, d in zip(solution, direction)]
             residual = [r - length * i for r, i in zip(residual, image)]
-            square, previous = inner(residual, residual), square
+            previous, (square,) = square, average([inner(residual, residual)])
             direction = [r + square / previous * d for r, d in zip(residual, direction)]
         return solution
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from .base import Average, HypergradientEstimator, LossFunction, SecondDerivatives, Vector, build_estimator
+from .not_differentiable import NotDifferentiableError
 
 
 class InverseHessian(HypergradientEstimator):
@@ -42,12 +43,16 @@ class InverseHessian(HypergradientEstimator):
         self.products = built
 
     @abstractmethod
-    def solve(self, hessian: Callable[[Vector], list[torch.Tensor]], vector: Vector) -> list[torch.Tensor]:
+    def solve(
+        self, hessian: Callable[[Vector], list[torch.Tensor]], vector: Vector, average: Average = list
+    ) -> list[torch.Tensor]:
         """Approximate ``H^-1 . vector``.
 
         Args:
             hessian (Callable[[Vector], list[torch.Tensor]]): A vector -> H times the vector, averaged over processes.
             vector (Vector): The right-hand side.
+            average (Average): Averages over processes what a decision hangs on. They have the same numbers up to rounding,
+                and must not decide differently: one would wait for the others for ever. Defaults to ``list``.
 
         Returns:
             list[torch.Tensor]: The solution, a tensor for each of the vector's.
@@ -62,9 +67,12 @@ class InverseHessian(HypergradientEstimator):
         average: Average = list,
     ) -> list[torch.Tensor | None]:
         """Compute ``- d2L/du dw . H^-1 . vector``; see :meth:`HypergradientEstimator.product`."""
-        times = self.products.hessian(loss, lower)
-        solution = self.solve(lambda direction: average(times(direction)), [v.detach() for v in vector])
-        return self.products.product(loss, lower, upper, solution)
+        try:
+            times = self.products.hessian(loss, lower)
+            solution = self.solve(lambda direction: average(times(direction)), [v.detach() for v in vector], average)
+            return self.products.product(loss, lower, upper, solution)
+        except NotDifferentiableError as error:
+            raise error.inside(type(self).__name__) from error.cause
 
 
 def inner(a: Vector, b: Vector) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 
 from mmmlo.registry import HYPERGRADIENTS
 
-from .base import SecondDerivatives, Vector
+from .base import Average, SecondDerivatives, Vector
 from .inverse_hessian import InverseHessian
 
 
@@ -35,7 +35,9 @@ class Neumann(InverseHessian):
             raise ValueError(f'hypergradient.lr must be positive, got {lr}')
         self.terms, self.lr = terms, lr
 
-    def solve(self, hessian: Callable[[Vector], list[torch.Tensor]], vector: Vector) -> list[torch.Tensor]:
+    def solve(
+        self, hessian: Callable[[Vector], list[torch.Tensor]], vector: Vector, average: Average = list
+    ) -> list[torch.Tensor]:
         """Sum the series; see :meth:`InverseHessian.solve`."""
         term = total = [self.lr * v for v in vector]
         for _ in range(self.terms - 1):

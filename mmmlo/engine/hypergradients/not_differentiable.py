@@ -1,5 +1,6 @@
 """Names the module that an estimator cannot differentiate."""
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -33,20 +34,28 @@ class NotDifferentiableError(NotImplementedError):
         module (nn.Module | None): The module, where one was found.
     """
 
-    def __init__(self, estimator: str, cause: Exception, module: nn.Module | None, name: str = '') -> None:
-        self.estimator, self.cause, self.module = estimator, cause, module
+    def __init__(
+        self, estimator: str, cause: Exception, module: nn.Module | None, name: str = '', key: str = 'hypergradient'
+    ) -> None:
+        self.estimator, self.cause, self.module, self.key = estimator, cause, module, key
         where = f'{name or "a"} {type(module).__name__}' if module is not None else 'an operation outside of modules'
         super().__init__(
             f'{estimator} cannot differentiate {where}: {str(cause).splitlines()[0]} Use '
-            "hypergradient=dict(type='mmmlo.FiniteDifference'), which needs first derivatives only"
+            f"{key}=dict(type='mmmlo.FiniteDifference'), which needs first derivatives only"
         )
 
-    def located_in(self, root: nn.Module, name: str = 'model') -> 'NotDifferentiableError':
-        """The same error with the module's name as seen from ``root``."""
-        names = (path for path, module in root.named_modules() if module is self.module)
-        path = next(names, None)
-        located = '' if path is None else f'{name}.{path}:'
-        return NotDifferentiableError(self.estimator, self.cause, self.module, located)
+    def located_in(self, root: nn.Module) -> 'NotDifferentiableError':
+        """The same error with the module's name as seen from ``root``, the model."""
+        names = {id(module): name for name, module in root.named_modules()}
+        name = names.get(id(self.module))
+        module = None if name is None else self.module  # the engine's own around the model says nothing
+        return NotDifferentiableError(self.estimator, self.cause, module, f'model.{name}:', self.key)
+
+    def inside(self, estimator: str) -> 'NotDifferentiableError':
+        """The same error, of the products that another estimator uses."""
+        return NotDifferentiableError(
+            f'{estimator}, by {self.estimator},', self.cause, self.module, key='hypergradient.products'
+        )
 
 
 @contextmanager
@@ -75,12 +84,15 @@ def _find_module(message: str, loss: LossFunction, lower: Sequence[torch.Tensor]
     failing: list[nn.Module] = []
     probing = False
 
-    def after_forward(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    # Before version 2.6 PyTorch tells such a hook nothing of keyword arguments.
+    options = {'with_kwargs': True} if 'with_kwargs' in inspect.signature(register_module_forward_hook).parameters else {}
+
+    def after_forward(module: nn.Module, args: Any, *rest: Any) -> None:
         # A module's hook runs after those of the modules inside it, so the innermost comes first.
         nonlocal probing
         if probing or failing:
             return
-        inputs, call = _flatten(module, args, kwargs)
+        inputs, call = _flatten(module, args, rest[0] if options else {})
         probing = True
         try:
             probe(call, inputs)
@@ -90,7 +102,7 @@ def _find_module(message: str, loss: LossFunction, lower: Sequence[torch.Tensor]
         finally:
             probing = False
 
-    handle = register_module_forward_hook(after_forward, with_kwargs=True)
+    handle = register_module_forward_hook(after_forward, **options)
     try:
         loss([w.detach() for w in lower])
     finally:

@@ -17,7 +17,8 @@ class LevelGraph:
 
     Attributes:
         seeds (list[str]): Levels whose parameters the upper loss is differentiated by.
-        edges (list[tuple[str, str]]): (lower level, the level next to it on the way up to ``upper``), in crossing order.
+        edges (list[tuple[str, str]]): (lower level, a level next to it on the way up to ``upper``), in crossing order.
+        targets (dict[str, list[str]]): Lower level -> all levels next to it, in crossing order.
 
     Raises:
         ValueError: If there is no path, a path is written twice, names an unknown level or one level twice, or the paths
@@ -50,6 +51,7 @@ class LevelGraph:
         for source, target in sorted(pairs):
             successors.setdefault(source, []).append(target)
         order = self._topological_order(key, successors)
+        self.targets = {source: successors[source] for source in order}
         self.edges = [(source, target) for source in order for target in successors[source]]
 
         implied = {path for seed in self.seeds for path in self._walk(seed, successors)}

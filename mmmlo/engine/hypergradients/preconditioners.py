@@ -17,7 +17,8 @@ def precondition(
     """Multiply a vector by the derivative of the optimizer's last step by its gradient.
 
     A step moves w by -s(g(w, u)), so w depends on u through ``- ds/dg . d2L/du dw``: with this diagonal in place of the
-    inverse Hessian a hypergradient is that of unrolling one step.
+    inverse Hessian, and all else taken before the step, a hypergradient is that of unrolling it. Clipping and SGD's momentum
+    are left out.
 
     Args:
         kind (str): 'identity'; 'lr', the learning rate of each parameter, which is SGD's; or 'adam', Adam's and AdamW's,
@@ -44,7 +45,7 @@ def precondition(
     if gradients is None:
         raise ValueError("hypergradient.precondition='adam' needs the gradients of the lower level's last step; got none")
     return [
-        v * _adam_derivative(groups[id(p)], optimizer.state[p], gradient)
+        v * _adam_derivative(groups[id(p)], optimizer.state.get(p, {}), gradient)
         for p, v, gradient in zip(parameters, vector, gradients)
     ]
 

@@ -97,6 +97,7 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
             check_dataset_folder(dataloader['dataset'], 'train_dataloader.dataset')
         super().__init__(runner, dataloader, max_epochs or 1, **kwargs)
         self._check_not_empty(self.dataloader, 'train_dataloader')
+        self._counts_iters = max_iters is not None
         if max_iters is not None:
             self._max_iters = max_iters
             self._max_epochs = math.ceil(max_iters / len(self.dataloader))
@@ -227,9 +228,13 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
             # Resumed: the loop is built before the checkpoint is read.
             for level, batches in self._batches.items():
                 batches.restart(self.optim_wrapper.gradient_counts[level])
+            length = len(self.dataloader)
+            if not self._counts_iters and self.runner.message_hub.get_info('epoch_length', length) != length:
+                # Another batch size or number of processes: the epochs that are left, whatever the iterations were.
+                self._max_iters = self._iter + (self._max_epochs - self._epoch) * length
             # A checkpoint from inside an epoch begins that epoch anew, so the iterations say how many epochs are left.
             left = max(self._max_iters - self._iter, 0)
-            self._max_epochs = self._epoch + math.ceil(left / len(self.dataloader))
+            self._max_epochs = self._epoch + math.ceil(left / length)
         if isinstance(self.runner.model, MultiLevelDistributedDataParallel):
             # Once more after initialization and checkpoints: from here on the processes' copies stay equal by themselves.
             self.runner.model.broadcast_state()
@@ -238,13 +243,21 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
         print_log(self._describe(), 'current')
         return super().run()
 
+    def _batch_size(self) -> int | None:
+        """Images of a batch of the lowest level on this process; None if a batch sampler of unknown size makes them."""
+        return self.dataloader.batch_size or getattr(self.dataloader.batch_sampler, 'batch_size', None)
+
     def _warn_of_batch_size(self) -> None:
         """Learning rates hold for a batch size, which more processes change."""
-        batch = self.dataloader.batch_size * get_world_size()  # type: ignore[operator]
-        scaling = getattr(self.runner, 'auto_scale_lr', None) or self.runner.cfg.get('auto_scale_lr') or {}
-        before = self.runner.message_hub.get_info('batch_size', batch)
-        self.runner.message_hub.update_info('batch_size', batch)
-        what = f'{self.dataloader.batch_size} images on each of {get_world_size()} processes'
+        hub, images, count = self.runner.message_hub, self._batch_size(), get_world_size()
+        hub.update_info('epoch_length', len(self.dataloader))
+        if images is None:
+            return
+        batch = images * count
+        before = hub.get_info('batch_size', batch)
+        hub.update_info('batch_size', batch)
+        what = f'{images} images on each of {count} processes'
+        scaling = self.runner.cfg.get('auto_scale_lr') or {}
         base = scaling.get('base_batch_size')
         if base not in (None, batch) and not scaling.get('enable'):
             print_log(
@@ -255,8 +268,9 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
             )
         if before != batch:
             print_log(
-                f'The resumed run had a batch of {before}, and this one has {batch} ({what}): an epoch is another number of '
-                'iterations, and schedules go on from the iteration of the checkpoint',
+                f'The resumed run had a batch of {before}, and this one has {batch} ({what}). Learning rates and schedules '
+                'are those of the checkpoint, which --auto-scale-lr does not reach: they go on from its step and may end '
+                'before or after the run',
                 'current',
                 logging.WARNING,
             )
@@ -268,7 +282,8 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
         rows: list[tuple[str, ...]] = [('level', 'moves by', 'steps', 'start', 'every', 'batch', 'steps in the run')]
         for level in wrapper.levels:
             loader = loaders[self._shared.get(level, level)]
-            batch = f'{loader.batch_size} x {cadence.accumulation[level]} x {get_world_size()}'
+            images = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', '?')
+            batch = f'{images} x {cadence.accumulation[level]} x {get_world_size()}'
             moves = 'its loss'
             if level in wrapper.graphs:
                 names = {lower: type(estimator).__name__ for lower, estimator in wrapper.estimators[level].items()}

@@ -92,12 +92,13 @@ class MultiLevelOptimWrapperConstructor:
         wrappers: dict[str, OptimWrapper] = {}
         graphs: dict[str, LevelGraph] = {}
         estimators: dict[str, dict[str, HypergradientEstimator]] = {}
-        rhythm: dict[str, dict[str, int]] = dict(steps={}, start={}, every={})
+        defaults = dict(steps=1, start=0, every=1)
+        rhythm: dict[str, dict[str, int]] = {name: {} for name in defaults}
         max_skips = {}
         for position, level in enumerate(order):
             cfg = self.levels[level]
             for name, counts in rhythm.items():
-                counts[level] = cfg.pop(name, 1 - (name == 'start'))
+                counts[level] = cfg.pop(name, defaults[name])
             paths, estimator = cfg.pop('paths', None), cfg.pop('hypergradient', None)
             skips = cfg.pop('max_skips', None)
             if paths is not None:

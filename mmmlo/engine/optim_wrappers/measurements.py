@@ -1,6 +1,7 @@
 """What a level's update costs, without waiting for the device."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,8 +31,8 @@ class DeviceSeconds:
 class LevelMeter:
     """Measures the seconds and, on a GPU, the peak memory of the levels' updates.
 
-    Memory is measured in the second cycle, by when the optimizers have their state, and again in every hundredth: it
-    resets the peak, from which mmengine's own ``memory`` in the log is read.
+    Memory is measured in a level's second update, by when its optimizer has its state, and in every hundredth after that:
+    it resets the peak, from which mmengine's own ``memory`` in the log is read.
 
     Args:
         device (torch.device): Where the levels are trained.
@@ -39,17 +40,19 @@ class LevelMeter:
     Attributes:
         deferred (bool): Whether somebody reads :class:`DeviceSeconds` later. If not, a GPU's seconds are left out, because
             reading them at once would wait for the device. Defaults to False.
-        cycles (int): Cycles so far; whoever runs them counts them.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.deferred = False
-        self.cycles = 0
+        self._updates: Counter[str] = Counter()
 
     @contextmanager
-    def measure(self) -> Iterator[dict[str, float | DeviceSeconds]]:
+    def measure(self, level: str) -> Iterator[dict[str, float | DeviceSeconds]]:
         """Measure what runs inside.
+
+        Args:
+            level (str): The level that is updated inside.
 
         Yields:
             dict[str, float | DeviceSeconds]: Empty at first; ``seconds``, and ``memory`` in MiB where it is measured, in
@@ -61,7 +64,8 @@ class LevelMeter:
             yield costs
             costs['seconds'] = time.perf_counter() - start
             return
-        memory = self.cycles % 100 == 1
+        memory = self._updates[level] % 100 == 1
+        self._updates[level] += 1
         if memory:
             torch.cuda.reset_peak_memory_stats(self.device)
         seconds = DeviceSeconds() if self.deferred else None

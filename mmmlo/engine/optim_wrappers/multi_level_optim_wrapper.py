@@ -1,10 +1,12 @@
 """Nested optimization problems behind mmengine's optimizer wrapper interface."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
+from mmengine.logging import print_log
 from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from torch import nn
 from torch.func import functional_call
@@ -12,7 +14,7 @@ from torch.func import functional_call
 from mmmlo.registry import OPTIM_WRAPPERS
 
 from ..hypergradients import HypergradientEstimator, LevelGraph, NotDifferentiableError, precondition
-from ..reduce import GradientReducer, reduce_mean
+from ..reduce import GradientReducer, UsageCheck, reduce_mean
 from .cadence import Cadence
 from .measurements import LevelMeter
 
@@ -90,8 +92,6 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         skip_counts (dict[str, int]): Those of the steps that were left out; kept in checkpoints.
         meter (LevelMeter): What the levels' updates cost.
 
-    Raises:
-        ValueError: If an 'adam' precondition meets another optimizer.
     """
 
     def __init__(
@@ -112,6 +112,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         self.gradient_counts = dict.fromkeys(wrappers, 0)
         self.skip_counts = dict.fromkeys(graphs, 0)
         self._skips_in_a_row = dict.fromkeys(graphs, 0)
+        self._checks: dict[tuple[str, str], UsageCheck] = {}
         self._parameters = parameters
         self._last_batches: dict[str, Any] = {}
         self._logged: dict[str, list[torch.Tensor]] = {}
@@ -161,8 +162,8 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             dict[str, Any]: What to log, tensors on their device. ``<level>/<name>``: the losses, the mean over the level's
             batches. ``<level>/grad_norm``: the norm of what its optimizer was given, averaged over processes, before
             clipping. For a level with paths ``<level>/hypergradient_norm``, and ``<level>/vector_norm/<lower>``: the norm
-            of the vector that was carried on from each lower level. ``<level>/seconds`` and ``<level>/memory``: see
-            :class:`LevelMeter`.
+            of the vector that was carried on from each lower level. ``<level>/skips``: hypergradients left out so far, in a
+            step that adds one. ``<level>/seconds`` and ``<level>/memory``: see :class:`LevelMeter`.
 
         Raises:
             ValueError: If the batches are not those that are due.
@@ -175,14 +176,13 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         self._logged = {}
         costs: dict[str, Any] = {}
         for level in due:
-            with self.meter.measure() as cost:
+            with self.meter.measure(level) as cost:
                 for batch in batches[level]:
                     self._last_batches[level] = batch
                     update = self._hypergradient_update if level in self.graphs else self._loss_update
                     for name, value in update(problem, level, batch).items():
                         self._log(f'{level}/{name}', value)
             costs.update({f'{level}/{name}': value for name, value in cost.items()})
-        self.meter.cycles = self.gradient_counts[self.base] // self.cadence.iterations
         return {name: torch.stack(values).mean() for name, values in self._logged.items()} | costs
 
     def _log(self, name: str, value: torch.Tensor) -> None:
@@ -198,7 +198,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
                 pass has added them, with the level's loss scale and divided by the micro-batches, to ``.grad``.
 
         Returns:
-            bool: Whether the optimizer stepped.
+            bool: Whether the optimizer was due to step, be it that a non-finite gradient was left out.
         """
         accumulation = self.cadence.accumulation[level]
         if gradients is not None:
@@ -229,7 +229,8 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
                 return
             if clip := self._clips[level]:
                 clip[0](moved, **clip[1])
-        if level in self._last_gradients:
+        if level in self._last_gradients and (not isinstance(wrapper, AmpOptimWrapper) or bool(norm.isfinite())):
+            # Those of a step that a loss scaler leaves out are not the last step's.
             self._last_gradients[level] = {name: p.grad for name, p in self._parameters[level].items()}
         # A loss scaler leaves the step out by itself where a gradient is not finite, and lowers its scale.
         wrapper.step()
@@ -242,6 +243,14 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             return False
         self.skip_counts[level] += 1
         self._skips_in_a_row[level] += 1
+        self._log(f'{level}/skips', torch.tensor(float(self.skip_counts[level])))
+        if self.skip_counts[level] == 1:
+            print_log(
+                f'The hypergradient of level {level!r} is not finite and is left out, for the first time in this run; '
+                f'{level}/skips counts them, and {self.max_skips[level]} in a row end the run',
+                'current',
+                logging.WARNING,
+            )
         if self._skips_in_a_row[level] >= self.max_skips[level]:
             raise NonFiniteHypergradientError(
                 f'{self._skips_in_a_row[level]} hypergradients of level {level!r} in a row were not finite (in step '
@@ -296,22 +305,24 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         for (name, key), gradient in zip(keys, gradients):
             if gradient is not None:
                 vectors[name][key] = gradient if scale is None else gradient / scale
-        for lower, upper in graph.edges:
+        for lower, uppers in graph.targets.items():
             if not vectors.get(lower):
                 raise self._disconnected(level, level, lower)
+            self._check_keys(level, lower, vectors[lower])
             vector = dict(zip(vectors[lower], reduce_mean(vectors[lower].values())))
             norm = _norm(vector.values())
             self._log(f'{level}/vector_norm/{lower}', norm)
             if scale is not None and not bool(norm.isfinite()):
                 # No pass is worth its time: the scaler will leave this step out and lower the scale.
                 return [torch.full_like(p, torch.inf) for p in self.level_parameters(level)], losses
-            carried = self._cross_edge(problem, level, lower, upper, lower_batches[lower], vector)
-            if all(product is None for product in carried):
-                raise self._disconnected(level, lower, upper)
-            known = vectors.setdefault(upper, {})
-            for key, product in zip(self._parameters[upper], carried):
-                if product is not None:
-                    known[key] = known[key] + product if key in known else product
+            carried = self._cross_edges(problem, level, lower, uppers, lower_batches[lower], vector)
+            for upper, products in carried.items():
+                if all(product is None for product in products):
+                    raise self._disconnected(level, lower, upper)
+                known = vectors.setdefault(upper, {})
+                for key, product in zip(self._parameters[upper], products):
+                    if product is not None:
+                        known[key] = known[key] + product if key in known else product
         found = vectors[level]
         return [
             found[key] if key in found else torch.zeros_like(parameter) for key, parameter in self._parameters[level].items()
@@ -324,10 +335,15 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             f'optim_wrapper.levels.{level}.paths leads'
         )
 
-    def _cross_edge(
-        self, problem: Any, level: str, lower: str, upper: str, batch: Any, vector: Mapping[str, torch.Tensor]
-    ) -> list[torch.Tensor | None]:
-        """Carry a vector, a tensor for each named parameter of one level, to all parameters of a level above it."""
+    def _check_keys(self, level: str, lower: str, vector: Mapping[str, torch.Tensor]) -> None:
+        """Check that processes agree on what a vector consists of, before they send it to each other."""
+        check = self._checks.setdefault((level, lower), UsageCheck(f'{level!r}, carried on from {lower!r}'))
+        check(self._parameters[lower].values(), [key in vector for key in self._parameters[lower]])
+
+    def _cross_edges(
+        self, problem: Any, level: str, lower: str, uppers: Sequence[str], batch: Any, vector: Mapping[str, torch.Tensor]
+    ) -> dict[str, list[torch.Tensor | None]]:
+        """Carry a vector, a tensor for each named parameter of one level, to all parameters of levels above it."""
         estimator = self.estimators[level][lower]
         parameters = [self._parameters[lower][name] for name in vector]
         values = list(vector.values())
@@ -336,6 +352,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             gradients = [last.get(name) for name in vector] if last else None
             values = precondition(estimator.precondition, self[lower].optimizer, parameters, values, gradients)
         level_loss = _LevelLoss(problem)
+        buffers = {f'problem.{name}': buffer for name, buffer in problem.named_buffers()}
         device = parameters[0].device
         full_precision = estimator.full_precision or isinstance(self[lower], AmpOptimWrapper)
 
@@ -348,19 +365,23 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         # One seed for all passes, so that each draws the same dropout and drop path. Drawing it moves the generator on.
         seed = int(torch.randint(2**31, ()))
         fix_level = getattr(problem, 'fix_level', None)
-        with self._differentiate(upper):
+        with self._differentiate(*uppers):
             with precision():
                 fixed = fix_level(lower, batch) if fix_level else None
 
             def loss(given: Sequence[torch.Tensor]) -> torch.Tensor:
                 replaced = {f'problem.{name}': value for name, value in zip(vector, given)}
+                # Copies: no statistics of a norm are to be those of these passes.
+                replaced.update({name: buffer.clone() for name, buffer in buffers.items()})
                 with _seeded(seed, device), precision():
                     return _total(lower, functional_call(level_loss, replaced, (lower, batch, fixed)))
 
+            targets = [self.level_parameters(upper) for upper in uppers]
             try:
-                return estimator.product(loss, parameters, self.level_parameters(upper), values, reduce_mean)
+                products = iter(estimator.product(loss, parameters, sum(targets, []), values, reduce_mean))
             except NotDifferentiableError as error:
                 raise error.located_in(problem) from error.cause
+        return {upper: [next(products) for _ in target] for upper, target in zip(uppers, targets)}
 
     def _loss_update(self, problem: Any, level: str, batch: Any) -> dict[str, torch.Tensor]:
         accumulation = self.cadence.accumulation[level]
@@ -413,6 +434,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             step_counts=dict(self.step_counts),
             gradient_counts=dict(self.gradient_counts),
             skip_counts=dict(self.skip_counts),
+            skips_in_a_row=dict(self._skips_in_a_row),
         )
 
     def load_state_dict(self, state_dict: dict) -> None:
@@ -431,6 +453,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         self.step_counts = dict(state_dict['step_counts'])
         self.gradient_counts = dict(state_dict['gradient_counts'])
         self.skip_counts.update(state_dict.get('skip_counts', {}))
+        self._skips_in_a_row.update(state_dict.get('skips_in_a_row', {}))
 
 
 @contextmanager

@@ -28,18 +28,19 @@ class _AveragingOptimWrapper:
     def optim_context(self, model: nn.Module) -> Any:
         return self._optim_wrapper.optim_context(self._model)
 
-    def update_params(
-        self, loss: torch.Tensor, step_kwargs: dict | None = None, zero_kwargs: dict | None = None
-    ) -> None:
-        wrapper, reducer = self._optim_wrapper, self._model.reducer
-        sync = self._model.synchronized and wrapper.should_sync()
-        with reducer.overlapped() if sync else nullcontext():
-            wrapper.backward(wrapper.scale_loss(loss))
-        if wrapper.should_update():
-            if self._model.synchronized:
-                reducer.finish()
-            wrapper.step(**(step_kwargs or {}))
-            wrapper.zero_grad(**(zero_kwargs or {}))
+    def backward(self, loss: torch.Tensor, **kwargs) -> None:
+        sync = self._model.synchronized and self._optim_wrapper.should_sync()
+        with self._model.reducer.overlapped() if sync else nullcontext():
+            self._optim_wrapper.backward(loss, **kwargs)
+
+    def step(self, **kwargs) -> None:
+        if self._model.synchronized:
+            self._model.reducer.finish()
+        self._optim_wrapper.step(**kwargs)
+
+    def update_params(self, *args, **kwargs) -> None:
+        # The wrapper's own, which calls the two above.
+        type(self._optim_wrapper).update_params(self, *args, **kwargs)  # type: ignore[arg-type]
 
 
 @MODEL_WRAPPERS.register_module()

@@ -47,6 +47,7 @@ def refuse_sharded_optimizer(level: str, optimizer: torch.optim.Optimizer) -> No
     """
     if any(base.__name__ == 'ZeroRedundancyOptimizer' for base in type(optimizer).__mro__):
         raise NotImplementedError(
-            f'optim_wrapper.levels.{level}.optimizer is a ZeroRedundancyOptimizer, whose state all processes gather together, '
-            'but mmengine saves checkpoints on the first process alone: the run would hang there. Use the optimizer itself'
+            f'optim_wrapper.levels.{level}.optimizer is a ZeroRedundancyOptimizer, whose state all processes gather '
+            'together, but mmengine saves checkpoints on the first process alone: the run would hang there. Use the '
+            'optimizer itself'
         )

@@ -63,8 +63,8 @@ def test_products_with_h_are_averaged_over_processes():
         return (mine * lower[0].square()).sum() / 2 - (u * lower[0]).sum()
 
     def average(products):
-        # What a second process with the diagonal `other` would add.
-        return [(product + product / mine * other) / 2 for product in products]
+        # What a second process with the diagonal `other` would add; scalars are equal on both.
+        return [product if product.dim() == 0 else (product + product / mine * other) / 2 for product in products]
 
     for estimator in (ConjugateGradient(steps=5), Neumann(terms=500, lr=0.1)):
         (product,) = estimator.product(loss, [w], [u], [v], average)

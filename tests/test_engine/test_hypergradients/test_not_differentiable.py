@@ -6,7 +6,9 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
-from mmmlo.engine import DoubleBackward, FiniteDifference, ForwardMode, NotDifferentiableError
+from mmmlo.engine import (
+    ConjugateGradient, DoubleBackward, FiniteDifference, ForwardMode, Neumann, NotDifferentiableError
+)
 
 
 class Square(torch.autograd.Function):
@@ -68,6 +70,17 @@ def test_hessian_products_name_it_too(estimator):
     assert error.value.module is net.block[1]
 
 
+@pytest.mark.parametrize('estimator', [ConjugateGradient(), Neumann(products=ForwardMode())], ids=lambda e: type(e).__name__)
+def test_inverse_hessians_name_their_own_key(estimator):
+    net, loss, lower, upper, vector = problem()
+    with pytest.raises(NotDifferentiableError) as error:
+        estimator.product(loss, lower, upper, vector)
+    assert error.value.module is net.block[1]
+    text = str(error.value.located_in(net))
+    assert text.startswith(f'{type(estimator).__name__}, by {type(estimator.products).__name__}, cannot differentiate model.bl')
+    assert "Use hypergradient.products=dict(type='mmmlo.FiniteDifference')" in text
+
+
 def test_the_estimator_it_names_works():
     _, loss, lower, upper, vector = problem()
     (product,) = FiniteDifference().product(loss, lower, upper, vector)
@@ -78,6 +91,18 @@ def test_outside_of_modules():
     u, w = torch.ones(2, requires_grad=True), torch.ones(2)
     with pytest.raises(NotDifferentiableError, match='an operation outside of modules'):
         DoubleBackward().product(lambda lower: (u * Square.apply(lower[0])).sum(), [w], [u], [w])
+
+
+def test_without_keyword_arguments_in_hooks(monkeypatch):
+    """PyTorch before 2.6."""
+    from mmmlo.engine.hypergradients import not_differentiable
+
+    register = not_differentiable.register_module_forward_hook
+    monkeypatch.setattr(not_differentiable, 'register_module_forward_hook', lambda hook: register(hook))
+    net, loss, lower, upper, vector = problem()
+    with pytest.raises(NotDifferentiableError) as error:
+        ForwardMode().product(loss, lower, upper, vector)
+    assert error.value.module is net.block[1]
 
 
 def test_other_errors_pass():

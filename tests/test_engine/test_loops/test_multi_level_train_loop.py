@@ -8,7 +8,9 @@ from operator import getitem
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import Runner
+from torch.utils.data import BatchSampler
 
 from mmmlo.datasets import SplitOverlapError
 from mmmlo.utils.config import load_config
@@ -182,6 +184,31 @@ def test_a_checkpoint_from_inside_an_epoch_does_not_lengthen_the_run(make):
     assert resumed.iter == 8
     assert [len(levels) for levels in recorder.seen] == [3, 1, 3]
     assert resumed.optim_wrapper.step_counts == first.optim_wrapper.step_counts
+
+
+@pytest.mark.parametrize(('batch_size', 'length'), [(16, 1), (4, 7)])
+def test_another_batch_size_on_resume_trains_the_epochs_that_are_left(make, batch_size, length):
+    """As another number of processes does, it changes how many iterations an epoch has."""
+    first = make('first')
+    first.train()
+    path = osp.join(first.work_dir, 'epoch_1.pth')
+    resumed = make('resumed', resume=True, load_from=path, train_dataloader__batch_size=batch_size)
+    recorder = Recorder(resumed)
+    resumed.train()
+    assert len(resumed.train_dataloader) == length
+    assert resumed.epoch == 3
+    assert len(recorder.seen) == 2 * length
+
+
+def test_batch_samplers_have_batch_sizes_of_their_own(make):
+    DATA_SAMPLERS.register_module(module=BatchSampler, force=True)
+    runner = make(train_dataloader__batch_sampler=dict(type='BatchSampler', batch_size=5, drop_last=True))
+    for name in ('batch_size', 'drop_last'):
+        runner._train_dataloader.pop(name)
+    for loader in runner._train_loop['dataloaders'].values():
+        loader['batch_size'] = 8
+    runner.train()
+    assert runner.iter == 3 * 6
 
 
 def levels_cfg(**updates):

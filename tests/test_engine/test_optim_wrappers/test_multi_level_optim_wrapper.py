@@ -282,8 +282,8 @@ def test_fp16_overflow_of_v_leaves_the_step_out_and_lowers_the_scale(tiny_model,
     model = tiny_model(dtype=torch.float32, downstream=dict(dropout=0.0))
     wrapper = tiny_wrapper(model, masking=dict(scaled(), loss_scale=dict(init_scale=2.0**127)))
     crossed = []
-    cross_edge = wrapper._cross_edge
-    wrapper._cross_edge = lambda *args: crossed.append(args) or cross_edge(*args)
+    cross_edges = wrapper._cross_edges
+    wrapper._cross_edges = lambda *args: crossed.append(args) or cross_edges(*args)
     before = snapshot(model)
     for iteration in range(2):
         due = {
@@ -301,13 +301,15 @@ def test_fp16_overflow_of_v_leaves_the_step_out_and_lowers_the_scale(tiny_model,
 def test_non_finite_hypergradients_are_skipped_and_then_end_the_run(tiny_model, tiny_wrapper, batches):
     model = tiny_model()
     wrapper = tiny_wrapper(model, pretrain=dict(steps=1), masking=dict(max_skips=3))
-    cross_edge, broken = wrapper._cross_edge, []
+    cross_edges, broken = wrapper._cross_edges, []
 
     def cross(*args):
-        carried = cross_edge(*args)
-        return [None if c is None else c * torch.nan for c in carried] if broken else carried
+        factor = torch.nan if broken else 1.0
+        return {
+            upper: [None if c is None else c * factor for c in carried] for upper, carried in cross_edges(*args).items()
+        }
 
-    wrapper._cross_edge = cross
+    wrapper._cross_edges = cross
     masker, state = parameters_of(model, 'masking'), None
     for iteration, bad in enumerate([False, True, True, False, True, True, True]):
         broken[:] = [1] * bad
@@ -316,11 +318,17 @@ def test_non_finite_hypergradients_are_skipped_and_then_end_the_run(tiny_model, 
             with pytest.raises(NonFiniteHypergradientError, match=r"3 hypergradients of level 'masking' .* 5 in the"):
                 wrapper.update_levels(model, batches(wrapper.due(), iteration))
             break
-        wrapper.update_levels(model, batches(wrapper.due(), iteration))
+        logged = wrapper.update_levels(model, batches(wrapper.due(), iteration))
+        assert ('masking/skips' in logged) == bad
         assert bool(changed(model, before) & masker) != bad
         assert all(value.isfinite().all() for value in model.state_dict().values())
         state = wrapper.state_dict()
     assert state['skip_counts'] == dict(masking=4)
+    # A resumed run goes on counting.
+    other = tiny_model()
+    resumed = tiny_wrapper(other, pretrain=dict(steps=1), masking=dict(max_skips=3))
+    resumed.load_state_dict(copy.deepcopy(state))
+    assert resumed.state_dict()['skips_in_a_row'] == state['skips_in_a_row'] == dict(masking=2)
     # Schedules keep their length.
     assert state['step_counts'] == dict(pretrain=6, finetune=6, masking=6)
 
@@ -344,6 +352,19 @@ def test_adam_precondition_uses_the_last_step_s_gradients(tiny_model, tiny_wrapp
     fresh = tiny_wrapper(model, masking=dict(hypergradient=dict(type='mmmlo.ForwardMode', precondition='adam')))
     with pytest.raises(ValueError, match='last step'):
         fresh.hypergradient(model, 'masking', given['masking'], given)
+
+
+@pytest.mark.parametrize('estimator', ['ForwardMode', 'FiniteDifference', 'ConjugateGradient'])
+def test_hypergradients_leave_buffers_alone(tiny_model, tiny_wrapper, batches, estimator):
+    """Batch norm's statistics are those of the levels' own passes, and of none at perturbed parameters."""
+    model = tiny_model(downstream=dict(dropout=0.0))
+    model.downstream.norm = torch.nn.BatchNorm1d(48).double()
+    products = dict(products=dict(type='mmmlo.FiniteDifference')) if estimator == 'ConjugateGradient' else {}
+    paths = dict(paths=['pretrain']) if estimator == 'ForwardMode' else {}  # it refuses batch norm on an edge
+    hypergradient = dict(type=f'mmmlo.{estimator}', **products)
+    wrapper = tiny_wrapper(model, pretrain=dict(steps=1), masking=dict(hypergradient=hypergradient, **paths))
+    wrapper.update_levels(model, batches(wrapper.due()))
+    assert model.downstream.norm.num_batches_tracked == 2  # finetune's loss and masking's
 
 
 def test_an_estimator_for_each_lower_level(tiny_model, tiny_wrapper, batches):

@@ -74,7 +74,7 @@ def test_sharded_models_are_refused(tiny_model, tiny_wrapper):
         pass
 
     refuse_sharded(tiny_model())
-    with pytest.raises(NotImplementedError, match=r'FullyShardedDataParallel.*whole|needs all of them'):
+    with pytest.raises(NotImplementedError, match=r'\(FullyShardedDataParallel, MMFullyShardedDataParallel\).*needs all'):
         tiny_wrapper(MMFullyShardedDataParallel(tiny_model()))
 
 
@@ -108,6 +108,23 @@ def check_accumulation(rank):
     plain, module = Regression(), Regression()
     expected = train(plain, plain, slice(None), accumulation=3)
     actual = train(MultiLevelDistributedDataParallel(module), module, slice(rank, None, 2), accumulation=3)
+    for a, b in zip(actual, expected):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-15)
+
+
+def check_a_train_step_of_the_model_s_own(rank):
+    """Backward and step by themselves, not by update_params."""
+
+    class Own(Regression):
+        def train_step(self, data, optim_wrapper):
+            loss = self(**data, mode='loss')['loss']
+            optim_wrapper.backward(loss)
+            optim_wrapper.step()
+            optim_wrapper.zero_grad()
+
+    plain, module = Own(), Own()
+    expected = train(plain, plain, slice(None))
+    actual = train(MultiLevelDistributedDataParallel(module), module, slice(rank, None, 2))
     for a, b in zip(actual, expected):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-15)
 
