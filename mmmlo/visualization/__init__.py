@@ -1,6 +1,15 @@
 """Pictures of training runs and of masks."""
 
+from .curriculum import plot_curriculum
 from .losses import plot_losses, read_scalars
-from .masks import plot_masks
+from .masks import MaskColumn, mask_column, plot_mask_table, plot_masks
 
-__all__ = ['plot_losses', 'plot_masks', 'read_scalars']
+__all__ = [
+    'MaskColumn',
+    'mask_column',
+    'plot_curriculum',
+    'plot_losses',
+    'plot_mask_table',
+    'plot_masks',
+    'read_scalars',
+]
