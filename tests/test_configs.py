@@ -23,6 +23,11 @@ _BASE_P2 = (3 * 4 * 768 + 768) + 768 + 257 * 768 + _BLOCKS
 _BASE_P16 = (3 * 256 * 768 + 768) + 768 + 197 * 768 + _BLOCKS
 
 
+def _encoder(width: int, depth: int, patch: int, length: int) -> int:
+    blocks = depth * (12 * width * width + 13 * width) + 2 * width
+    return (3 * patch**2 * width + width) + width + (length + 1) * width + blocks
+
+
 def _decoder(encoder: int, width: int, depth: int, length: int, pixels: int) -> int:
     blocks = depth * (12 * width * width + 13 * width)
     return (encoder * width + width) + width + (length + 1) * width + blocks + 2 * width + (width * pixels + pixels)
@@ -30,6 +35,12 @@ def _decoder(encoder: int, width: int, depth: int, length: int, pixels: int) -> 
 
 def _masker(length: int, width: int) -> int:
     return (length * width * 512 + 512) + (512 * length + length)
+
+
+def _vit_masker(length: int, width: int, hidden: bool) -> int:
+    """Class token, five blocks, norm; from the class token to a score for each patch."""
+    blocks = width + 5 * (12 * width * width + 13 * width) + 2 * width
+    return blocks + hidden * (width * width + width) + width * length + length
 
 
 def _head(width: int, classes: int) -> int:
@@ -41,14 +52,18 @@ _SIZES = {
     'vit-mini-p4': (_MINI + _decoder(192, 96, 2, 64, 48), 192, 64),
     'vit-base-p2': (_BASE_P2 + _decoder(768, 512, 8, 256, 12), 768, 256),
     'vit-base-p16': (_BASE_P16 + _decoder(768, 512, 8, 196, 768), 768, 196),
+    'vit-large-p16': (_encoder(1024, 24, 16, 196) + _decoder(1024, 512, 8, 196, 768), 1024, 196),
+    'vit-huge-p14': (_encoder(1280, 32, 14, 256) + _decoder(1280, 512, 8, 256, 588), 1280, 256),
 }
 
 
-def expected_parameters(path: str, masker: str | None) -> int:
+def expected_parameters(path: str, masker: str | None, head: str | None) -> int:
     count, width, length = next(sizes for name, sizes in _SIZES.items() if name in path)
     classes = 1000 if 'in1k' in path else 100 if 'cifar100' in path else 10
     if masker == 'mmmlo.MLPMasker':
         count += _masker(length, width) + _head(width, classes)
+    elif masker == 'mmmlo.ViTMasker':
+        count += _vit_masker(length, width, hidden=head != 'linear')
     elif masker == 'mmmlo.ConvMasker':
         count += (3 * 16 * 128 + 128) + 2 * (256 + 9 * 128 * 128 + 128) + 256 + 129 + _head(width, classes)
     return count
@@ -59,7 +74,9 @@ def test_full_size(path):
     cfg = load_config(osp.join(ROOT, path))
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
-    assert sum(p.numel() for p in model.parameters()) == expected_parameters(path, cfg.model.get('masker', {}).get('type'))
+    masker = cfg.model.get('masker', {})
+    expected = expected_parameters(path, masker.get('type'), masker.get('head'))
+    assert sum(p.numel() for p in model.parameters()) == expected
 
 
 def run(cfg: Config, work_dir) -> Runner:
@@ -74,7 +91,7 @@ def run(cfg: Config, work_dir) -> Runner:
 
 @pytest.mark.parametrize('path', CONFIGS)
 def test_shrunken_run(path, tmp_path):
-    cfg = shrink(load_config(osp.join(ROOT, path)))
+    cfg = shrink(load_config(osp.join(ROOT, path)), cycles=4 if 'cl_mae' in path else 2)
     runner = run(cfg, tmp_path)
     assert runner.iter == 4
     scalars = runner.message_hub.log_scalars
@@ -82,7 +99,8 @@ def test_shrunken_run(path, tmp_path):
     for prefix in [f'{level}/' for level in levels] or ['']:
         assert torch.isfinite(torch.tensor(scalars[f'train/{prefix}loss'].current()))
     if levels:
-        assert runner.optim_wrapper.step_counts == {level: 4 if level == 'pretrain' else 2 for level in levels}
+        often = {level for level in levels if level == 'pretrain' or 'cl_mae' in path}
+        assert runner.optim_wrapper.step_counts == {level: 4 if level in often else 2 for level in levels}
     assert 0 <= scalars['val/knn/top1'].current() <= 100
     assert 0 < scalars['train/masks/overlap'].current() <= 1
     assert runner.test_dataloader is not None

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Pretrain MAE and MLO-MAE on scikit-learn's digits and compare both with an untrained encoder.
+"""Pretrain MAE, MLO-MAE and CL-MAE on scikit-learn's digits and compare them with an untrained encoder.
 
     bash tools/quickstart.sh [--seed 0] [--work-dir work_dirs/quickstart]
 
-Both methods take the same number of pretrain steps from the same encoder and decoder. Writes summary.json, losses.png and
+All methods take the same number of pretrain steps from the same encoder and decoder. Writes summary.json, losses.png and
 masks.png.
 """
 
@@ -28,6 +28,7 @@ from mmmlo.visualization import plot_losses, plot_masks, read_scalars  # noqa: E
 CONFIGS = dict(
     mae='configs/mae/mae_vit-nano-p4_1xb64-coslr-20e_digits.py',
     mlo_mae='configs/mlo_mae/mlo-mae_vit-nano-p4_1xb64-coslr-20e_digits.py',
+    cl_mae='configs/cl_mae/cl-mae_vit-nano-p4_1xb64-coslr-20e_digits.py',
 )
 # With all 1,438 training images an untrained encoder is almost as good as any: digits differ in their pixels. 200 labels,
 # about 20 a class, leave something to learn.

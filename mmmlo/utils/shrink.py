@@ -54,10 +54,14 @@ def _shrink_model(model: ConfigDict) -> None:
     )
     masker = model.get('masker')
     if masker is not None:
-        sizes = dict(grid=GRID, embed_dims=WIDTH, hidden_dims=32, dims=16)
+        sizes = dict(grid=GRID, embed_dims=WIDTH, hidden_dims=32, dims=16, depth=2)
         # A masker's own defaults may be large, so those sizes are set too that the config leaves out.
-        own = dict(MLPMasker=('grid', 'embed_dims', 'hidden_dims'), ConvMasker=('dims',)).get(masker.type.split('.')[-1], ())
+        own = dict(
+            MLPMasker=('grid', 'embed_dims', 'hidden_dims'), ConvMasker=('dims',), ViTMasker=('embed_dims', 'depth')
+        ).get(masker.type.split('.')[-1], ())
         masker.update({name: sizes[name] for name in own})
+        if 'grid' in masker:
+            masker.grid = GRID
     if model.get('downstream') is not None:
         model.downstream.in_channels = WIDTH
 

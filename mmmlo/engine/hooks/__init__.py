@@ -1,9 +1,11 @@
 from .backbone_ema_hook import BackboneEMAHook
+from .curriculum_hook import CurriculumHook, curriculum_factor
 from .deferred_runtime_info_hook import DeferredRuntimeInfoHook
 from .level_param_scheduler_hook import LevelParamSchedulerHook
 from .mask_statistics_hook import MaskStatisticsHook
 from .rank_seed_hook import RankSeedHook
 
 __all__ = [
-    'BackboneEMAHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook', 'MaskStatisticsHook', 'RankSeedHook'
+    'BackboneEMAHook', 'CurriculumHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook', 'MaskStatisticsHook',
+    'RankSeedHook', 'curriculum_factor'
 ]

@@ -180,7 +180,10 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
                 for batch in batches[level]:
                     self._last_batches[level] = batch
                     update = self._hypergradient_update if level in self.graphs else self._loss_update
-                    for name, value in update(problem, level, batch).items():
+                    losses = update(problem, level, batch)
+                    if 'loss' not in losses:  # several terms: their sum is the level's loss
+                        losses = losses | dict(loss=_total(level, losses).detach())
+                    for name, value in losses.items():
                         self._log(f'{level}/{name}', value)
             costs.update({f'{level}/{name}': value for name, value in cost.items()})
         return {name: torch.stack(values).mean() for name, values in self._logged.items()} | costs

@@ -4,6 +4,7 @@ from .mlp import MLPMasker
 from .random import RandomMasker
 from .selection import PatchSelection, select_patches
 from .statistics import mask_statistics
+from .vit import ViTMasker
 
 __all__ = [
     'BaseMasker',
@@ -11,6 +12,7 @@ __all__ = [
     'MLPMasker',
     'PatchSelection',
     'RandomMasker',
+    'ViTMasker',
     'mask_statistics',
     'select_patches',
 ]
