@@ -91,7 +91,6 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             lowest level's is the position in the cycle.
         skip_counts (dict[str, int]): Those of the steps that were left out; kept in checkpoints.
         meter (LevelMeter): What the levels' updates cost.
-
     """
 
     def __init__(
