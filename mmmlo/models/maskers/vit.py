@@ -33,8 +33,7 @@ class ViTMasker(BaseMasker):
     ``mlp_head.1``                          ``head``, weight and bias negated
     ======================================  ==========================================================
 
-    The class token's position embedding starts at zero in the released code, and trains along with the token once the
-    module has been frozen and unfrozen for the first time, which makes it a second class token; one is enough.
+    The released module adds a position embedding to its class token, which starts at zero and is in no optimizer.
 
     Args:
         embed_dims (int): Width C of the tokens, the backbone's.
