@@ -35,3 +35,18 @@ class BaseMasker(BaseModule, metaclass=ABCMeta):
         Returns:
             torch.Tensor: ``mask_prob``, the probability that a patch is masked, B x L, in (0, 1).
         """
+
+
+def to_mask_prob(logits: torch.Tensor) -> torch.Tensor:
+    """Sigmoid, in fp32 at least.
+
+    Scores weight the loss and are compared with each other. Under autocast those around 0.5 would be multiples of 1/512 in
+    bfloat16, and ties would choose patches by their position; a logit of fp16 over 8.3 would be a score of exactly 1.
+
+    Args:
+        logits (torch.Tensor): Any shape, any floating-point type.
+
+    Returns:
+        torch.Tensor: Scores of the same shape, in (0, 1).
+    """
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()

@@ -5,7 +5,7 @@ from torch import nn
 
 from mmmlo.registry import MODELS
 
-from .base import BaseMasker
+from .base import BaseMasker, to_mask_prob
 
 
 class _ResidualBlock(nn.Module):
@@ -58,4 +58,4 @@ class ConvMasker(BaseMasker):
                 f'model.masker.patch_size makes a grid of {tuple(scores.shape[-2:])}, the backbone one of '
                 f'{tuple(grid)}; give both the same patch size'
             )
-        return scores.flatten(1).sigmoid()
+        return to_mask_prob(scores.flatten(1))

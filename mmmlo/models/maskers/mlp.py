@@ -6,7 +6,7 @@ from torch import nn
 
 from mmmlo.registry import MODELS
 
-from .base import BaseMasker
+from .base import BaseMasker, to_mask_prob
 
 
 @MODELS.register_module()
@@ -55,4 +55,4 @@ class MLPMasker(BaseMasker):
                 f'model.masker is an MLPMasker built for grid {self.grid}, but the images have grid '
                 f'{tuple(grid)}; build it for that grid or use mmmlo.ConvMasker, which takes any'
             )
-        return self.layers(tokens).sigmoid()
+        return to_mask_prob(self.layers(tokens))

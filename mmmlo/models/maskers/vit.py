@@ -7,7 +7,7 @@ from torch import nn
 
 from mmmlo.registry import MODELS
 
-from .base import BaseMasker
+from .base import BaseMasker, to_mask_prob
 
 _HEADS = ('mlp', 'linear', 'token')
 
@@ -131,5 +131,4 @@ class ViTMasker(BaseMasker):
             logits = self.head(self.norm(x[:, 1:])).squeeze(-1)
         else:
             logits = self.head(self.norm(x[:, 0]))
-        # In half precision the sigmoid of a logit over 8.3 is 1, and the keep weight 1 - p nothing.
-        return logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()
+        return to_mask_prob(logits)
