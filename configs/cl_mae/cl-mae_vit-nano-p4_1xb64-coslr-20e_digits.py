@@ -1,5 +1,5 @@
 # CL-MAE, 96 dims x 4 blocks, on scikit-learn's digits: the quickstart.
-# Cost: 340 pretrain and 340 masking steps, about two minutes on two CPU cores. Needs no download.
+# Cost: 340 pretrain and 340 masking steps, a few minutes on two CPU cores. Needs no download.
 # Run:  python tools/train.py configs/cl_mae/cl-mae_vit-nano-p4_1xb64-coslr-20e_digits.py
 _base_ = '../mae/mae_vit-nano-p4_1xb64-coslr-20e_digits.py'
 
