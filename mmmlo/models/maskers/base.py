@@ -15,12 +15,16 @@ class BaseMasker(BaseModule, metaclass=ABCMeta):
         patch_size (int | None): The patch size in pixels that the masker is built for, or None if it reads no images.
         weighted (bool): Whether ``mask_prob`` weights the reconstruction loss, as in equation (1) of MLO-MAE. Without it
             the scores only choose the patches.
+        full_precision (bool): Whether the masker runs without autocast. Its scores are compared with each other and weight
+            the loss, and what is rounded there grows over the cycles. Defaults to True; a masker as deep as an encoder
+            leaves it to the sigmoid, see :func:`to_mask_prob`.
     """
 
     grid: tuple[int, int] | None = None
     embed_dims: int | None = None
     patch_size: int | None = None
     weighted: bool = True
+    full_precision: bool = True
 
     @abstractmethod
     def forward(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

@@ -57,6 +57,8 @@ class ViTMasker(BaseMasker):
             ``embed_dims``.
     """
 
+    full_precision = False
+
     def __init__(
         self,
         embed_dims: int,

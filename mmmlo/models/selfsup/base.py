@@ -1,5 +1,6 @@
 """What the masked autoencoders of this project share: masking, reconstruction and the contract of levels."""
 
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -121,6 +122,21 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
             tokens, grid = self.backbone.embed(batch['inputs'])
         return self.draw_masks(batch['inputs'], tokens, grid)
 
+    def score(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """Score the patches, in the images' precision also under autocast, because scores weight the loss.
+
+        Args:
+            images (torch.Tensor): Preprocessed images, B x 3 x H x W.
+            tokens (torch.Tensor): Embedded patches, B x L x C; detached here.
+            grid (tuple[int, int]): Patches along the height and the width.
+
+        Returns:
+            torch.Tensor: ``mask_prob``, B x L.
+        """
+        tokens = tokens.detach().to(images.dtype)
+        with torch.autocast(images.device.type, enabled=False) if self.masker.full_precision else nullcontext():
+            return self.masker(images, tokens, grid).to(images.dtype)
+
     def draw_masks(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> Masking:
         """Score the patches and choose which to mask.
 
@@ -132,8 +148,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         Returns:
             Masking: Scores, weights and the selection.
         """
-        # The scores weight the loss, so they stay in the images' precision under autocast.
-        mask_prob = self.masker(images, tokens.detach(), grid).to(images.dtype)
+        mask_prob = self.score(images, tokens, grid)
         selection = select_patches(mask_prob, self.mask_ratio, self.temperature)
         weight = None
         if self.masker.weighted:

@@ -91,7 +91,7 @@ class CLMAE(BaseMaskedAutoencoder):
 
     def _masking_loss(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         tokens, grid = self.backbone.embed(images)
-        mask_prob = self.masker(images, tokens.detach(), grid).to(images.dtype)
+        mask_prob = self.score(images, tokens, grid)
         # At factor 0 the term is for looking at only, and the pass through the autoencoder needs no graph.
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.curriculum_factor != 0):
             reconstruction = self.soft_reconstruction_loss(images, tokens, mask_prob)

@@ -151,3 +151,17 @@ def test_random_masks_have_no_weight(tiny_model, tiny_batch):
     assert isinstance(model.masker, RandomMasker) and masking.weight is None
     ones = masking._replace(weight=torch.ones_like(masking.mask_prob))
     torch.testing.assert_close(model.loss(**batch, masking=masking), model.loss(**batch, masking=ones))
+
+
+def test_a_small_masker_runs_without_autocast(tiny_model, tiny_batch):
+    """Scores of the same tokens are the same with and without; a deep masker's are rounded on the way."""
+    images = tiny_batch(0, dtype=torch.float32)['inputs']
+    vit = dict(type='mmmlo.ViTMasker', grid=(4, 4), embed_dims=48, depth=2)
+    for updates, alike in (({}, True), (dict(masker=vit), False)):
+        model = tiny_model(dtype=torch.float32, **updates)
+        tokens, grid = model.backbone.embed(images)
+        exact = model.score(images, tokens, grid)
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            rounded = model.score(images, tokens, grid)
+        assert rounded.dtype == torch.float32
+        assert torch.equal(rounded, exact) == alike
