@@ -138,7 +138,7 @@ def run_in_processes(tmp_path):
     def run(file: str, *arguments: str, count: int = 2, timeout: float = 120) -> list[str]:
         common = dict(
             os.environ,
-            PYTHONPATH=os.pathsep.join(sys.path),
+            PYTHONPATH=os.pathsep.join([*sys.path, os.path.dirname(__file__)]),
             OMP_NUM_THREADS='1',
             WORLD_SIZE=str(count),
             RENDEZVOUS=f'file://{tmp_path}/rendezvous',

@@ -243,13 +243,14 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
         print_log(self._describe(), 'current')
         return super().run()
 
-    def _batch_size(self) -> int | None:
-        """Images of a batch of the lowest level on this process; None if a batch sampler of unknown size makes them."""
-        return self.dataloader.batch_size or getattr(self.dataloader.batch_sampler, 'batch_size', None)
+    @staticmethod
+    def _batch_size(loader: DataLoader) -> int | None:
+        """Images of a batch on this process; None if a batch sampler of unknown size makes it."""
+        return loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None)
 
     def _warn_of_batch_size(self) -> None:
         """Learning rates hold for a batch size, which more processes change."""
-        hub, images, count = self.runner.message_hub, self._batch_size(), get_world_size()
+        hub, images, count = self.runner.message_hub, self._batch_size(self.dataloader), get_world_size()
         hub.update_info('epoch_length', len(self.dataloader))
         if images is None:
             return
@@ -282,7 +283,7 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
         rows: list[tuple[str, ...]] = [('level', 'moves by', 'steps', 'start', 'every', 'batch', 'steps in the run')]
         for level in wrapper.levels:
             loader = loaders[self._shared.get(level, level)]
-            images = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', '?')
+            images = self._batch_size(loader) or '?'
             batch = f'{images} x {cadence.accumulation[level]} x {get_world_size()}'
             moves = 'its loss'
             if level in wrapper.graphs:

@@ -1,7 +1,5 @@
 """The wrapper around one model, in one process and in two."""
 
-import os
-
 import pytest
 import torch
 from mmengine.model import BaseModel, is_model_wrapper
@@ -168,16 +166,7 @@ def check_seeds(rank):
         assert torch.equal(*gathered) == alike
 
 
-def main() -> None:
-    rank = int(os.environ['RANK'])
-    torch.distributed.init_process_group('gloo', os.environ['RENDEZVOUS'], rank=rank, world_size=2)
-    for name, check in list(globals().items()):
-        if name.startswith('check_'):
-            check(rank)
-            print(name, flush=True)
-            torch.distributed.barrier()
-    os._exit(0)
-
-
 if __name__ == '__main__':
-    main()
+    from processes import run_checks
+
+    run_checks(globals())

@@ -1,7 +1,6 @@
 """The loss in one process, and over the masks of two gloo processes."""
 
 import math
-import os
 
 import pytest
 import torch
@@ -154,16 +153,7 @@ def check_one_image_a_process(rank):
         gradients(masker(), data()[rank : rank + 1])
 
 
-def main() -> None:
-    rank = int(os.environ['RANK'])
-    torch.distributed.init_process_group('gloo', os.environ['RENDEZVOUS'], rank=rank, world_size=2)
-    for name, check in list(globals().items()):
-        if name.startswith('check_'):
-            check(rank)
-            print(name, flush=True)
-            torch.distributed.barrier()
-    os._exit(0)
-
-
 if __name__ == '__main__':
-    main()
+    from processes import run_checks
+
+    run_checks(globals())

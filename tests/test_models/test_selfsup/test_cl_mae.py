@@ -191,7 +191,6 @@ def test_two_processes_equal_one_with_the_doubled_batch(run_in_processes, tmp_pa
 
 def main(folder: str) -> None:
     """Ten steps in float64 with AdamW; each process has its half of each batch."""
-    sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
     from conftest import TINY_MODEL, merge
 
     from mmmlo.engine import MultiLevelDistributedDataParallel
