@@ -14,8 +14,12 @@ sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 import mmengine  # noqa: E402
 from mmengine.config import DictAction  # noqa: E402
 from mmengine.evaluator import DumpResults  # noqa: E402
+from mmengine.model import is_model_wrapper  # noqa: E402
 
+from mmmlo.engine.loops import KNNTestLoop  # noqa: E402
+from mmmlo.utils.checkpoints import CheckpointError  # noqa: E402
 from mmmlo.utils.config import build_runner, load_config, set_work_dir, settle_loaders  # noqa: E402
+from mmmlo.utils.key_report import check_whole_model  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,6 +56,11 @@ def main() -> None:
         cfg.test_cfg.fp16 = True
     settle_loaders(cfg, pin_memory=not args.no_pin_memory)
     runner = build_runner(cfg)
+    try:  # mmengine itself loads whatever matches, also nothing
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        check_whole_model(model, args.checkpoint, only_backbone=isinstance(runner.test_loop, KNNTestLoop))
+    except CheckpointError as error:
+        raise SystemExit(f'error: {error}') from error
     if args.out and args.out_item == 'pred':
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
     metrics = runner.test()

@@ -13,7 +13,16 @@ sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 
 from mmengine.config import Config, DictAction  # noqa: E402
 
-from mmmlo.utils.config import build_runner, enable_amp, load_config, set_work_dir, settle_loaders  # noqa: E402
+from mmmlo.engine.hooks import VerifyPretrainedHook  # noqa: E402
+from mmmlo.utils.checkpoints import CheckpointError  # noqa: E402
+from mmmlo.utils.config import (  # noqa: E402
+    build_runner,
+    enable_amp,
+    load_config,
+    set_backbone,
+    set_work_dir,
+    settle_loaders,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -26,6 +35,11 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         help='go on from this checkpoint; without a value, from the latest one in the work dir',
+    )
+    parser.add_argument(
+        '--backbone',
+        metavar='CHECKPOINT',
+        help='initialize model.backbone from this checkpoint: its backbone.* keys, or all of a file with an encoder alone',
     )
     parser.add_argument('--amp', action='store_true', help='bfloat16 mixed precision on every level')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
@@ -50,6 +64,8 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
     set_work_dir(cfg, args.config, args.work_dir)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.backbone:
+        set_backbone(cfg, args.backbone)
     if args.amp:
         enable_amp(cfg)
     if args.resume is not None:
@@ -66,9 +82,13 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
 def main() -> None:
     """Build the runner and train."""
     args = parse_args()
-    cfg = merge_args(load_config(args.config, args.cfg_options), args)
-    runner = build_runner(cfg)
-    runner.train()
+    try:
+        cfg = merge_args(load_config(args.config, args.cfg_options), args)
+        runner = build_runner(cfg)
+        runner.register_hook(VerifyPretrainedHook())
+        runner.train()
+    except CheckpointError as error:
+        raise SystemExit(f'error: {error}') from error
 
 
 if __name__ == '__main__':

@@ -2,19 +2,20 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from mmengine.dist import all_gather, get_world_size
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
+from mmengine.runner.amp import autocast
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-__all__ = ['batch_features', 'eval_mode', 'extract_features', 'gather_rows', 'pool_tokens']
+__all__ = ['TOKENS', 'batch_features', 'eval_mode', 'extract_features', 'extract_tokens', 'gather_rows', 'pool_tokens']
 
-_TOKENS = ('mean', 'cls')
+TOKENS = ('mean', 'cls')
 
 
 def pool_tokens(feats: Tensor | Sequence[Tensor], token: str) -> Tensor:
@@ -31,7 +32,7 @@ def pool_tokens(feats: Tensor | Sequence[Tensor], token: str) -> Tensor:
     Raises:
         ValueError: An unknown ``token``, or features of another shape.
     """
-    if token not in _TOKENS:
+    if token not in TOKENS:
         raise ValueError(f"`token` must be 'mean' or 'cls', not {token!r}.")
     if not isinstance(feats, Tensor):
         feats = feats[-1]
@@ -73,12 +74,17 @@ def batch_features(model: Any, batch: dict, token: str) -> tuple[Tensor, list]:
     Raises:
         ValueError: The batch has no labels.
     """
+    feats, data_samples = _encode(model, batch)
+    return pool_tokens(feats, token).float(), data_samples
+
+
+def _encode(model: Any, batch: dict) -> tuple[Any, list]:
     model = model.module if is_model_wrapper(model) else model
     batch = model.data_preprocessor(batch, False)
     data_samples = batch.get('data_samples')
     if not data_samples or any('gt_label' not in sample for sample in data_samples):
         raise ValueError('the images have no `gt_label`: use a labelled dataset whose pipeline ends in `PackInputs`.')
-    return pool_tokens(model.extract_feat(batch['inputs']), token).float(), data_samples
+    return model.extract_feat(batch['inputs']), data_samples
 
 
 def extract_features(
@@ -101,28 +107,60 @@ def extract_features(
     Raises:
         ValueError: The dataset is empty or has no labels, or ``token`` is unknown.
     """
-    feats: list[Tensor] = []
+    rows, labels = extract_tokens(model, dataloader, (token,), gather, name)
+    return rows[token], labels
+
+
+@torch.no_grad()
+def extract_tokens(
+    model: nn.Module,
+    dataloader: DataLoader,
+    tokens: Sequence[str] = TOKENS,
+    gather: bool = True,
+    name: str = 'features',
+    amp: bool = False,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Compute features by several tokens in one pass over a data loader, in eval mode.
+
+    Args:
+        model (nn.Module): As in :func:`extract_features`.
+        dataloader (DataLoader): A loader of labelled images.
+        tokens (Sequence[str]): Of 'mean' and 'cls'. Defaults to both.
+        gather (bool): As in :func:`extract_features`.
+        name (str): As in :func:`extract_features`.
+        amp (bool): Whether the encoder runs under bfloat16 autocast. Defaults to False.
+
+    Returns:
+        tuple[dict[str, Tensor], Tensor]: Token -> features, N x C, float32, and class indices, N, int64, on the CPU.
+
+    Raises:
+        ValueError: The dataset is empty or has no labels, or a token is unknown.
+    """
+    feats: dict[str, list[Tensor]] = {token: [] for token in tokens}
     labels: list[int] = []
     told = time.monotonic()
     with eval_mode(model):
         for i, batch in enumerate(dataloader, 1):
-            batch_feats, data_samples = batch_features(model, batch, token)
-            feats.append(batch_feats.cpu())
+            # Not enabled=False: that would switch a caller's autocast off.
+            with autocast(dtype=torch.bfloat16) if amp else nullcontext():
+                encoded, data_samples = _encode(model, batch)
+            for token in tokens:
+                feats[token].append(pool_tokens(encoded, token).float().cpu())
             labels.extend(int(sample.gt_label) for sample in data_samples)
             if time.monotonic() - told > 10:
                 told = time.monotonic()
                 print_log(f'{name}: {i}/{len(dataloader)} batches', 'current')
-    if not feats:
+    if not labels:
         raise ValueError(
             f'{name}: the data loader gave no batch. Check that its dataset is not empty and, with '
             '`drop_last`, not smaller than a batch.'
         )
-    rows, classes = torch.cat(feats), torch.tensor(labels, dtype=torch.int64)
+    rows, classes = {token: torch.cat(parts) for token, parts in feats.items()}, torch.tensor(labels, dtype=torch.int64)
     if gather:
-        rows, classes = gather_rows(rows), gather_rows(classes)
+        rows, classes = {token: gather_rows(part) for token, part in rows.items()}, gather_rows(classes)
         if not dataloader.drop_last:
             size = len(dataloader.dataset)  # type: ignore[arg-type]
-            rows, classes = rows[:size], classes[:size]
+            rows, classes = {token: part[:size] for token, part in rows.items()}, classes[:size]
     return rows, classes
 
 

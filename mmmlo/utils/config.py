@@ -10,6 +10,8 @@ from mmengine.runner import Runner
 
 from mmmlo import compat
 from mmmlo.engine.wrappers.sharding import SHARDING_IS_NOT_SUPPORTED
+from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, describe_error, read_checkpoint
+from mmmlo.utils.key_report import backbone_prefix
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -32,6 +34,29 @@ def load_config(path: str, options: dict | None = None) -> Config:
     if options:
         cfg.merge_from_dict(options)
     return cfg
+
+
+def checkpoint_config(path: str, checkpoint: Checkpoint) -> Config:
+    """Read the config that mmengine wrote into a checkpoint. A config is Python code.
+
+    Args:
+        path (str): The file, for messages.
+        checkpoint (Checkpoint): Its content.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        CheckpointError: It has none, or one that cannot be read.
+    """
+    text = checkpoint.meta.get('cfg')
+    if not isinstance(text, str):
+        raise CheckpointError(f"{path} holds no config (meta['cfg'] of an mmengine checkpoint)")
+    compat.apply()
+    try:
+        return compat.fix_config(Config.fromstring(text, '.py'))
+    except Exception as error:  # a config is Python
+        raise CheckpointError(f'the config in {path} cannot be read: {describe_error(error)}') from error
 
 
 def set_work_dir(cfg: Config, path: str, work_dir: str | None = None) -> None:
@@ -87,6 +112,28 @@ def settle_loaders(cfg: Config, pin_memory: bool = True, persistent_workers: boo
             loader['pin_memory'] = False
         if not persistent_workers or loader.get('num_workers') == 0:
             loader['persistent_workers'] = False
+
+
+def set_backbone(cfg: Config, checkpoint: str) -> None:
+    """Initialize the backbone of a config of mmpretrain, mmseg or mmdet from a pretrained checkpoint.
+
+    Args:
+        cfg (Config): The config, changed in place.
+        checkpoint (str): A checkpoint of this project, or a file that holds an encoder alone, with mmpretrain's keys.
+
+    Raises:
+        CheckpointError: The file cannot be read.
+        ValueError: The config's model has no backbone.
+    """
+    if 'backbone' not in (cfg.get('model') or {}):
+        raise ValueError('--backbone: the config has no model.backbone to initialize')
+    # A dict, not an entry of a list: after a list, mmpretrain's VisionTransformer draws its position embedding anew.
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
+    prefix = backbone_prefix(read_checkpoint(checkpoint).state_dict)
+    if prefix is not None:
+        cfg.model.backbone.init_cfg.prefix = prefix
+    if 'pretrained' in cfg.model:  # the older way of mmseg and mmdet, which may not stand beside init_cfg
+        cfg.model.pretrained = None
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -220,11 +220,12 @@ def wrong(folder, tmp_path_factory):
     (root / 'text.pth').write_text('no checkpoint')
     torch.save([1, 2], root / 'list.pth')
     torch.save(dict(state_dict=model.state_dict()), root / 'bare.pth')
-    torch.save(dict(meta=dict(cfg='a = = b'), state_dict={}), root / 'garbled.pth')
-    torch.save(dict(meta=dict(cfg='a = 1'), state_dict={}), root / 'modelless.pth')
+    weights = dict(weight=torch.zeros(1))
+    torch.save(dict(meta=dict(cfg='a = = b'), state_dict=weights), root / 'garbled.pth')
+    torch.save(dict(meta=dict(cfg='a = 1'), state_dict=weights), root / 'modelless.pth')
     classifier = "default_scope = 'mmpretrain'\nmodel = dict(type='ImageClassifier', backbone=dict(type='LeNet5'))"
-    torch.save(dict(meta=dict(cfg=classifier), state_dict={}), root / 'classifier.pth')
-    torch.save(dict(meta=dict(cfg="model = dict(type='mmmlo.Absent')"), state_dict={}), root / 'unknown.pth')
+    torch.save(dict(meta=dict(cfg=classifier), state_dict=weights), root / 'classifier.pth')
+    torch.save(dict(meta=dict(cfg="model = dict(type='mmmlo.Absent')"), state_dict=weights), root / 'unknown.pth')
     lacking = {name: value for name, value in model.state_dict().items() if not name.startswith('masker')}
     torch.save(dict(meta=dict(cfg=cfg.pretty_text), state_dict=lacking), root / 'lacking.pth')
     pipeless = tiny()
@@ -251,7 +252,7 @@ def wrong(folder, tmp_path_factory):
         ('{t}/absent.pth', ['checkpoint', 'absent.pth does not exist']),
         ('{t}/one', ['is a folder']),
         ('{t}/text.pth', ['text.pth is no PyTorch checkpoint']),
-        ('{t}/list.pth', ['list.pth', 'has no state_dict']),
+        ('{t}/list.pth', ['list.pth', 'holds no weights']),
         ('{t}/bare.pth', ['bare.pth holds no config', '--configs']),
         ('{t}/garbled.pth', ['the config in', 'garbled.pth cannot be read']),
         ('{t}/modelless.pth', ['modelless.pth has no model']),

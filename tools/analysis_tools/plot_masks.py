@@ -7,14 +7,13 @@ Columns are a training's checkpoints one after another, or methods side by side.
 the visible patches and the reconstruction. docs/evaluation.md says how to read it.
 
 A checkpoint of mmengine's holds its config. Its test pipeline prepares the images, which are then resized to the size that
-the model is built for, and its ``data_preprocessor`` normalizes them. Checkpoints and configs are Python code: open only
-those that you trust.
+the model is built for, and its ``data_preprocessor`` normalizes them. A config is Python code, the one in a
+checkpoint too: open only those that you trust.
 
 Exit status: 0; or 2, and nothing written, for wrong usage.
 """
 
 import argparse
-import io
 import json
 import os
 import os.path as osp
@@ -33,15 +32,15 @@ from mmcv.transforms import LoadImageFromFile  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
-from mmengine.runner import CheckpointLoader  # noqa: E402
 
 # mmpretrain prints to the standard output while it is imported, which may be JSON's.
 with redirect_stdout(sys.stderr):
-    from mmmlo import compat
     from mmmlo.datasets.transforms import LoadImage
     from mmmlo.models.selfsup.base import BaseMaskedAutoencoder
     from mmmlo.registry import MODELS, TRANSFORMS
-    from mmmlo.utils.config import load_config
+    from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, describe_error, read_checkpoint
+    from mmmlo.utils.config import checkpoint_config, load_config
+    from mmmlo.utils.key_report import listed
     from mmmlo.visualization import MaskColumn, mask_column, plot_mask_table
 
 ENDINGS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -139,7 +138,10 @@ def load(path: str, config: str | None, label: str) -> Loaded:
     Raises:
         _UsageError: If this is no checkpoint of a masked autoencoder of this project, or the config does not fit it.
     """
-    checkpoint = _read_checkpoint(path)
+    try:
+        checkpoint = read_checkpoint(path)
+    except CheckpointError as error:
+        raise _UsageError(str(error)) from error
     cfg = _read_config(path, checkpoint, config)
     whose = config or f'the config in {path}'
     if cfg.get('model') is None:
@@ -148,46 +150,26 @@ def load(path: str, config: str | None, label: str) -> Loaded:
     try:
         model = MODELS.build(cfg.model)
     except Exception as error:  # whatever a model's own code raises
-        raise _UsageError(f'the model of {whose} cannot be built: {_first_line(error)}') from error
+        raise _UsageError(f'the model of {whose} cannot be built: {describe_error(error)}') from error
     if not isinstance(model, BaseMaskedAutoencoder):
         raise _UsageError(
             f"{whose} has a {type(model).__name__}, not a masked autoencoder of this project's such as mmmlo.MAE or "
             'mmmlo.MLOMAE: it has no draw_masks and no reconstruct'
         )
-    _load_weights(model, checkpoint['state_dict'], path, whose)
+    _load_weights(model, checkpoint.state_dict, path, whose)
     pipeline = Pipeline(cfg, whose, model.backbone)
-    return Loaded(path, label, model, checkpoint['iteration'], pipeline)
+    return Loaded(path, label, model, checkpoint.meta.get('iter'), pipeline)
 
 
-def _read_checkpoint(path: str) -> dict[str, Any]:
-    """The weights, the text of the config and the iteration of a file."""
-    if not osp.isfile(path):
-        what = 'is a folder; name a file in it' if osp.isdir(path) else 'does not exist'
-        raise _UsageError(f'checkpoint {path} {what}')
-    said = io.StringIO()
+def _read_config(path: str, checkpoint: Checkpoint, config: str | None) -> Config:
     try:
-        with redirect_stdout(said):
-            checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
-    except Exception as error:  # unpickling raises anything, and mmengine prints a page about it first
-        raise _UsageError(f'{path} is no PyTorch checkpoint: {_first_line(error)}') from error
-    print(said.getvalue(), end='', file=sys.stderr)
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
-        raise _UsageError(f"{path} is no checkpoint of mmengine's: it has no state_dict")
-    meta = checkpoint.get('meta') or {}
-    return dict(state_dict=checkpoint['state_dict'], cfg=meta.get('cfg'), iteration=meta.get('iter'))
-
-
-def _read_config(path: str, checkpoint: dict[str, Any], config: str | None) -> Config:
-    if config is None and not isinstance(checkpoint['cfg'], str):
-        raise _UsageError(f"{path} holds no config (meta['cfg'] of an mmengine checkpoint); give it by --configs")
-    try:
-        if config is not None:
-            return load_config(config)
-        return compat.fix_config(Config.fromstring(checkpoint['cfg'], '.py'))
+        return checkpoint_config(path, checkpoint) if config is None else load_config(config)
+    except CheckpointError as error:
+        raise _UsageError(f'{error}; give it by --configs') from error
     except FileNotFoundError as error:
         raise _UsageError(str(error)) from error
     except Exception as error:  # a config is Python
-        raise _UsageError(f'{config or f"the config in {path}"} cannot be read: {_first_line(error)}') from error
+        raise _UsageError(f'{config} cannot be read: {describe_error(error)}') from error
 
 
 def _load_weights(model: BaseMaskedAutoencoder, state: dict[str, torch.Tensor], path: str, whose: str) -> None:
@@ -195,10 +177,10 @@ def _load_weights(model: BaseMaskedAutoencoder, state: dict[str, torch.Tensor], 
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
-        raise _UsageError(f'the weights in {path} do not fit {whose}: {_few(lines[1:] or lines)}') from error
+        raise _UsageError(f'the weights in {path} do not fit {whose}: {listed(lines[1:] or lines)}') from error
     if missing:
         raise _UsageError(
-            f'{path} lacks {len(missing)} of the {len(model.state_dict())} weights that {whose} has: {_few(missing)}'
+            f'{path} lacks {len(missing)} of the {len(model.state_dict())} weights that {whose} has: {listed(missing)}'
         )
     # Other modules of the training, a head or an average, are not missed here. But random masks in place of a learned
     # masker's would be taken for its own.
@@ -206,16 +188,8 @@ def _load_weights(model: BaseMaskedAutoencoder, state: dict[str, torch.Tensor], 
     if masker:
         raise _UsageError(
             f'{path} has weights of a masker that {whose}, with its {type(model.masker).__name__}, has no place for: '
-            f'{_few(masker)}'
+            f'{listed(masker)}'
         )
-
-
-def _few(names: Sequence[str], most: int = 4) -> str:
-    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
-
-
-def _first_line(error: Exception) -> str:
-    return f'{type(error).__name__}: {(str(error).strip() or "no message").splitlines()[0]}'
 
 
 def default_labels(paths: Sequence[str]) -> list[str]:
@@ -252,7 +226,7 @@ class Pipeline:
         try:
             built = [TRANSFORMS.build(transform) for transform in transforms]
         except Exception as error:  # whatever a transform's own code raises
-            raise _UsageError(f'the test pipeline of {whose} cannot be built: {_first_line(error)}') from error
+            raise _UsageError(f'the test pipeline of {whose} cannot be built: {describe_error(error)}') from error
         loaders = [i for i, transform in enumerate(built) if isinstance(transform, LoadImageFromFile)]
         packers = [i for i, transform in enumerate(built) if isinstance(transform, TRANSFORMS.get('mmpretrain.PackInputs'))]
         if not packers:
@@ -301,7 +275,7 @@ class Pipeline:
                 results = transform(results)
             return results['inputs']
         except Exception as error:  # whatever a transform's own code raises
-            raise _UsageError(f'the test pipeline of {self.whose} fails on {path}: {_first_line(error)}') from error
+            raise _UsageError(f'the test pipeline of {self.whose} fails on {path}: {describe_error(error)}') from error
 
 
 @dataclass
@@ -361,7 +335,7 @@ def load_images(folder: str, pipelines: dict[str, Pipeline], count: int, total: 
         try:
             read = {key: pipeline.read(path) for key, pipeline in pipelines.items()}
         except Exception as error:  # decoders raise anything
-            reason = _first_line(error.__cause__ or error)
+            reason = describe_error(error.__cause__ or error)
             images.skipped[path] = 'it cannot be read' if path in reason else reason
             continue
         chosen.append((path, {key: pipeline.prepare(read[key]) for key, pipeline in pipelines.items()}))

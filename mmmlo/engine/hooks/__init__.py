@@ -4,8 +4,9 @@ from .deferred_runtime_info_hook import DeferredRuntimeInfoHook
 from .level_param_scheduler_hook import LevelParamSchedulerHook
 from .mask_statistics_hook import MaskStatisticsHook
 from .rank_seed_hook import RankSeedHook
+from .verify_pretrained_hook import VerifyPretrainedHook
 
 __all__ = [
     'BackboneEMAHook', 'CurriculumHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook', 'MaskStatisticsHook',
-    'RankSeedHook', 'curriculum_factor'
+    'RankSeedHook', 'VerifyPretrainedHook', 'curriculum_factor'
 ]

@@ -1,3 +1,4 @@
 from .position_embedding import sincos_position_embedding
+from .pretrained_target import PretrainedTarget, pretrained_target
 
-__all__ = ['sincos_position_embedding']
+__all__ = ['PretrainedTarget', 'pretrained_target', 'sincos_position_embedding']

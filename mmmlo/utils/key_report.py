@@ -1,0 +1,296 @@
+"""Which weights of a checkpoint arrive in a model, and which do not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mmmlo.models.utils import PretrainedTarget, pretrained_target
+from mmmlo.utils.checkpoints import CheckpointError, read_checkpoint
+
+__all__ = [
+    'KeyMismatchError', 'KeyReport', 'backbone_prefix', 'check_whole_model', 'compare_keys', 'cut_prefix',
+    'initialized_from', 'listed', 'load_weights'
+]
+
+Shape = tuple[int, ...]
+
+
+class KeyMismatchError(CheckpointError):
+    """A checkpoint's weights do not fit the model that is to be loaded with them."""
+
+
+@dataclass
+class KeyReport:
+    """How a checkpoint's keys and a model's compare.
+
+    Attributes:
+        source (str): The checkpoint, with the prefix that was cut off its keys.
+        model (str): The class of the model.
+        matched (list[str]): In both with one shape: loaded as they are.
+        resized (dict[str, tuple[Shape, Shape]]): Shape in the file and in the model, where the model resizes the value.
+        new_by_design (dict[str, float | None]): In the model alone, as it declares; the value that each must have.
+        left_by_design (list[str]): In the file alone, as the model declares.
+        missing (list[str]): In the model alone.
+        unexpected (list[str]): In the file alone.
+        misshapen (dict[str, tuple[Shape, Shape]]): Shape in the file and in the model, which cannot take the value.
+    """
+
+    source: str
+    model: str
+    matched: list[str] = field(default_factory=list)
+    resized: dict[str, tuple[Shape, Shape]] = field(default_factory=dict)
+    new_by_design: dict[str, float | None] = field(default_factory=dict)
+    left_by_design: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    misshapen: dict[str, tuple[Shape, Shape]] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, int]:
+        """The number of keys of each kind."""
+        return {name: len(value) for name, value in vars(self).items() if name not in ('source', 'model')}
+
+    def __str__(self) -> str:
+        """One line with the counts, and one for each kind of difference."""
+        counts = self.counts()
+        lines = [
+            f'Key report of {self.source} in {self.model}: '
+            + ', '.join(f'{count} {name.replace("_", " ")}' for name, count in counts.items() if count or name == 'matched')
+        ]
+        for name in ('resized', 'misshapen'):
+            changes = getattr(self, name)
+            if changes:
+                lines.append(f'  {name}: {listed([_change(key, *shapes) for key, shapes in changes.items()])}')
+        for name in ('new_by_design', 'left_by_design', 'missing', 'unexpected'):
+            if counts[name]:
+                lines.append(f'  {name.replace("_", " ")}: {listed(list(getattr(self, name)))}')
+        return '\n'.join(lines)
+
+    def check(self) -> 'KeyReport':
+        """Return itself if the file fits the model.
+
+        Raises:
+            KeyMismatchError: Nothing matches, a key is missing, has no place in the model, or has a shape that cannot be
+                resized.
+        """
+        if not self.matched:
+            raise KeyMismatchError(
+                f'{self.source} has nothing for {self.model}: none of its {len(self.unexpected) + len(self.left_by_design)} '
+                f'keys is known, for example {listed(self.unexpected or self.left_by_design, 2)}; expected are keys such '
+                f'as {listed(self.missing or list(self.new_by_design), 2)}'
+            )
+        if self.misshapen:
+            changes = [_change(key, *shapes) for key, shapes in self.misshapen.items()]
+            raise KeyMismatchError(
+                f'{self.source} is of another architecture than {self.model}: {listed(changes, 3)} (file -> model). '
+                "Give the model the checkpoint's own width, depth and patch size, or take another checkpoint."
+            )
+        if self.unexpected and not self.missing:
+            raise KeyMismatchError(
+                f'{self.source} is of a larger architecture than {self.model}, which has no place for '
+                f'{len(self.unexpected)} of its keys: {listed(self.unexpected, 3)}. Give the model its depth and options.'
+            )
+        if self.missing:
+            extra = f'; the file has instead {listed(self.unexpected, 3)}' if self.unexpected else ''
+            raise KeyMismatchError(
+                f'{self.source} lacks {len(self.missing)} of the keys of {self.model}: {listed(self.missing, 3)}{extra}'
+            )
+        return self
+
+    def check_values(self, module: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """Check that a loaded model holds what the report promises.
+
+        Args:
+            module (nn.Module): The model.
+            state (Mapping[str, Tensor]): The file's weights, without the prefix.
+
+        Raises:
+            KeyMismatchError: A matched key has another value than the file, as after an initialization that ran later, or
+                a key that is new by design does not have its neutral value.
+        """
+        own = module.state_dict()
+        changed = [key for key in self.matched if not torch.equal(own[key].cpu(), state[key].to(own[key].dtype))]
+        if changed:
+            raise KeyMismatchError(
+                f'{len(changed)} weights of {self.source} were overwritten in {self.model} after they had been loaded: '
+                f"{listed(changed, 3)}. Write init_cfg=dict(type='Pretrained', ...) as a dict, not in a list, and use a "
+                'backbone whose own initialization leaves loaded weights alone.'
+            )
+        wrong = {
+            key: value
+            for key, value in self.new_by_design.items()
+            if value is not None and not torch.all(own[key] == value)
+        }
+        if wrong:
+            raise KeyMismatchError(
+                f'{self.model} begins with other values than declared for what {self.source} lacks: '
+                f'{listed([f"{key} should be {value:g} everywhere" for key, value in wrong.items()], 3)}. '
+                'Otherwise its features are not those of the pretrained encoder.'
+            )
+
+
+def compare_keys(
+    module: nn.Module, state: Mapping[str, Tensor], source: str, target: PretrainedTarget | None = None
+) -> KeyReport:
+    """Compare a checkpoint's keys with a model's.
+
+    A key whose shape differs counts as resized if the model accepts it, as position embeddings are by mmpretrain's
+    backbones. To find out, the model loads these keys, and gets its own values back.
+
+    Args:
+        module (nn.Module): The model.
+        state (Mapping[str, Tensor]): The file's weights, without the prefix.
+        source (str): What to call the file.
+        target (PretrainedTarget, optional): By what the two may differ. Defaults to what the model declares.
+
+    Returns:
+        KeyReport: The comparison.
+    """
+    target = pretrained_target(module) if target is None else target
+    own = module.state_dict()
+    report = KeyReport(source, type(module).__name__)
+    for key, value in own.items():
+        if key not in state:
+            pattern = next((pattern for pattern in target.new if fnmatchcase(key, pattern)), None)
+            if pattern is not None:
+                report.new_by_design[key] = target.new[pattern]
+            elif not key.endswith('num_batches_tracked'):
+                report.missing.append(key)
+        elif state[key].shape == value.shape:
+            report.matched.append(key)
+        else:
+            shapes = tuple(state[key].shape), tuple(value.shape)
+            (report.resized if _resizes(module, key, state) else report.misshapen)[key] = shapes
+    for key in state:
+        if key not in own:
+            left = any(fnmatchcase(key, pattern) for pattern in target.left)
+            (report.left_by_design if left else report.unexpected).append(key)
+    return report
+
+
+def load_weights(
+    module: nn.Module, state: Mapping[str, Tensor], source: str, target: PretrainedTarget | None = None
+) -> KeyReport:
+    """Load a checkpoint's weights into a model, or nothing of them if they do not fit.
+
+    Args:
+        module (nn.Module): The model.
+        state (Mapping[str, Tensor]): The file's weights, without the prefix.
+        source (str): What to call the file.
+        target (PretrainedTarget, optional): By what the two may differ. Defaults to what the model declares.
+
+    Returns:
+        KeyReport: What was loaded; the log has it too.
+
+    Raises:
+        KeyMismatchError: The file does not fit; see :meth:`KeyReport.check`.
+    """
+    report = compare_keys(module, state, source, target).check()
+    module.load_state_dict(dict(state), strict=False)
+    report.check_values(module, state)
+    print_log(str(report), 'current')
+    return report
+
+
+def initialized_from(model: nn.Module) -> list[tuple[nn.Module, dict, dict[str, Tensor], KeyReport]]:
+    """Compare each part of a model with the checkpoint that its ``init_cfg`` of type 'Pretrained' names.
+
+    Args:
+        model (nn.Module): The model, built and not initialized.
+
+    Returns:
+        list[tuple[nn.Module, dict, dict[str, Tensor], KeyReport]]: The part, its ``init_cfg``, the weights for it, and
+        the report, unchecked.
+
+    Raises:
+        CheckpointError: A checkpoint cannot be read, or has nothing under the prefix.
+    """
+    found = []
+    for module in model.modules():
+        init_cfgs = getattr(module, 'init_cfg', None) or []
+        for init_cfg in [init_cfgs] if isinstance(init_cfgs, Mapping) else init_cfgs:
+            if init_cfg.get('type') != 'Pretrained':
+                continue
+            path, prefix = init_cfg['checkpoint'], init_cfg.get('prefix')
+            state = read_checkpoint(path).state_dict
+            if prefix is not None:
+                state = cut_prefix(state, prefix, path)
+            source = path if prefix is None else f'{path} ({prefix.rstrip(".")}.*)'
+            found.append((module, dict(init_cfg), state, compare_keys(module, state, source)))
+    return found
+
+
+def check_whole_model(model: nn.Module, path: str, only_backbone: bool) -> KeyReport:
+    """Compare a checkpoint with the whole model that mmengine's ``load_from`` is about to load it into.
+
+    Args:
+        model (nn.Module): The model.
+        path (str): The checkpoint.
+        only_backbone (bool): Whether other modules may be new, as where training goes on from another method's encoder or
+            features of the backbone are all that is used. Whatever is more in the file is always left.
+
+    Returns:
+        KeyReport: The comparison; the log has it too.
+
+    Raises:
+        CheckpointError: The file cannot be read.
+        KeyMismatchError: It does not fit.
+    """
+    state = {key.removeprefix('module.'): value for key, value in read_checkpoint(path).state_dict.items()}
+    others = [name for name, _ in model.named_children() if name != 'backbone']
+    new = {f'{name}.*': None for name in others} if only_backbone and hasattr(model, 'backbone') else {}
+    left = ('*',)
+    if hasattr(model, 'backbone'):  # more blocks than the model's are no rest to leave
+        own = pretrained_target(model.backbone)
+        new.update({f'backbone.{pattern}': value for pattern, value in own.new.items()})
+        left = (*_outside(state), *(f'backbone.{pattern}' for pattern in own.left))
+    report = compare_keys(model, state, path, PretrainedTarget(new, left)).check()
+    print_log(str(report), 'current')
+    return report
+
+
+def _outside(state: Mapping[str, Tensor]) -> set[str]:
+    """Patterns for all keys but a backbone's."""
+    return {f'{key.split(".")[0]}.*' if '.' in key else key for key in state if not key.startswith('backbone.')}
+
+
+def cut_prefix(state: Mapping[str, Tensor], prefix: str, path: str) -> dict[str, Tensor]:
+    """The weights whose keys begin with a prefix, without it.
+
+    Raises:
+        KeyMismatchError: There are none.
+    """
+    prefix = prefix.rstrip('.') + '.'
+    part = {key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)}
+    if not part:
+        raise KeyMismatchError(f'{path} has no key that begins with {prefix!r}, but keys such as {listed(list(state), 3)}')
+    return part
+
+
+def backbone_prefix(state: Mapping[str, Tensor]) -> str | None:
+    """The prefix of the encoder's keys in a checkpoint: 'backbone.', or None if the file holds an encoder alone."""
+    return 'backbone.' if any(key.startswith('backbone.') for key in state) else None
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """The first names of a list and how many more there are."""
+    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
+
+
+def _change(key: str, theirs: Shape, ours: Shape) -> str:
+    return f'{key} {"x".join(map(str, theirs))} -> {"x".join(map(str, ours))}'
+
+
+def _resizes(module: nn.Module, key: str, state: Mapping[str, Tensor]) -> bool:
+    value = module.state_dict()[key]
+    before = value.clone()
+    try:
+        module.load_state_dict({key: state[key]}, strict=False)
+    except Exception:  # a hook that cannot resize raises anything
+        return False
+    finally:
+        value.copy_(before)
+    return True
