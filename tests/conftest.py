@@ -46,6 +46,10 @@ TINY_MODEL = dict(
     downstream=dict(type='mmmlo.TokenClsHead', num_classes=5, in_channels=48),
 )
 
+PREPROCESSOR = dict(
+    type='mmpretrain.SelfSupDataPreprocessor', mean=[120.0, 110.0, 100.0], std=[60.0, 61.0, 62.0], to_rgb=False
+)
+
 TINY_LEVELS = dict(
     pretrain=dict(optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05), steps=2),
     finetune=dict(optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05)),
@@ -165,3 +169,44 @@ def run_in_processes(tmp_path):
         return outputs
 
     return run
+
+
+@pytest.fixture(scope='session')
+def labelled_folder(tmp_path_factory):
+    """A folder of small colour images that an encoder can tell apart: train/<class>/*.png, test/<class>/*.png."""
+    import cv2
+    import numpy as np
+
+    root = tmp_path_factory.mktemp('labelled')
+    rng = np.random.default_rng(0)
+    for split, count in (('train', 20), ('test', 8)):
+        for i, colour in enumerate([(200, 40, 40), (40, 200, 40), (40, 40, 200)]):
+            folder = root / split / 'red green blue'.split()[2 - i]  # OpenCV writes blue, green, red
+            folder.mkdir(parents=True)
+            for j in range(count):
+                image = np.clip(np.array(colour) + rng.normal(0, 60, (16, 16, 3)), 0, 255).astype(np.uint8)
+                cv2.imwrite(str(folder / f'{j}.png'), image)
+    return root
+
+
+@pytest.fixture(scope='session')
+def tiny_checkpoint(tmp_path_factory):
+    """Checkpoints of tiny algorithms on 16 x 16 images; ``checkpoint(name, seed=0, **updates)`` returns the path."""
+    from mmengine.config import Config
+
+    from mmmlo.registry import MODELS
+
+    folder = tmp_path_factory.mktemp('checkpoints')
+
+    def build(name: str, seed: int = 0, dataset: dict | None = None, **updates) -> str:
+        model_cfg = merge(merge(TINY_MODEL, dict(data_preprocessor=PREPROCESSOR)), updates)
+        dataset = dataset or dict(type='CIFAR10', pipeline=[dict(type='PackInputs')])
+        cfg = Config(dict(default_scope='mmpretrain', model=model_cfg, train_dataloader=dict(dataset=dataset)))
+        torch.manual_seed(seed)
+        model = MODELS.build(model_cfg)
+        model.init_weights()
+        path = str(folder / f'{name}.pth')
+        torch.save(dict(state_dict=model.state_dict(), meta=dict(cfg=cfg.pretty_text, iter=7)), path)
+        return path
+
+    return build

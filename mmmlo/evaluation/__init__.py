@@ -3,14 +3,34 @@
 from mmmlo.evaluation.features import batch_features, eval_mode, extract_features, gather_rows, pool_tokens
 from mmmlo.evaluation.knn import knn_scores
 from mmmlo.evaluation.linear_probe import LinearProbeResult, linear_probe
+from mmmlo.evaluation.results import (
+    Metric,
+    ProtocolResult,
+    ResultsFile,
+    Row,
+    group_by_data,
+    main_metrics,
+    row_labels,
+    shorten_middle,
+    to_markdown,
+)
 
 __all__ = [
     'LinearProbeResult',
+    'Metric',
+    'ProtocolResult',
+    'ResultsFile',
+    'Row',
     'batch_features',
     'eval_mode',
     'extract_features',
     'gather_rows',
+    'group_by_data',
     'knn_scores',
     'linear_probe',
+    'main_metrics',
     'pool_tokens',
+    'row_labels',
+    'shorten_middle',
+    'to_markdown',
 ]

@@ -2,7 +2,7 @@
 
 import hashlib
 import os.path as osp
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import torch
 from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
 from torch import Tensor
 
-__all__ = ['Checkpoint', 'CheckpointError', 'describe_error', 'file_hash', 'read_checkpoint']
+__all__ = ['Checkpoint', 'CheckpointError', 'default_labels', 'describe_error', 'file_hash', 'read_checkpoint']
 
 
 class CheckpointError(ValueError):
@@ -72,6 +72,13 @@ def read_checkpoint(path: str) -> Checkpoint:
         if state:
             return Checkpoint(state, dict(content.get('meta') or {}))
     raise CheckpointError(f"{path} holds no weights: neither a 'state_dict', nor a 'model', nor named tensors")
+
+
+def default_labels(paths: Sequence[str]) -> list[str]:
+    """Names for checkpoints in tables and pictures: the paths below the folder that they share, without the ending."""
+    absolute = [osp.splitext(osp.abspath(path))[0] for path in paths]
+    common = osp.commonpath([osp.dirname(path) for path in absolute])
+    return [osp.relpath(path, common) for path in absolute]
 
 
 def file_hash(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Make any pretraining config small enough to run anywhere within seconds."""
+"""Make any config small enough to run anywhere within seconds."""
 
 import copy
 import os.path as osp
@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmmlo.utils.config import dataloaders, is_multi_level
 
 GRID = (4, 4)
+LAYERS = 2
 WIDTH = 48
 DECODER_WIDTH = 32
 BATCH_SIZE = 8
@@ -18,9 +19,9 @@ BATCH_SIZE = 8
 def shrink(cfg: Config, cycles: int = 2) -> Config:
     """Keep what a config says and reduce how much of it there is.
 
-    Two blocks of width 48 on a grid of 4 x 4 patches of the config's own patch size; masker, decoder and head to match;
-    batches of 8; a run of so many cycles. Images are resized at the end of their pipelines. Datasets that are not on this
-    machine are replaced by :class:`mmmlo.datasets.SyntheticImages`, and the log says which.
+    Two blocks of width 48 on a grid of 4 x 4 patches of the config's own patch size; masker, decoder or neck, and head
+    to match; batches of 8; a run of so many cycles. Images are resized at the end of their pipelines. Datasets that are not
+    on this machine are replaced by :class:`mmmlo.datasets.SyntheticImages`, and the log says which.
 
     Args:
         cfg (Config): A config of this project. It is not changed.
@@ -47,11 +48,20 @@ def shrink(cfg: Config, cycles: int = 2) -> Config:
 def _shrink_model(model: ConfigDict) -> None:
     patch_size = model.backbone.patch_size
     model.backbone.update(
-        arch=dict(embed_dims=WIDTH, num_layers=2, num_heads=4, feedforward_channels=2 * WIDTH), img_size=GRID[0] * patch_size
+        arch=dict(embed_dims=WIDTH, num_layers=LAYERS, num_heads=4, feedforward_channels=2 * WIDTH),
+        img_size=GRID[0] * patch_size,
     )
-    model.neck.update(
-        grid=GRID, embed_dim=WIDTH, decoder_embed_dim=DECODER_WIDTH, decoder_depth=2, decoder_num_heads=4, mlp_ratio=2
-    )
+    if model.backbone.get('frozen_stages', -1) > 0:
+        model.backbone.frozen_stages = LAYERS
+    neck = model.get('neck') or {}
+    if 'input_features' in neck:  # a classifier's
+        neck.update(input_features=WIDTH)
+    elif neck:
+        neck.update(
+            grid=GRID, embed_dim=WIDTH, decoder_embed_dim=DECODER_WIDTH, decoder_depth=2, decoder_num_heads=4, mlp_ratio=2
+        )
+    if 'num_classes' in model.head:
+        model.head.in_channels = WIDTH
     masker = model.get('masker')
     if masker is not None:
         sizes = dict(grid=GRID, embed_dims=WIDTH, hidden_dims=32, dims=16, depth=2)

@@ -3,6 +3,7 @@
 from .curriculum import plot_curriculum
 from .losses import plot_losses, read_scalars
 from .masks import MaskColumn, mask_column, plot_mask_table, plot_masks
+from .results import plot_results
 
 __all__ = [
     'MaskColumn',
@@ -11,5 +12,6 @@ __all__ = [
     'plot_losses',
     'plot_mask_table',
     'plot_masks',
+    'plot_results',
     'read_scalars',
 ]

@@ -293,11 +293,6 @@ def test_wrong_usage(tool, folder, wrong, tmp_path, capsys, arguments, words):
     assert not os.listdir(tmp_path)
 
 
-def test_labels_are_what_differs(tool):
-    assert tool.default_labels(['a/b/epoch_1.pth', 'a/b/epoch_2.pth']) == ['epoch_1', 'epoch_2']
-    assert tool.default_labels(['a/mae/epoch_1.pth', 'a/mlo/epoch_2.pth']) == ['mae/epoch_1', 'mlo/epoch_2']
-    assert tool.default_labels(['a/epoch_1.pth']) == ['epoch_1']
-
 
 def test_as_a_command(folder, tmp_path):
     cfg = tiny()

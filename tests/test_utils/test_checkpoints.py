@@ -3,7 +3,7 @@ import hashlib
 import pytest
 import torch
 
-from mmmlo.utils.checkpoints import CheckpointError, file_hash, read_checkpoint
+from mmmlo.utils.checkpoints import CheckpointError, default_labels, file_hash, read_checkpoint
 
 
 class Code:
@@ -58,3 +58,9 @@ def test_hash_is_that_of_the_content(tmp_path):
     content = bytes(range(256)) * 5000  # more than a block
     (tmp_path / 'file').write_bytes(content)
     assert file_hash(str(tmp_path / 'file')) == hashlib.sha256(content).hexdigest()
+
+
+def test_labels_are_what_differs():
+    assert default_labels(['a/b/epoch_1.pth', 'a/b/epoch_2.pth']) == ['epoch_1', 'epoch_2']
+    assert default_labels(['a/mae/epoch_1.pth', 'a/mlo/epoch_2.pth']) == ['mae/epoch_1', 'mlo/epoch_2']
+    assert default_labels(['a/epoch_1.pth']) == ['epoch_1']

@@ -38,7 +38,7 @@ with redirect_stdout(sys.stderr):
     from mmmlo.datasets.transforms import LoadImage
     from mmmlo.models.selfsup.base import BaseMaskedAutoencoder
     from mmmlo.registry import MODELS, TRANSFORMS
-    from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, describe_error, read_checkpoint
+    from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, default_labels, describe_error, read_checkpoint
     from mmmlo.utils.config import checkpoint_config, load_config
     from mmmlo.utils.key_report import listed
     from mmmlo.visualization import MaskColumn, mask_column, plot_mask_table
@@ -190,13 +190,6 @@ def _load_weights(model: BaseMaskedAutoencoder, state: dict[str, torch.Tensor], 
             f'{path} has weights of a masker that {whose}, with its {type(model.masker).__name__}, has no place for: '
             f'{listed(masker)}'
         )
-
-
-def default_labels(paths: Sequence[str]) -> list[str]:
-    """The paths below the folder that they have in common, without the file's ending."""
-    absolute = [osp.splitext(osp.abspath(path))[0] for path in paths]
-    common = osp.commonpath([osp.dirname(path) for path in absolute])
-    return [osp.relpath(path, common) for path in absolute]
 
 
 # Images

@@ -1,0 +1,128 @@
+"""A pretrained encoder by itself, as the evaluation protocols use it."""
+
+import ast
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mmengine.config import Config, ConfigDict
+from mmengine.utils import to_2tuple
+from torch import nn
+
+from mmmlo.registry import MODELS
+from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, describe_error, file_hash, read_checkpoint
+from mmmlo.utils.config import checkpoint_config
+from mmmlo.utils.key_report import KeyReport, backbone_prefix, cut_prefix, load_weights
+
+__all__ = ['Encoder', 'load_encoder']
+
+
+@dataclass
+class Encoder:
+    """A pretrained encoder.
+
+    Attributes:
+        path (str): The checkpoint.
+        sha256 (str): The hash of its content.
+        model (nn.Module): mmpretrain's ``ImageClassifier`` without neck and head: ``data_preprocessor`` and
+            ``extract_feat``, which gives B x (1 + L) x C, class token first.
+        backbone (ConfigDict): The config of the backbone.
+        preprocessor (ConfigDict): The config of the data preprocessor that it was trained with.
+        image_size (tuple[int, int]): Height and width in pixels that it was pretrained with.
+        rgb (bool): Whether it was pretrained on channels in the order red, green, blue.
+        method (str): The class of the algorithm that trained it.
+        iteration (int | None): How long, if the checkpoint says so.
+        report (KeyReport): Which weights were loaded.
+    """
+
+    path: str
+    sha256: str
+    model: nn.Module
+    backbone: ConfigDict
+    preprocessor: ConfigDict
+    image_size: tuple[int, int]
+    rgb: bool
+    method: str
+    iteration: int | None
+    report: KeyReport
+
+    def preprocessor_for(self, bgr: bool) -> dict:
+        """The config of the data preprocessor for images that come in OpenCV's order of channels or in the other."""
+        return dict(self.preprocessor, to_rgb=bgr == self.rgb)
+
+
+def load_encoder(path: str, config: Config | None = None) -> Encoder:
+    """Build the encoder of a checkpoint and load its weights.
+
+    Args:
+        path (str): A checkpoint of this project, or one with the encoder alone.
+        config (Config, optional): The config that it was pretrained by. Defaults to the one in the checkpoint.
+
+    Returns:
+        Encoder: The encoder, in training mode.
+
+    Raises:
+        CheckpointError: The file is no checkpoint, has no config though none is given, or does not fit the config.
+    """
+    checkpoint = read_checkpoint(path)
+    cfg = checkpoint_config(path, checkpoint) if config is None else config
+    model_cfg = cfg.get('model') or {}
+    whose = f'the config in {path}' if config is None else str(config.filename or 'the config')
+    if 'backbone' not in model_cfg:
+        raise CheckpointError(f'{whose} has no model.backbone to evaluate')
+    backbone = copy.deepcopy(model_cfg.backbone)
+    backbone.pop('init_cfg', None)  # this file is the last to write its weights
+    backbone.update(out_type='raw')
+    if backbone.get('type') in ('MAEViT', 'mmpretrain.MAEViT'):
+        backbone.type = 'mmmlo.MaskedViT'  # the same parameters, and it encodes whole images
+        backbone.pop('mask_ratio', None)
+    preprocessor = ConfigDict(copy.deepcopy(model_cfg.get('data_preprocessor') or cfg.get('data_preprocessor') or {}))
+    preprocessor.setdefault('type', 'SelfSupDataPreprocessor')
+    try:
+        with MODELS.switch_scope_and_registry(cfg.get('default_scope') or 'mmpretrain'):
+            model = MODELS.build(
+                dict(type='mmpretrain.ImageClassifier', backbone=backbone, data_preprocessor=MODELS.build(preprocessor))
+            )
+    except Exception as error:  # whatever a model's own code raises
+        raise CheckpointError(f'the encoder of {whose} cannot be built: {describe_error(error)}') from error
+    prefix = backbone_prefix(checkpoint.state_dict)
+    state = checkpoint.state_dict if prefix is None else cut_prefix(checkpoint.state_dict, prefix, path)
+    report = load_weights(model.backbone, state, path)
+    return Encoder(
+        path=path,
+        sha256=file_hash(path),
+        model=model,
+        backbone=backbone,
+        preprocessor=preprocessor,
+        image_size=to_2tuple(backbone.get('img_size', 224)),
+        rgb=bool(preprocessor.get('to_rgb', False)) == _reads_bgr(cfg),
+        method=_method(checkpoint, model_cfg),
+        iteration=checkpoint.meta.get('iter'),
+        report=report,
+    )
+
+
+def _method(checkpoint: Checkpoint, model_cfg: Mapping) -> str:
+    """The algorithm by the checkpoint's own config, because one config may serve several methods' checkpoints.
+
+    That config is parsed and not run: where another config was asked for, no code out of the file needs to run.
+    """
+    kind = str(model_cfg.get('type'))
+    for node in ast.parse(str(checkpoint.meta.get('cfg', ''))).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == 'model' and isinstance(node.value, ast.Call):
+            kind = next((ast.literal_eval(word.value) for word in node.value.keywords if word.arg == 'type'), kind)
+    return kind.split('.')[-1]
+
+
+def _reads_bgr(cfg: Config) -> bool:
+    """Whether the images that the model was trained on come out of their pipeline in OpenCV's order.
+
+    mmcv's loaders return blue, green, red. Datasets that hold arrays, CIFAR and the digits, have no loader and return
+    red, green, blue.
+    """
+    dataset = (cfg.get('train_dataloader') or cfg.get('test_dataloader') or {}).get('dataset')
+    while dataset is not None:
+        if dataset.get('pipeline') is not None:
+            return any('LoadImage' in str(transform.get('type')) for transform in dataset['pipeline'])
+        dataset = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
+    return True
