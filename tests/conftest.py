@@ -180,8 +180,9 @@ def labelled_folder(tmp_path_factory):
     root = tmp_path_factory.mktemp('labelled')
     rng = np.random.default_rng(0)
     for split, count in (('train', 20), ('test', 8)):
-        for i, colour in enumerate([(200, 40, 40), (40, 200, 40), (40, 40, 200)]):
-            folder = root / split / 'red green blue'.split()[2 - i]  # OpenCV writes blue, green, red
+        # OpenCV writes blue, green, red.
+        for name, colour in dict(blue=(200, 40, 40), green=(40, 200, 40), red=(40, 40, 200)).items():
+            folder = root / split / name
             folder.mkdir(parents=True)
             for j in range(count):
                 image = np.clip(np.array(colour) + rng.normal(0, 60, (16, 16, 3)), 0, 255).astype(np.uint8)

@@ -57,8 +57,8 @@ class EvaluationData:
         centre cropped: the usual evaluation of ImageNet.
         """
         height, width = image_size
-        bicubic = dict(backend='pillow', interpolation='bicubic')
-        transforms = [dict(type='mmmlo.LoadImage')] if self.bgr else []
+        bicubic: dict[str, Any] = dict(backend='pillow', interpolation='bicubic')
+        transforms: list[dict[str, Any]] = [dict(type='mmmlo.LoadImage')] if self.bgr else []
         if not self.bgr or height != width or height <= _SMALL:
             transforms.append(dict(type='Resize', scale=(width, height), **bicubic))
         else:
@@ -101,6 +101,21 @@ class EvaluationData:
             raise EvaluationDataError(
                 f'--data {self.name}: the test split shares {len(shared)} of its {len(test)} images with the training '
                 f'split, for example {min(shared)}. Test images must be ones that nothing was fitted to.'
+            )
+
+    def check_shots(self, shots: int, image_size: tuple[int, int]) -> None:
+        """Check that every class has so many training images.
+
+        Raises:
+            EvaluationDataError: A class has fewer.
+        """
+        dataset = self.build('train', image_size)
+        counts = np.bincount(read_labels(dataset))
+        rarest = int(counts.argmin())
+        if counts[rarest] < shots:
+            raise EvaluationDataError(
+                f'--shots {shots}: class {dataset.metainfo["classes"][rarest]} of --data {self.name} has only '
+                f'{counts[rarest]} training images; give --shots up to {counts[rarest]}'
             )
 
     def fingerprint(self, split: str, image_size: tuple[int, int]) -> str:

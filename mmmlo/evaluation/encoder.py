@@ -28,6 +28,7 @@ class Encoder:
             ``extract_feat``, which gives B x (1 + L) x C, class token first.
         backbone (ConfigDict): The config of the backbone.
         preprocessor (ConfigDict): The config of the data preprocessor that it was trained with.
+        width (int): Channels C of a token.
         image_size (tuple[int, int]): Height and width in pixels that it was pretrained with.
         rgb (bool): Whether it was pretrained on channels in the order red, green, blue.
         method (str): The class of the algorithm that trained it.
@@ -40,6 +41,7 @@ class Encoder:
     model: nn.Module
     backbone: ConfigDict
     preprocessor: ConfigDict
+    width: int
     image_size: tuple[int, int]
     rgb: bool
     method: str
@@ -66,7 +68,7 @@ def load_encoder(path: str, config: Config | None = None) -> Encoder:
     """
     checkpoint = read_checkpoint(path)
     cfg = checkpoint_config(path, checkpoint) if config is None else config
-    model_cfg = cfg.get('model') or {}
+    model_cfg = ConfigDict(cfg.get('model') or {})
     whose = f'the config in {path}' if config is None else str(config.filename or 'the config')
     if 'backbone' not in model_cfg:
         raise CheckpointError(f'{whose} has no model.backbone to evaluate')
@@ -94,6 +96,7 @@ def load_encoder(path: str, config: Config | None = None) -> Encoder:
         model=model,
         backbone=backbone,
         preprocessor=preprocessor,
+        width=int(model.backbone.embed_dims),
         image_size=to_2tuple(backbone.get('img_size', 224)),
         rgb=bool(preprocessor.get('to_rgb', False)) == _reads_bgr(cfg),
         method=_method(checkpoint, model_cfg),

@@ -112,7 +112,7 @@ class KeyReport:
                 a key that is new by design does not have its neutral value.
         """
         own = module.state_dict()
-        changed = [key for key in self.matched if not torch.equal(own[key].cpu(), state[key].to(own[key].dtype))]
+        changed = [key for key in self.matched if not _same(own[key].cpu(), state[key].to(own[key].dtype))]
         if changed:
             raise KeyMismatchError(
                 f'{len(changed)} weights of {self.source} were overwritten in {self.model} after they had been loaded: '
@@ -241,10 +241,13 @@ def check_whole_model(model: nn.Module, path: str, only_backbone: bool) -> KeyRe
     """
     state = {key.removeprefix('module.'): value for key, value in read_checkpoint(path).state_dict.items()}
     others = [name for name, _ in model.named_children() if name != 'backbone']
-    new = {f'{name}.*': None for name in others} if only_backbone and hasattr(model, 'backbone') else {}
-    left = ('*',)
-    if hasattr(model, 'backbone'):  # more blocks than the model's are no rest to leave
-        own = pretrained_target(model.backbone)
+    new: dict[str, float | None] = {}
+    left: tuple[str, ...] = ('*',)
+    backbone = getattr(model, 'backbone', None)
+    if backbone is not None:  # more blocks than the model's are no rest to leave
+        if only_backbone:
+            new.update({f'{name}.*': None for name in others})
+        own = pretrained_target(backbone)
         new.update({f'backbone.{pattern}': value for pattern, value in own.new.items()})
         left = (*_outside(state), *(f'backbone.{pattern}' for pattern in own.left))
     report = compare_keys(model, state, path, PretrainedTarget(new, left)).check()
@@ -278,6 +281,10 @@ def backbone_prefix(state: Mapping[str, Tensor]) -> str | None:
 def listed(names: Sequence[str], most: int = 4) -> str:
     """The first names of a list and how many more there are."""
     return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
 def _change(key: str, theirs: Shape, ours: Shape) -> str:

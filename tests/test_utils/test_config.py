@@ -1,7 +1,8 @@
 import pytest
 from mmengine.config import Config
 
-from mmmlo.utils.config import dataloaders, enable_amp, load_config, settle_loaders
+from mmmlo.utils.checkpoints import CheckpointError
+from mmmlo.utils.config import dataloaders, enable_amp, load_config, set_backbone, settle_loaders
 
 
 @pytest.fixture
@@ -39,3 +40,16 @@ def test_amp_replaces_loss_scaling(cfg):
 def test_missing_config_is_named():
     with pytest.raises(FileNotFoundError, match='config no.py does not exist'):
         load_config('no.py')
+
+
+def test_a_backbone_s_checkpoint_replaces_what_initialized_it(tiny_checkpoint):
+    path = tiny_checkpoint('mlo')
+    backbone = dict(type='VisionTransformer', init_cfg=[dict(type='Xavier', layer='Linear')])
+    cfg = Config(dict(model=dict(type='EncoderDecoder', backbone=backbone, pretrained='old/style.pth')))
+    set_backbone(cfg, path)
+    assert cfg.model.backbone.init_cfg == dict(type='Pretrained', checkpoint=path, prefix='backbone.')
+    assert cfg.model.pretrained is None
+    with pytest.raises(ValueError, match='--backbone: the config has no model.backbone'):
+        set_backbone(Config(dict(model=dict(type='MAE'))), path)
+    with pytest.raises(CheckpointError, match='absent.pth does not exist'):
+        set_backbone(cfg, 'absent.pth')

@@ -1,0 +1,146 @@
+"""A linear classifier on fixed features of a few labelled images a class."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from torch import Tensor
+
+from mmmlo.evaluation.knn import _mean_of_finite
+from mmmlo.evaluation.linear_probe import _classifier
+
+__all__ = ['FewShotResult', 'few_shot_probe']
+
+_MAX_ITER = 1000
+
+
+class FewShotResult(NamedTuple):
+    """What :func:`few_shot_probe` found, by the number of shots, a value for each draw.
+
+    Attributes:
+        accuracies (dict[int, list[float]]): Accuracies on the test features, in per cent.
+        C (dict[int, list[float]]): The inverse regularizations that were chosen.
+        indices (dict[int, list[np.ndarray]]): The rows of the training data that were drawn, shots x classes each,
+            int64, ascending.
+    """
+
+    accuracies: dict[int, list[float]]
+    C: dict[int, list[float]]
+    indices: dict[int, list[np.ndarray]]
+
+
+def few_shot_probe(
+    train_feats: Tensor | np.ndarray,
+    train_labels: Tensor | np.ndarray,
+    test_feats: Tensor | np.ndarray,
+    test_labels: Tensor | np.ndarray,
+    shots: Sequence[int] = (1, 2, 4, 8, 16),
+    draws: int = 3,
+    seed: int = 0,
+    grid: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0),
+    one_shot_C: float = 0.1,
+    max_folds: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+) -> FewShotResult:
+    """Fit a logistic regression to a few images a class, for several numbers of images and several draws.
+
+    As the few-shot linear probe of CL-MAE, 1 to 16 shots and 3 draws, whose other settings are not published. Features are
+    standardized with the mean and deviation of the images drawn. The regularization is chosen by stratified
+    cross-validation among the same images; with one shot there is nothing to hold out, and it is fixed. The images of a
+    draw depend on ``seed`` and the draw alone, and those of fewer shots are among those of more. All is computed in float64.
+
+    Args:
+        train_feats (Tensor | np.ndarray): Training features, N x C, which may be a ``numpy.memmap``.
+        train_labels (Tensor | np.ndarray): Their class indices, N.
+        test_feats (Tensor | np.ndarray): Test features, M x C.
+        test_labels (Tensor | np.ndarray): Their class indices, M.
+        shots (Sequence[int]): Numbers of images a class. Defaults to (1, 2, 4, 8, 16).
+        draws (int): How often the images are drawn. Defaults to 3.
+        seed (int): Seed of the draws. Defaults to 0.
+        grid (Sequence[float]): Values of C, scikit-learn's inverse regularization, to choose from. Of equally good ones
+            the smallest wins. Defaults to (1e-3, 1e-2, 1e-1, 1).
+        one_shot_C (float): The value of C with one shot. Defaults to 0.1.
+        max_folds (int): Most folds of the cross-validation; with fewer shots there are as many as shots. Defaults to 4.
+        progress (Callable, optional): Called after each draw of each number of shots with the number of those done, and
+            with their total.
+
+    Returns:
+        FewShotResult: Accuracies in per cent, values of C and rows drawn.
+
+    Raises:
+        ValueError: A class has fewer images than the most shots, a class of the test data is absent from the training
+            data, there are less than two classes, a setting is out of range, the shapes do not fit, or a feature is not
+            finite. All but features of the training data that are not finite is found before anything is fitted.
+    """
+    labels, truth = np.asarray(torch.as_tensor(train_labels).cpu()), np.asarray(torch.as_tensor(test_labels).cpu())
+    if not len(shots) or min(shots) < 1 or draws < 1 or not len(grid) or not min(grid) > 0 or max_folds < 2:
+        raise ValueError(
+            '`shots` and `draws` must be at least 1, `grid` above 0 and `max_folds` at least 2, not '
+            f'{shots}, {draws}, {grid} and {max_folds}.'
+        )
+    if train_feats.ndim != 2 or labels.shape != (len(train_feats),):
+        raise ValueError(f'training features {tuple(train_feats.shape)} and labels {labels.shape} do not fit.')
+    if tuple(test_feats.shape) != (len(truth), train_feats.shape[1]) or truth.ndim != 1:
+        raise ValueError(f'test features {tuple(test_feats.shape)} and labels {truth.shape} do not fit.')
+    classes, counts = np.unique(labels, return_counts=True)
+    if len(classes) < 2:
+        raise ValueError(f'there must be two classes at least in the training data, not {len(classes)}.')
+    rarest = counts.argmin()
+    if counts[rarest] < max(shots):
+        raise ValueError(
+            f'class {classes[rarest]} has {counts[rarest]} training images, fewer than {max(shots)} shots: at most '
+            f'{counts[rarest]} shots are possible.'
+        )
+    absent = np.setdiff1d(truth, classes)
+    if len(absent):
+        raise ValueError(f'classes {absent.tolist()} of the test data have no training image.')
+    _mean_of_finite(test_feats, 'test', 65536, torch.device('cpu'))
+
+    test_rows = _float64(test_feats)
+    orders = [_order(labels, seed, draw) for draw in range(draws)]
+    counted = sorted(set(shots))
+    done = 0
+    result = FewShotResult({n: [] for n in counted}, {n: [] for n in counted}, {n: [] for n in counted})
+    for count in counted:
+        for order in orders:
+            rows = np.sort(np.concatenate([order[labels[order] == label][:count] for label in classes]))
+            picked = train_feats[torch.from_numpy(rows)] if isinstance(train_feats, Tensor) else train_feats[rows]
+            feats = _float64(picked)
+            bad = ~np.isfinite(feats).all(axis=1)
+            if bad.any():
+                raise ValueError(
+                    'the training features hold NaN or infinite values: the encoder has diverged. The first such row of '
+                    f'those drawn is {rows[bad][0]}.'
+                )
+            C = one_shot_C if count == 1 else _choose(feats, labels[rows], grid, min(count, max_folds))
+            model = _classifier(C, _MAX_ITER).fit(feats, labels[rows])
+            result.accuracies[count].append(100 * float(model.score(test_rows, truth)))
+            result.C[count].append(float(C))
+            result.indices[count].append(rows)
+            done += 1
+            if progress is not None:
+                progress(done, len(counted) * draws)
+    return result
+
+
+def _float64(feats: Tensor | np.ndarray) -> np.ndarray:
+    return np.asarray(feats.detach().cpu().double() if isinstance(feats, Tensor) else feats, dtype=np.float64)
+
+
+def _order(labels: np.ndarray, seed: int, draw: int) -> np.ndarray:
+    """All rows in the order of one draw, N."""
+    return np.random.default_rng([seed, draw]).permutation(len(labels))
+
+
+def _choose(feats: np.ndarray, labels: np.ndarray, grid: Sequence[float], folds: int) -> float:
+    """The value of C with the best accuracy in cross-validation, the smallest of equal ones."""
+    search = GridSearchCV(
+        _classifier(1.0, _MAX_ITER),
+        {'logisticregression__C': sorted(grid)},
+        # The rows are in the order of the data set: shuffled, so that no fold is one of its sources.
+        cv=StratifiedKFold(folds, shuffle=True, random_state=0),
+        refit=False,
+    )
+    return float(search.fit(feats, labels).best_params_['logisticregression__C'])

@@ -1,0 +1,177 @@
+"""Fine-tuning of a pretrained encoder by a benchmark config as recipe."""
+
+import copy
+import hashlib
+import json
+import os
+import os.path as osp
+
+from mmengine.config import Config, ConfigDict
+from mmengine.dist import master_only
+
+from mmmlo.engine.hooks import VerifyPretrainedHook
+from mmmlo.utils.config import build_runner, enable_amp, set_backbone, settle_loaders
+
+from .data import EvaluationData
+from .encoder import Encoder
+
+__all__ = ['finetune', 'finetune_config', 'finetune_recipe']
+
+# What makes a backbone the pretrained one; the rest, as drop path and what it returns, is the recipe's.
+_ARCHITECTURE = (
+    'arch', 'img_size', 'patch_size', 'in_channels', 'qkv_bias', 'norm_cfg', 'pre_norm', 'patch_cfg', 'layer_cfgs'
+)
+
+
+def finetune_recipe(encoder: Encoder, data: EvaluationData) -> str:
+    """The benchmark config, below ``configs/_base_/benchmarks``, whose recipe suits an encoder and a data set.
+
+    MLO-MAE's recipes for CIFAR and small images, MAE's recipe for ImageNet by the encoder's width for the rest.
+
+    Args:
+        encoder (Encoder): The encoder.
+        data (EvaluationData): The images.
+
+    Returns:
+        str: The file's name.
+    """
+    width = encoder.width
+    if max(encoder.image_size) <= 64:
+        if data.name == 'digits':
+            return 'vit-nano-p4_1xb64-coslr-20e_digits.py'
+        if data.name in ('cifar10', 'cifar100'):
+            batch = '1xb128' if width < 768 else dict(cifar10='1xb64', cifar100='1xb256')[data.name]
+            return f'vit-{"mini-p4" if width < 768 else "base-p2"}_{batch}-coslr-100e_{data.name}.py'
+        return 'vit-mini-p4_1xb128-coslr-100e_image-folder.py'
+    if width < 1024:
+        return 'vit-base-p16_8xb128-coslr-100e_in1k.py'
+    return 'vit-large-p16_8xb128-coslr-50e_in1k.py' if width < 1280 else 'vit-huge-p14_8xb128-coslr-50e_in1k.py'
+
+
+def finetune_config(recipe: Config, encoder: Encoder, data: EvaluationData) -> Config:
+    """Put an encoder and a data set into a recipe.
+
+    From the recipe stay the head, the regularization, the augmentation, the batch size, the optimizer and the schedule. Its
+    learning rate is scaled to the batch size of all processes, if it says for which one it was meant.
+
+    Args:
+        recipe (Config): A benchmark config.
+        encoder (Encoder): The encoder; its architecture, checkpoint and normalization of pixels.
+        data (EvaluationData): All of the training split is trained on; the test split is looked at once, at the end.
+
+    Returns:
+        Config: What to build a Runner from, but for its work dir and seed.
+
+    Raises:
+        ValueError: The recipe has no classifier with a backbone and a head.
+    """
+    cfg = copy.deepcopy(recipe)
+    if 'backbone' not in (cfg.get('model') or {}) or 'head' not in cfg.model:
+        raise ValueError(f'--finetune-config {recipe.filename} has no model with a backbone and a head')
+    train = data.build('train', encoder.image_size)
+    num_classes = len(train.metainfo['classes'])
+
+    model = cfg.model
+    own = {key: encoder.backbone[key] for key in _ARCHITECTURE if key in encoder.backbone}
+    kept = {key: value for key, value in model.backbone.items() if key not in _ARCHITECTURE}
+    model.backbone = ConfigDict(**kept, **own)
+    set_backbone(cfg, encoder.path)
+    model.head.update(num_classes=num_classes, in_channels=encoder.width)
+    if (model.get('neck') or {}).get('input_features'):
+        model.neck.input_features = encoder.width
+    pixels = encoder.preprocessor_for(data.bgr)
+    model.data_preprocessor = ConfigDict(
+        num_classes=num_classes, **{key: pixels[key] for key in ('mean', 'std', 'to_rgb') if key in pixels}
+    )
+
+    loader = cfg.train_dataloader
+    pipeline = _resized(loader.dataset.pipeline, data, encoder.image_size)
+    loader.dataset = ConfigDict(data.splits['train'], pipeline=pipeline)
+    cfg.test_dataloader.dataset = ConfigDict(data.config('test', encoder.image_size))
+    # The test split is measured by Runner.test after the last epoch, and by nothing before.
+    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    cfg.train_cfg.pop('val_interval', None)
+    cfg.test_evaluator = ConfigDict(type='Accuracy', topk=(1, 5) if num_classes > 5 else (1, ))
+    if 'auto_scale_lr' in cfg:
+        cfg.auto_scale_lr.enable = True
+    return cfg
+
+
+def _resized(pipeline: list, data: EvaluationData, image_size: tuple[int, int]) -> list:
+    """The recipe's training pipeline for images of a data set at the size of an encoder."""
+    height, width = image_size
+    transforms = [copy.deepcopy(dict(t)) for t in pipeline if 'LoadImage' not in str(t['type']) and t['type'] != 'Resize']
+    for transform in transforms:
+        if transform['type'] == 'RandomResizedCrop':
+            transform['scale'] = (width, height)
+        elif transform['type'] == 'RandomCrop':
+            transform['crop_size'] = (width, height)
+    # Where the recipe crops at random scales, images come as they are; elsewhere as they do for features.
+    before = data.pipeline(image_size)[:-1]
+    if any(transform['type'] == 'RandomResizedCrop' for transform in transforms):
+        before = [transform for transform in before if 'LoadImage' in transform['type']]
+    return [*before, *transforms]
+
+
+def finetune(
+    encoder: Encoder,
+    data: EvaluationData,
+    folder: str,
+    recipe: Config,
+    seed: int = 0,
+    launcher: str = 'none',
+    num_workers: int | None = None,
+    amp: bool = False,
+) -> tuple[dict[str, float], bool]:
+    """Fine-tune an encoder and measure the last epoch on the test split.
+
+    A run that was interrupted goes on from its last checkpoint, and one that had ended is not repeated.
+
+    Args:
+        encoder (Encoder): The encoder.
+        data (EvaluationData): The images.
+        folder (str): Where runs are kept; each has a folder by checkpoint, data, recipe and seed.
+        recipe (Config): A benchmark config; see :func:`finetune_recipe`.
+        seed (int): Seed of the head, the order of images and the augmentation. Defaults to 0.
+        launcher (str): As ``Runner`` has it. Defaults to 'none'.
+        num_workers (int, optional): Processes that read images. Defaults to the recipe's.
+        amp (bool): Whether to train under bfloat16 autocast whatever the recipe says. Defaults to False.
+
+    Returns:
+        tuple[dict[str, float], bool]: 'top1' and, with more than five classes, 'top5', in per cent; and whether they come
+        from an earlier run.
+
+    Raises:
+        CheckpointError: The checkpoint does not fit.
+    """
+    cfg = finetune_config(recipe, encoder, data)
+    if amp:
+        enable_amp(cfg)
+    if num_workers is not None:
+        for loader in (cfg.train_dataloader, cfg.test_dataloader):
+            loader.num_workers = num_workers
+    settle_loaders(cfg)
+    images = [data.fingerprint(split, encoder.image_size) for split in ('train', 'test')]
+    digest = hashlib.sha256(json.dumps([cfg.to_dict(), images], sort_keys=True, default=str).encode()).hexdigest()
+    cfg.work_dir = osp.join(folder, f'{encoder.sha256[:12]}_{data.name}_{digest[:12]}', f'seed_{seed}')
+    cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
+    cfg.launcher = launcher
+    cfg.resume = True
+    cfg.experiment_name = osp.relpath(cfg.work_dir, folder).replace(os.sep, '_')
+    result = osp.join(cfg.work_dir, 'result.json')
+    if osp.isfile(result):
+        with open(result) as file:
+            return json.load(file), True
+    runner = build_runner(cfg)
+    runner.register_hook(VerifyPretrainedHook())
+    runner.train()
+    metrics = {name.split('/')[-1]: round(float(value), 4) for name, value in runner.test().items() if 'top' in name}
+    _write(metrics, result)
+    return metrics, False
+
+
+@master_only
+def _write(metrics: dict[str, float], path: str) -> None:
+    with open(f'{path}.tmp', 'w') as file:
+        json.dump(metrics, file)
+    os.replace(f'{path}.tmp', path)

@@ -1,0 +1,225 @@
+"""The classification protocols, from features or a checkpoint to a result with its settings."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+from torch import Tensor
+
+from .data import EvaluationData
+from .encoder import Encoder
+from .feature_cache import Features
+from .few_shot import few_shot_probe
+from .finetune import finetune
+from .knn import knn_predict, vote_winner
+from .linear_heads import fast_linear_probe
+from .results import Metric, ProtocolResult
+
+__all__ = ['few_shot_protocol', 'finetune_protocol', 'knn_protocol', 'linear_protocol']
+
+Splits = dict[str, Features]
+
+
+def knn_protocol(
+    features: Splits, num_classes: int, token: str = 'mean', device: str | torch.device = 'cpu'
+) -> ProtocolResult:
+    """kNN on features, by the two protocols in use.
+
+    Cosine similarity with weighted votes, T = 0.07 and k = 10, 20, 100, 200 (Wu et al., 2018, as DINO evaluates); and
+    Euclidean distance with equal votes and k = 5, CL-MAE's released evaluation. Values of k beyond the number of training
+    images are left out.
+
+    Args:
+        features (dict[str, Features]): 'train', which votes, and 'test', which is asked.
+        num_classes (int): Number of classes.
+        token (str): 'mean' or 'cls'. Defaults to 'mean'.
+        device (str | torch.device): Where similarities are computed. Defaults to 'cpu'.
+
+    Returns:
+        ProtocolResult: Metrics 'cosine k=10' and so on; 'cosine k=20' is the main one.
+    """
+    start = time.monotonic()
+    (bank, bank_labels, *_), (query, labels, *_) = features['train'], features['test']
+    metrics, notes = {}, []
+    for metric, ks, temperature in (('cosine', (10, 20, 100, 200), 0.07), ('l2', (5, ), None)):
+        possible = [k for k in ks if k <= len(bank_labels)]
+        if len(possible) < len(ks):
+            notes.append(f'{metric}: only {len(bank_labels)} training images, so no k above that')
+        if possible:
+            scores = knn_predict(
+                query[token],
+                bank[token],
+                bank_labels,
+                num_classes,
+                ks=possible,
+                metric=metric,
+                temperature=temperature,
+                device=device,
+                progress=_progress(f'kNN, {metric}'),
+            )
+            metrics.update({f'{metric} k={k}': Metric([_accuracy(vote_winner(s), labels)]) for k, s in scores.items()})
+    return ProtocolResult(
+        'knn',
+        settings=dict(token=token, temperature=0.07, votes='weighted for cosine, equal for l2', bank=len(bank_labels)),
+        metrics=metrics,
+        main='cosine k=20' if 'cosine k=20' in metrics else next(iter(metrics)),
+        seconds=time.monotonic() - start,
+        cached=_cached(features),
+        notes=notes,
+    )
+
+
+def linear_protocol(
+    features: Splits, num_classes: int, seeds: Sequence[int] = (0, 1, 2), device: str | torch.device = 'cpu'
+) -> tuple[ProtocolResult, dict[int, Tensor]]:
+    """A linear classifier on features, its learning rate and token chosen on a part of the training split.
+
+    The fast path: no augmentation. MAE's protocol itself, LARS on augmented images, is a config; see docs/evaluation.md.
+
+    Args:
+        features (dict[str, Features]): 'train' and 'test'.
+        num_classes (int): Number of classes.
+        seeds (Sequence[int]): Seeds of the held-out part and the order of the images. Defaults to (0, 1, 2).
+        device (str | torch.device): Where heads are trained. Defaults to 'cpu'.
+
+    Returns:
+        tuple[ProtocolResult, dict[int, Tensor]]: Metrics 'top1' and, with more than five classes, 'top5'; and for each seed
+        the logits of the test images, M x K.
+    """
+    start = time.monotonic()
+    (train, train_labels, *_), (test, test_labels, *_) = features['train'], features['test']
+    results = {
+        seed: fast_linear_probe(
+            train,
+            train_labels,
+            test,
+            test_labels,
+            num_classes,
+            seed=seed,
+            device=device,
+            progress=_progress(f'linear, seed {seed}'),
+        )
+        for seed in seeds
+    }
+    metrics = {'top1': Metric([result.top1 for result in results.values()])}
+    if num_classes > 5:
+        metrics['top5'] = Metric([float(result.top5 or 0) for result in results.values()])
+    result = ProtocolResult(
+        'linear',
+        settings=dict(
+            path='fast: fixed features, no augmentation',
+            seeds=list(seeds),
+            token=_once([result.token for result in results.values()]),
+            lr=_once([result.lr for result in results.values()]),
+            weight_decay=_once([result.weight_decay for result in results.values()]),
+            images=len(train_labels),
+        ),
+        metrics=metrics,
+        main='top1',
+        seconds=time.monotonic() - start,
+        cached=_cached(features),
+    )
+    return result, {seed: found.logits for seed, found in results.items()}
+
+
+def few_shot_protocol(
+    features: Splits, token: str = 'mean', shots: Sequence[int] = (1, 2, 4, 8, 16), draws: int = 3, seed: int = 0
+) -> ProtocolResult:
+    """Linear classifiers from a few images a class (CL-MAE, figure 5).
+
+    Args:
+        features (dict[str, Features]): 'train', from which images are drawn, and 'test'.
+        token (str): 'mean' or 'cls'. Defaults to 'mean'.
+        shots (Sequence[int]): Images a class. Defaults to (1, 2, 4, 8, 16).
+        draws (int): How often images are drawn. Defaults to 3.
+        seed (int): Seed of the draws. Defaults to 0.
+
+    Returns:
+        ProtocolResult: Metrics '1-shot' and so on, a value for each draw; the largest number of shots is the main one.
+
+    Raises:
+        ValueError: A class has fewer images than shots.
+    """
+    start = time.monotonic()
+    (train, train_labels, *_), (test, test_labels, *_) = features['train'], features['test']
+    found = few_shot_probe(
+        train[token],
+        train_labels,
+        test[token],
+        test_labels,
+        shots=shots,
+        draws=draws,
+        seed=seed,
+        progress=_progress('few-shot'),
+    )
+    return ProtocolResult(
+        'few-shot',
+        settings=dict(token=token, draws=draws, seed=seed, classifier='logistic regression on standardized features'),
+        metrics={f'{count}-shot': Metric(found.accuracies[count]) for count in shots},
+        main=f'{max(shots)}-shot',
+        seconds=time.monotonic() - start,
+        cached=_cached(features),
+    )
+
+
+def finetune_protocol(
+    encoder: Encoder, data: EvaluationData, folder: str, recipe: Config, seeds: Sequence[int] = (0, 1, 2), **kwargs
+) -> ProtocolResult:
+    """Fine-tuning of the whole encoder; the last epoch is reported.
+
+    Args:
+        encoder (Encoder): The encoder.
+        data (EvaluationData): The images.
+        folder (str): Where the runs are kept.
+        recipe (Config): A benchmark config.
+        seeds (Sequence[int]): A run for each. Defaults to (0, 1, 2).
+        **kwargs: Other arguments of :func:`mmmlo.evaluation.finetune.finetune`.
+
+    Returns:
+        ProtocolResult: Metrics 'top1' and, with more than five classes, 'top5'.
+    """
+    start = time.monotonic()
+    runs = [finetune(encoder, data, folder, recipe, seed, **kwargs) for seed in seeds]
+    optimizer = recipe.optim_wrapper.optimizer
+    return ProtocolResult(
+        'finetune',
+        settings=dict(
+            recipe=str(recipe.filename).split('/')[-1],
+            epochs=recipe.train_cfg.max_epochs,
+            batch_size=recipe.train_dataloader.batch_size,
+            optimizer=f'{optimizer.type}, lr {optimizer.lr:g}, weight decay {optimizer.weight_decay:g}',
+            seeds=list(seeds),
+        ),
+        metrics={name: Metric([metrics[name] for metrics, _ in runs]) for name in runs[0][0]},
+        main='top1',
+        seconds=time.monotonic() - start,
+        cached=all(cached for _, cached in runs),
+    )
+
+
+def _accuracy(predicted: Tensor, labels: Tensor) -> float:
+    return 100 * (predicted.cpu() == labels).double().mean().item()
+
+
+def _cached(features: Splits) -> bool:
+    return all(split.cached for split in features.values())
+
+
+def _once(values: Sequence) -> object:
+    """One value if all are equal, else all of them."""
+    return values[0] if len(set(values)) == 1 else list(values)
+
+
+def _progress(name: str) -> Callable[[int, int], None]:
+    """A line in the log at most every ten seconds."""
+    told = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > 10:
+            told = time.monotonic()
+            print_log(f'{name}: {100 * done / total:.0f} %', 'current')
+
+    return tell

@@ -1,0 +1,202 @@
+#!/usr/bin/env python
+"""Evaluate pretrained encoders by kNN, linear probe, few-shot classification and fine-tuning.
+
+    python tools/evaluate.py CHECKPOINT... --data cifar10 --protocols knn linear few-shot finetune
+
+Writes results.json, results.md and results.png. Features are computed once for a checkpoint and a data set and kept; results
+of an earlier call stay, and a protocol that is run again replaces its own. docs/evaluation.md describes the protocols.
+
+Exit status: 0; or 2 for wrong usage, and nothing is written for the checkpoint it was found at.
+"""
+
+import argparse
+import os
+import os.path as osp
+import sys
+from collections.abc import Sequence
+
+ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+import torch  # noqa: E402
+from mmengine.device import get_device  # noqa: E402
+from mmengine.dist import barrier, init_dist, is_main_process  # noqa: E402
+from mmengine.logging import print_log  # noqa: E402
+from mmengine.registry import init_default_scope  # noqa: E402
+
+from mmmlo import compat  # noqa: E402
+from mmmlo.evaluation.data import NAMED_DATA, find_data  # noqa: E402
+from mmmlo.evaluation.encoder import Encoder, load_encoder  # noqa: E402
+from mmmlo.evaluation.feature_cache import FeatureCache  # noqa: E402
+from mmmlo.evaluation.finetune import finetune_recipe  # noqa: E402
+from mmmlo.evaluation.protocols import (  # noqa: E402
+    few_shot_protocol,
+    finetune_protocol,
+    knn_protocol,
+    linear_protocol,
+)
+from mmmlo.evaluation.results import ProtocolResult, ResultsFile, Row, to_markdown  # noqa: E402
+from mmmlo.utils.checkpoints import default_labels  # noqa: E402
+from mmmlo.utils.config import load_config  # noqa: E402
+from mmmlo.visualization import plot_results  # noqa: E402
+
+PROTOCOLS = ('knn', 'linear', 'few-shot', 'finetune')
+RECIPES = osp.join(ROOT, 'configs', '_base_', 'benchmarks')
+
+
+def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT', help='a row of the table each')
+    parser.add_argument(
+        '--config', metavar='FILE', help='the config that they were pretrained by; default: the one in each checkpoint'
+    )
+    parser.add_argument(
+        '--data',
+        required=True,
+        metavar='NAME|DIR',
+        help=f'one of {", ".join(sorted(NAMED_DATA))}, or a folder with train/<class>/* and test/<class>/*',
+    )
+    parser.add_argument('--data-root', metavar='DIR', help='where a data set with a name lies; default: data/NAME')
+    parser.add_argument('--protocols', nargs='+', choices=PROTOCOLS, default=['knn', 'linear'], help='default: knn linear')
+    parser.add_argument('--out', metavar='DIR', help='default: work_dirs/evaluation/<name of the data>')
+    parser.add_argument(
+        '--labels', nargs='+', metavar='NAME', help='names of the rows; default: the paths below a common folder'
+    )
+    parser.add_argument('--token', choices=['mean', 'cls'], default='mean', help='of kNN and few-shot; default: mean')
+    parser.add_argument(
+        '--seeds', type=int, nargs='+', default=[0, 1, 2], help='of linear probe and fine-tuning; default: 0 1 2'
+    )
+    parser.add_argument(
+        '--shots', type=int, nargs='+', default=[1, 2, 4, 8, 16], metavar='N', help='images a class; default: 1 2 4 8 16'
+    )
+    parser.add_argument('--draws', type=int, default=3, help='how often the shots are drawn; default: 3')
+    parser.add_argument(
+        '--finetune-config', metavar='FILE', help='recipe of the fine-tuning; default: by data set and size of the encoder'
+    )
+    parser.add_argument('--batch-size', type=int, default=256, help='images in a batch for features; default: 256')
+    parser.add_argument('--num-workers', type=int, default=2, help='processes that read images; default: 2')
+    parser.add_argument('--amp', action='store_true', help='compute features and fine-tune under bfloat16 autocast')
+    parser.add_argument('--no-cache', action='store_true', help='neither keep features nor use those of an earlier call')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.labels and len(args.labels) != len(args.checkpoints):
+        parser.error(f'--labels takes one for each of the {len(args.checkpoints)} checkpoints, got {len(args.labels)}')
+    for option in ('shots', 'draws', 'batch_size'):
+        if min(torch.tensor(getattr(args, option)).flatten().tolist()) < 1:
+            parser.error(f'--{option.replace("_", "-")} must be at least 1, got {getattr(args, option)}')
+    return args, parser
+
+
+class Evaluation:
+    """One call of this tool.
+
+    Args:
+        args (argparse.Namespace): The command line.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.data = find_data(args.data, args.data_root)
+        self.out = args.out or osp.join('work_dirs', 'evaluation', self.data.name)
+        self.config = None if args.config is None else load_config(args.config)
+        self.recipe = None if args.finetune_config is None else load_config(args.finetune_config)
+        self.file = ResultsFile(osp.join(self.out, 'results.json'))
+        self.cache = FeatureCache(
+            None if args.no_cache else osp.join(self.out, 'features'),
+            args.batch_size,
+            args.num_workers,
+            args.amp,
+            get_device(),
+        )
+
+    def run(self, path: str, label: str) -> None:
+        """Run all protocols on one checkpoint, and write results after each."""
+        print_log(f'=== {label} ===', 'current')
+        encoder = load_encoder(path, self.config)
+        row = Row(
+            label=label,
+            checkpoint=path,
+            sha256=encoder.sha256,
+            method=encoder.method,
+            iteration=encoder.iteration,
+            data=self.data.name,
+            key_report=encoder.report.counts(),
+        )
+        if 'few-shot' in self.args.protocols:
+            self.data.check_shots(max(self.args.shots), encoder.image_size)
+        needs_features = set(self.args.protocols) - {'finetune'}
+        features = self.cache.get(encoder, self.data) if needs_features else {}
+        num_classes = len(self.data.build('train', encoder.image_size).metainfo['classes'])
+        for protocol in PROTOCOLS:
+            if protocol not in self.args.protocols:
+                continue
+            if protocol == 'finetune':
+                result = self._finetune(encoder)  # all processes train
+            elif is_main_process():
+                result = self._on_features(protocol, encoder, features, num_classes)
+            if is_main_process():
+                row.protocols = {protocol: result}
+                self.file.update(row)
+                main = result.metrics[result.main]
+                print_log(f'{protocol}: {result.main} {main} ({result.seconds:.1f} s)', 'current')
+            barrier()
+
+    def _on_features(self, protocol: str, encoder: Encoder, features: dict, num_classes: int) -> ProtocolResult:
+        if protocol == 'knn':
+            return knn_protocol(features, num_classes, self.args.token, get_device())
+        if protocol == 'few-shot':
+            return few_shot_protocol(features, self.args.token, self.args.shots, self.args.draws)
+        result, logits = linear_protocol(features, num_classes, self.args.seeds, get_device())
+        folder = osp.join(self.out, 'linear')
+        os.makedirs(folder, exist_ok=True)
+        # For whoever wants to look at single images or compute other metrics.
+        torch.save(
+            dict(logits=logits, labels=features['test'].labels),
+            osp.join(folder, f'{encoder.sha256[:12]}_{self.data.name}_logits.pth'),
+        )
+        return result
+
+    def _finetune(self, encoder: Encoder) -> ProtocolResult:
+        recipe = self.recipe or load_config(osp.join(RECIPES, finetune_recipe(encoder, self.data)))
+        return finetune_protocol(
+            encoder,
+            self.data,
+            osp.join(self.out, 'finetune'),
+            recipe,
+            self.args.seeds,
+            launcher=self.args.launcher,
+            num_workers=self.args.num_workers,
+            amp=self.args.amp,
+        )
+
+    def report(self) -> None:
+        """Write table and picture of all results in the file, and print the table."""
+        table = to_markdown(self.file.rows)
+        with open(osp.join(self.out, 'results.md'), 'w') as file:
+            file.write(table)
+        plot_results(self.file.rows, osp.join(self.out, 'results.png'))
+        print(f'\n{table}\nWritten: {self.out}/results.json, results.md, results.png')
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluate every checkpoint, then show what came out."""
+    args, parser = parse_args(argv)
+    compat.init_dist_on_cpu(args.launcher, {})
+    if args.launcher != 'none' and not torch.distributed.is_initialized():
+        init_dist(args.launcher)
+    init_default_scope('mmpretrain')
+    try:
+        evaluation = Evaluation(args)
+        for path, label in zip(args.checkpoints, args.labels or default_labels(args.checkpoints)):
+            evaluation.run(path, label)
+    except (ValueError, FileNotFoundError) as error:  # ours all are; each says what is wrong and what would be right
+        parser.error(str(error))
+    if is_main_process():
+        evaluation.report()
+
+
+if __name__ == '__main__':
+    main()
