@@ -113,7 +113,7 @@ def linear_protocol(
             seeds=list(seeds),
             token=_once([result.token for result in results.values()]),
             lr=_once([result.lr for result in results.values()]),
-            weight_decay=_once([result.weight_decay for result in results.values()]),
+            weight_decay=_once([float(f'{result.weight_decay:.3g}') for result in results.values()]),
             images=len(train_labels),
         ),
         metrics=metrics,
