@@ -125,6 +125,14 @@ def tiny_batch():
 
 
 @pytest.fixture(autouse=True, scope='session')
+def unformatted_configs():
+    """A run writes its config several times, and nine tenths of a short run would be yapf's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
+        yield
+
+
+@pytest.fixture(autouse=True, scope='session')
 def frozen_heap():
     """mmengine collects garbage for each dataset it builds: a third of a second each, unless what the imports made is
     set aside."""

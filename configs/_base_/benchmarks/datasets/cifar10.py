@@ -1,0 +1,12 @@
+# CIFAR-10 with labels: all of the training split is trained on.
+# What mmengine calls validation is the measurement on the test split, once, after the last epoch. That epoch is reported,
+# never the best one, which the test data would have chosen: no config saves a best checkpoint.
+_base_ = '../../datasets/cifar10.py'
+
+train_dataloader = dict(dataset=dict(_delete_=True, **_base_.train_split))
+
+test_cfg = dict(_delete_=True)
+test_evaluator = dict(_delete_=True, type='Accuracy', topk=(1, ))
+val_dataloader = dict(_delete_=True, **_base_.test_dataloader)
+val_cfg = dict(_delete_=True)
+val_evaluator = dict(_delete_=True, type='Accuracy', topk=(1, ))
