@@ -21,7 +21,8 @@ def shrink(cfg: Config, cycles: int = 2) -> Config:
 
     Two blocks of width 48 on a grid of 4 x 4 patches of the config's own patch size; masker, decoder or neck, and head
     to match; batches of 8; a run of so many cycles. Images are resized at the end of their pipelines. Datasets that are not
-    on this machine are replaced by :class:`mmmlo.datasets.SyntheticImages`, and the log says which.
+    on this machine are replaced by :class:`mmmlo.datasets.SyntheticImages`, and the log says which. A checkpoint of full
+    size does not fit, so ``load_from`` is left out.
 
     Args:
         cfg (Config): A config of this project. It is not changed.
@@ -31,6 +32,9 @@ def shrink(cfg: Config, cycles: int = 2) -> Config:
         Config: The shrunken config.
     """
     cfg = copy.deepcopy(cfg)
+    if cfg.get('load_from'):
+        print_log(f'{cfg.load_from} does not fit the shrunken model: it starts at random', 'current')
+        cfg.load_from = None
     _shrink_model(cfg.model)
     size = GRID[0] * cfg.model.backbone.patch_size
     for loader in dataloaders(cfg):

@@ -1,4 +1,6 @@
+import argparse
 import hashlib
+import sys
 
 import pytest
 import torch
@@ -13,7 +15,15 @@ class Code:
         return print, ('this must not run',)
 
 
-@pytest.mark.parametrize('wrap', [lambda w: dict(state_dict=w, meta=dict(iter=3)), lambda w: dict(model=w), lambda w: w])
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda w: dict(state_dict=w, meta=dict(iter=3)),
+        lambda w: dict(model=w, args=argparse.Namespace(lr=0.1)),  # MAE's training script
+        lambda w: dict(model_state_dict=w),
+        lambda w: w,
+    ],
+)
 def test_every_usual_layout_is_read(tmp_path, wrap):
     weights = dict(a=torch.arange(3.0), b=torch.eye(2))
     torch.save(wrap(weights), tmp_path / 'w.pth')
@@ -52,6 +62,27 @@ def test_what_is_no_checkpoint_gets_one_error(tmp_path, capsys, write, words):
     assert str(path) in str(error.value)
     assert '\n' not in str(error.value)
     assert 'must not run' not in capsys.readouterr().out
+
+
+def test_safetensors(tmp_path):
+    from safetensors.torch import save_file
+
+    weights = dict(a=torch.arange(3.0), b=torch.eye(2))
+    path = str(tmp_path / 'w.safetensors')
+    save_file(weights, path, dict(source='w.pth'))
+    state, meta = read_checkpoint(path)
+    assert state.keys() == weights.keys() and all(torch.equal(state[key], weights[key]) for key in weights)
+    assert meta == {'source': 'w.pth'}
+    (tmp_path / 'w.safetensors').write_bytes((tmp_path / 'w.safetensors').read_bytes()[:-4])
+    with pytest.raises(CheckpointError, match='w.safetensors is no .safetensors file, or only a part of one'):
+        read_checkpoint(path)
+
+
+def test_safetensors_without_the_package(tmp_path, monkeypatch):
+    (tmp_path / 'w.safetensors').touch()
+    monkeypatch.setitem(sys.modules, 'safetensors', None)
+    with pytest.raises(CheckpointError, match='needs the package safetensors: pip install safetensors'):
+        read_checkpoint(str(tmp_path / 'w.safetensors'))
 
 
 def test_hash_is_that_of_the_content(tmp_path):

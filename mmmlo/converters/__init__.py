@@ -1,0 +1,15 @@
+"""Checkpoints of other projects to ours and back; ``tools/model_converters/convert.py`` is the command."""
+
+from mmmlo import registry  # noqa: F401 - applies mmmlo.compat, which must precede mmpretrain, mmseg and timm
+
+from .base import ConversionError, Format
+from .convert import Conversion, convert
+from .files import write_file
+from .registry import FORMATS, detect_format, get_format
+from .report import ConversionReport
+from .shape import EncoderShape, check_fits, encoder_shape
+
+__all__ = [
+    'FORMATS', 'Conversion', 'ConversionError', 'ConversionReport', 'EncoderShape', 'Format', 'check_fits', 'convert',
+    'detect_format', 'encoder_shape', 'get_format', 'write_file'
+]

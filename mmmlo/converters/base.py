@@ -1,0 +1,192 @@
+"""What a file format is to the converter: names, what it has no place for, and how it resizes positions."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor
+
+from mmmlo.utils.checkpoints import CheckpointError
+from mmmlo.utils.key_report import listed
+
+from .keys import KeyTable
+
+__all__ = ['ConversionError', 'Format', 'Grid', 'Mapped', 'State', 'rename']
+
+State = dict[str, Tensor]
+Grid = tuple[int, int]
+
+
+class ConversionError(CheckpointError):
+    """A checkpoint cannot be converted as asked for."""
+
+
+@dataclass
+class Mapped:
+    """Half a conversion: to our keys, or from them.
+
+    Attributes:
+        state (dict[str, Tensor]): The weights under their new names.
+        names (dict[str, str]): Old name and new name of what was kept.
+        dropped (dict[str, str]): Old name of what was not, and why.
+        added (dict[str, str]): New names that stand for no old one, and what they are.
+        notes (dict[str, str]): What a user must know, by the new name of a weight that it is about.
+    """
+
+    state: State
+    names: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    added: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+class Format:
+    """A library's way to name and keep the weights of an encoder, and of what was trained beside it.
+
+    A format translates to the names of mmpretrain and this project, called *ours*, and back. Values that differ, as the
+    sign of a masker's last layer, are changed by the format's own :meth:`read` and :meth:`write`.
+
+    Attributes:
+        name (str): What the command line calls it.
+        library (str): Whose it is.
+        container (str): The key of a ``.pth`` file that holds the weights.
+        table (KeyTable): Its names and ours.
+        signature (tuple[str, ...]): Patterns of ``fnmatch``; a key that matches one occurs in this format alone, among those
+            that come after it in the registry.
+        has_decoder (bool): Whether it has a place for MAE's decoder.
+        readable (bool): Whether such files can be converted from.
+        square_only (bool): Whether the library refuses position embeddings of other grids.
+        resize_function (str): What resizes position embeddings, in words.
+    """
+
+    name: str
+    library: str
+    container = 'model'
+    table: KeyTable
+    signature: tuple[str, ...] = ()
+    has_decoder = False
+    readable = True
+    square_only = False
+    resize_function = "mmpretrain's resize_pos_embed (bicubic, align_corners=False, no antialiasing)"
+
+    def prepare(self, state: State) -> State:
+        """Give names to weights that stand under names of no format; ours and most others need nothing."""
+        return state
+
+    def recognizes(self, state: Mapping[str, Tensor]) -> bool:
+        """Whether these weights are of this format, by a name that tells."""
+        return any(fnmatchcase(key, pattern) for key in state for pattern in self.signature)
+
+    def knows(self, key: str) -> bool:
+        """Whether a key is one of this format."""
+        return self.table.to_ours(key) is not None or _match(self.drops_reading(), key) is not None
+
+    def drops_reading(self) -> dict[str, str]:
+        """Patterns of this format's keys that have no place with us, and why."""
+        return {}
+
+    def drops_writing(self, state: Mapping[str, Tensor]) -> dict[str, str]:
+        """Patterns of our keys that have no place in this format, and why.
+
+        Args:
+            state (Mapping[str, Tensor]): Under our names.
+
+        Returns:
+            dict[str, str]: Of several patterns that match, the first counts.
+        """
+        drops = {
+            'ema_backbone.*': "moving average of the encoder's weights, beside the weights themselves",
+            'masker.*': f'masking network, not part of {self.name}',
+            'downstream.*': f'head that guides the masks, not part of {self.name}',
+        }
+        if not self.has_decoder:
+            drops['neck.*'] = f'decoder, not part of {self.name}'
+        elif 'neck.decoder_pos_embed' not in state:
+            drops['neck.*'] = "a neck that is not MAE's decoder"
+        else:
+            drops['neck.grid'] = f'grid of the decoder, which {self.name} takes from its image size'
+        if any(key.startswith('head.') and self.table.to_theirs(key) is None for key in state):
+            drops['head.*'] = f'head of another kind than {self.name} has'
+        return drops
+
+    def read(self, state: State) -> Mapped:
+        """Translate to our names.
+
+        Args:
+            state (dict[str, Tensor]): Weights of this format.
+
+        Returns:
+            Mapped: The same under our names.
+
+        Raises:
+            ConversionError: A key is unknown.
+        """
+        return rename(state, self.table.to_ours, self.drops_reading(), f'{self.name} has no such weights')
+
+    def write(self, state: State) -> Mapped:
+        """Translate from our names.
+
+        Args:
+            state (dict[str, Tensor]): Weights under our names.
+
+        Returns:
+            Mapped: The same in this format.
+
+        Raises:
+            ConversionError: There is no place for a weight of the encoder.
+        """
+        return rename(state, self.table.to_theirs, self.drops_writing(state), f'{self.name} has no place for them')
+
+    def resize(self, position: Tensor, old: Grid, new: Grid) -> Tensor:
+        """Resize position embeddings as the library itself does when it loads a file of another grid.
+
+        Args:
+            position (Tensor): Class token's row first, 1 x (1 + L) x C.
+            old (tuple[int, int]): Its grid, (H, W).
+            new (tuple[int, int]): The grid asked for.
+
+        Returns:
+            Tensor: 1 x (1 + L') x C.
+        """
+        return resize_pos_embed(position, old, new)
+
+    def content(self, state: State, meta: dict[str, Any]) -> dict[str, Any]:
+        """What a ``.pth`` file of this format holds."""
+        return {self.container: state, 'meta': meta}
+
+
+def rename(state: State, translate: Callable[[str], str | None], drops: Mapping[str, str], why: str) -> Mapped:
+    """Give every weight a new name, or a reason why it has none.
+
+    Args:
+        state (dict[str, Tensor]): The weights.
+        translate (Callable[[str], str | None]): New name of an old one, None if it is unknown.
+        drops (Mapping[str, str]): Patterns of names that are left out on purpose, and why. They go first.
+        why (str): What is wrong with unknown names.
+
+    Returns:
+        Mapped: The renamed weights.
+
+    Raises:
+        ConversionError: A name is unknown.
+    """
+    mapped = Mapped({})
+    unknown = []
+    for key, value in state.items():
+        reason, name = _match(drops, key), translate(key)
+        if reason is not None:
+            mapped.dropped[key] = reason
+        elif name is not None:
+            mapped.names[key] = name
+            mapped.state[name] = value
+        else:
+            unknown.append(key)
+    if unknown:
+        raise ConversionError(f'{len(unknown)} of {len(state)} keys are unknown ({why}): {listed(unknown, 3)}')
+    return mapped
+
+
+def _match(patterns: Mapping[str, str], key: str) -> str | None:
+    return next((reason for pattern, reason in patterns.items() if fnmatchcase(key, pattern)), None)

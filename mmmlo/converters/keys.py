@@ -1,0 +1,87 @@
+"""Names of the same weights in two libraries."""
+
+import re
+from collections.abc import Iterable
+
+__all__ = ['DECODER', 'ENCODER', 'KeyTable', 'Pair', 'block_pairs']
+
+Pair = tuple[str, str]
+
+
+class KeyTable:
+    """Pairs of names that stand for one weight, read in both directions.
+
+    In a name ``{n}`` stands for a number and ``{p}`` for 'weight' or 'bias'.
+
+    Args:
+        pairs (Iterable[tuple[str, str]]): The other library's name and ours.
+    """
+
+    def __init__(self, pairs: Iterable[Pair]) -> None:
+        self.pairs = tuple(pairs)
+        self._to_ours = [(_compile(theirs), ours) for theirs, ours in self.pairs]
+        self._to_theirs = [(_compile(ours), theirs) for theirs, ours in self.pairs]
+
+    def to_ours(self, key: str) -> str | None:
+        """Our name of one of their weights; None if the table has none."""
+        return _translate(self._to_ours, key)
+
+    def to_theirs(self, key: str) -> str | None:
+        """Their name of one of our weights; None if the table has none."""
+        return _translate(self._to_theirs, key)
+
+
+def block_pairs(theirs: str, ours: str) -> list[Pair]:
+    """Names in the transformer blocks of timm, which MAE and what was made from it have kept, and in mmpretrain's.
+
+    Args:
+        theirs (str): Their list of blocks.
+        ours (str): Ours.
+
+    Returns:
+        list[tuple[str, str]]: Their name and ours.
+    """
+    names = {
+        'norm1': 'ln1',
+        'attn.qkv': 'attn.qkv',
+        'attn.proj': 'attn.proj',
+        'norm2': 'ln2',
+        'mlp.fc1': 'ffn.layers.0.0',
+        'mlp.fc2': 'ffn.layers.1',
+    }
+    return [(f'{theirs}.{{n}}.{name}.{{p}}', f'{ours}.{{n}}.{own}.{{p}}') for name, own in names.items()]
+
+
+# The encoder as timm and MAE name it. fc_norm is the norm on the mean of the patches, where a classifier has one.
+ENCODER: list[Pair] = [
+    ('cls_token', 'backbone.cls_token'),
+    ('pos_embed', 'backbone.pos_embed'),
+    ('patch_embed.proj.{p}', 'backbone.patch_embed.projection.{p}'),
+    *block_pairs('blocks', 'backbone.layers'),
+    ('norm.{p}', 'backbone.ln1.{p}'),
+    ('fc_norm.{p}', 'backbone.ln2.{p}'),
+    ('head.{p}', 'head.fc.{p}'),
+]
+
+# MAE's decoder.
+DECODER: list[Pair] = [
+    ('mask_token', 'neck.mask_token'),
+    ('decoder_pos_embed', 'neck.decoder_pos_embed'),
+    ('decoder_embed.{p}', 'neck.decoder_embed.{p}'),
+    *block_pairs('decoder_blocks', 'neck.decoder_blocks'),
+    ('decoder_norm.{p}', 'neck.ln1.{p}'),
+    ('decoder_pred.{p}', 'neck.decoder_pred.{p}'),
+]
+
+
+def _compile(name: str) -> re.Pattern[str]:
+    pattern = re.escape(name).replace(r'\{n\}', r'(?P<n>\d+)').replace(r'\{p\}', '(?P<p>weight|bias)')
+    return re.compile(pattern)
+
+
+def _translate(rules: list[tuple[re.Pattern[str], str]], key: str) -> str | None:
+    for pattern, name in rules:
+        match = pattern.fullmatch(key)
+        if match is not None:
+            return name.format(**match.groupdict())
+    return None

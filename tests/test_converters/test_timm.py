@@ -1,0 +1,126 @@
+import pytest
+import torch
+
+from mmmlo.converters import convert, write_file
+from mmmlo.converters.verify import verify
+
+
+def difference(one, other):
+    return (one - other).abs().max().item()
+
+
+@torch.no_grad()
+def test_round_trip_and_features(timm_vit, our_vit, image, save, same, tmp_path):
+    from timm.models import load_checkpoint
+
+    model = timm_vit()
+    there = convert([save('timm.pth', model.state_dict())], 'mmmlo')
+    assert there.source.name == 'timm' and there.report.detected
+    assert len(there.report.mapped) == len(model.state_dict()) and not there.report.dropped
+    assert difference(our_vit(there.state)(image())[-1], model.forward_features(image())) < 1e-4
+
+    ours, back = str(tmp_path / 'ours.pth'), str(tmp_path / 'back.pth')
+    write_file(ours, there.state, there.target, there.meta)
+    again = convert([ours], 'timm')
+    assert same(again.state, model.state_dict())
+    write_file(back, again.state, again.target, again.meta)
+    fresh = timm_vit(img_size=16)
+    load_checkpoint(fresh, back)  # strict, and weights only
+    assert same(fresh.state_dict(), model.state_dict())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('grid', [(6, 3), (8, 8)])
+def test_grid_is_resized_as_timm_does_it(timm_vit, our_vit, image, save, same, grid):
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    small, size = timm_vit(), (4 * grid[0], 4 * grid[1])
+    ours = save('ours.pth', convert([save('timm.pth', small.state_dict())], 'mmmlo').state)
+    large = convert([ours], 'timm', grid=grid)
+    model = timm_vit(img_size=size)
+    expected = checkpoint_filter_fn(small.state_dict(), model)
+    assert same(large.state, expected)
+    assert large.report.resized['pos_embed'][:2] == ((4, 4), grid)
+    assert 'timm' in large.report.resized['pos_embed'][2]
+
+    # What is not square must say so: ours has the grid beside the weights, timm's file has it in what is written along.
+    model.load_state_dict(large.state)
+    given = dict(state_dict=large.state, meta=dict(converter=large.meta))
+    back = convert([save('large.pth', given)], 'mmmlo')
+    encoder = our_vit(back.state, img_size=size)
+    assert difference(encoder(image(*size))[-1], model.forward_features(image(*size))) < 1e-4
+    assert ('neck.grid' in back.report.added) == (grid[0] != grid[1])
+    if grid[0] != grid[1]:
+        assert tuple(back.state['neck.grid']) == grid
+        bare = save('bare.pth', large.state)
+        with pytest.raises(ValueError, match='18 patches, which is no square; tell their grid by --source-grid'):
+            convert([bare], 'mmmlo')
+        assert same(convert([bare], 'mmmlo', asked_source_grid=grid).state, back.state)
+
+
+def test_only_the_encoder_goes_to_timm(tiny_checkpoint):
+    result = convert([tiny_checkpoint('mlo_mae')], 'timm')
+    assert all(key.startswith(('blocks', 'cls', 'pos', 'patch', 'norm')) for key in result.state)
+    reasons = list(result.report.dropped.values())
+    assert reasons.count('decoder, not part of timm') == 21
+    assert reasons.count('masking network, not part of timm') == 4
+    assert reasons.count('head that guides the masks, not part of timm') == 4
+    assert len(result.report.mapped) + len(reasons) == len(result.given)
+    assert 'dropped: 21, decoder, not part of timm: neck.mask_token' in str(result.report)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('pool', ['avg', 'token'])
+def test_classifier(timm_vit, image, save, same, pool):
+    from mmpretrain.models import ImageClassifier
+
+    model = timm_vit(global_pool=pool, num_classes=5)
+    there = convert([save('timm.pth', model.state_dict())], 'mmmlo')
+    arch = dict(embed_dims=128, num_layers=2, num_heads=2, feedforward_channels=256)
+    backbone = dict(type='VisionTransformer', arch=arch, img_size=16, patch_size=4)
+    if pool == 'avg':  # as in the fine-tuning configs
+        backbone.update(out_type='avg_featmap', final_norm=False)
+    classifier = ImageClassifier(backbone, head=dict(type='LinearClsHead', num_classes=5, in_channels=128))
+    classifier.load_state_dict(there.state)
+    assert difference(classifier.eval()(image()), model(image())) < 1e-4
+    assert same(convert([save('ours.pth', there.state)], 'timm').state, model.state_dict())
+    assert [row.output for row in verify(there, lambda grid: image())] == ['tokens', 'logits']
+
+
+def test_a_head_that_timm_has_not(timm_vit, save):
+    state = convert([save('timm.pth', timm_vit(num_classes=5).state_dict())], 'mmmlo').state
+    state.update({'head.norm.weight': torch.ones(128), 'head.norm.bias': torch.zeros(128)})
+    result = convert([save('ours.pth', state)], 'timm')
+    assert {key for key, why in result.report.dropped.items() if why == 'head of another kind than timm has'} == {
+        f'head.{name}.{p}' for name in ('fc', 'norm') for p in ('weight', 'bias')
+    }
+
+
+@torch.no_grad()
+def test_layer_scale(timm_vit, our_vit, image, save):
+    model = timm_vit(init_values=0.5)
+    there = convert([save('timm.pth', model.state_dict())], 'mmmlo')
+    encoder = our_vit(there.state, layer_scale_init_value=0.5)
+    assert difference(encoder(image())[-1], model.forward_features(image())) < 1e-4
+    assert max(row.largest for row in verify(there, lambda grid: image())) < 1e-4
+
+
+def test_verify_sees_a_mapping_that_is_wrong(timm_vit, image, save):
+    there = convert([save('timm.pth', timm_vit().state_dict())], 'mmmlo')
+    names = ('backbone.layers.0.ln1.weight', 'backbone.layers.0.ln2.weight')
+    there.read.update(dict(zip(names, [there.read[name] for name in reversed(names)])))
+    (row,) = verify(there, lambda grid: image())
+    assert row.largest > 1e-2
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_vit_base(our_vit, save, same, jitter):
+    import timm
+
+    model = jitter(timm.create_model('vit_base_patch16_224', num_classes=0))
+    there = convert([save('timm.pth', model.state_dict())], 'mmmlo')
+    encoder = our_vit(there.state, arch='base', img_size=224, patch_size=16)
+    noise = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    assert difference(encoder(noise)[-1], model.forward_features(noise)) < 1e-4
+    assert same(convert([save('ours.pth', there.state)], 'timm').state, model.state_dict())

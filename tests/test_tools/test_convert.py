@@ -1,0 +1,279 @@
+"""The converter's command line, and training that goes on from a converted file."""
+
+import argparse
+import os.path as osp
+import pickle
+import runpy
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from mmmlo import __version__
+from mmmlo.engine.hooks import VerifyPretrainedHook
+from mmmlo.utils.checkpoints import file_hash, read_checkpoint
+from mmmlo.utils.config import build_runner, load_config
+from mmmlo.utils.shrink import shrink
+
+ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+SCRIPT = osp.join(ROOT, 'tools', 'model_converters', 'convert.py')
+# Width 48 has four heads, which only a config tells.
+CONFIG = """model = dict(
+    backbone=dict(
+        type='mmmlo.MaskedViT', arch=dict(embed_dims={width}, num_layers={depth}, num_heads=4, feedforward_channels=96),
+        img_size=16, patch_size={patch}),
+    neck=dict(decoder_num_heads=4))
+"""
+
+
+@pytest.fixture(scope='module')
+def main():
+    return runpy.run_path(SCRIPT)['main']
+
+
+@pytest.fixture
+def run(main, capsys):
+    """Run the command; returns exit status, standard output and standard error."""
+
+    def call(*argv: object) -> tuple[int, str, str]:
+        status = main([str(argument) for argument in argv])
+        return (status, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def refuse(run, tmp_path):
+    """Run the command, which must end with status 2 and one line; returns the line."""
+
+    def call(*argv: object) -> str:
+        before = sorted(tmp_path.iterdir())
+        status, out, err = run(*argv)
+        assert (status, err.count('\n')) == (2, 1) and err.startswith('error: '), err
+        assert 'Written' not in out and sorted(tmp_path.iterdir()) == before
+        return err
+
+    return call
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(width: int = 48, depth: int = 2, patch: int = 4) -> str:
+        path = tmp_path / f'{width}_{depth}_{patch}.py'
+        path.write_text(CONFIG.format(width=width, depth=depth, patch=patch))
+        return str(path)
+
+    return write
+
+
+def mae_file(path, width=48, depth=2, patch=4, **updates) -> dict[str, torch.Tensor]:
+    """An encoder as MAE's code saves it, with what its training script adds."""
+    from timm.models import VisionTransformer
+
+    torch.manual_seed(1)
+    model = VisionTransformer(
+        img_size=4 * patch, patch_size=patch, embed_dim=width, depth=depth, num_heads=4, mlp_ratio=2, num_classes=0
+    )
+    state = {**model.state_dict(), **updates}
+    torch.save(dict(model=state, epoch=3, args=argparse.Namespace(blr=1e-3)), path)
+    return state
+
+
+def test_to_timm_and_back_with_verification(run, tiny_checkpoint, config, tmp_path):
+    path = tiny_checkpoint('mlo_mae')
+    status, out, _ = run(path, tmp_path / 'timm.safetensors', '--to', 'timm', '--verify', '--config', config())
+    assert status == 0
+    assert f'Key report of {path} (mmmlo, recognized by its keys) to timm: 30 mapped, 29 dropped' in out
+    assert "verify: tokens of timm (timm's VisionTransformer) and of mmmlo differ by " in out
+    assert out.endswith(f'Written: {tmp_path}/timm.safetensors\n')
+    # All that is needed to know where it came from.
+    given, meta = read_checkpoint(str(tmp_path / 'timm.safetensors'))
+    expected = dict(source=path, sha256=file_hash(path), to='timm', grid='4x4', mmmlo=__version__)
+    assert meta == {'from': 'mmmlo', **expected}
+
+    status, out, _ = run(tmp_path / 'timm.safetensors', tmp_path / 'back.pth', '--from', 'timm', '--to', 'mmmlo')
+    back, meta = read_checkpoint(str(tmp_path / 'back.pth'))
+    source = read_checkpoint(path).state_dict
+    assert status == 0 and '(timm) to mmmlo: 30 mapped, 0 dropped' in out
+    assert len(back) == len(given) and all(torch.equal(back[key], source[key]) for key in back)
+    assert meta['converter']['from'] == 'timm'
+    assert not list(tmp_path.glob('*.tmp'))
+
+
+def test_a_difference_is_not_written(main, run, tiny_checkpoint, config, tmp_path, monkeypatch):
+    verify = main.__globals__['verify']
+    rows = [row._replace(largest=2e-4) for row in verify_rows(verify, tiny_checkpoint('mlo_mae'))]
+    monkeypatch.setitem(main.__globals__, 'verify', lambda *args: rows)
+    status, out, err = run(tiny_checkpoint('mlo_mae'), tmp_path / 'timm.pth', '--to', 'timm', '--verify')
+    assert status == 1 and 'differ by 2.0e-04 at most' in out and 'nothing is written' in err
+    assert not (tmp_path / 'timm.pth').exists()
+
+
+def verify_rows(verify, path):
+    from mmengine.config import Config
+
+    from mmmlo.converters import convert
+
+    arch = dict(embed_dims=48, num_layers=2, num_heads=4, feedforward_channels=96)
+    cfg = Config(dict(model=dict(backbone=dict(arch=arch))))
+    return verify(convert([path], 'timm'), lambda grid: torch.zeros(1, 3, 16, 16), cfg)
+
+
+def test_image_and_grid(run, tiny_checkpoint, config, labelled_folder, tmp_path):
+    image = next((labelled_folder / 'train').rglob('*.png'))
+    arguments = ['--to', 'timm', '--grid', 3, 6, '--verify', '--config', config(), '--image', image]
+    status, out, _ = run(tiny_checkpoint('mlo_mae'), tmp_path / 'timm.pth', *arguments)
+    assert status == 0 and 'resized: pos_embed from 4 x 4 to 3 x 6 patches by timm' in out
+    assert read_checkpoint(str(tmp_path / 'timm.pth')).state_dict['pos_embed'].shape[1] == 19
+
+
+class Code:
+    def __reduce__(self):
+        return print, ('this must not run',)
+
+
+def test_what_cannot_be_read(refuse, capsys, tmp_path):
+    out, to = tmp_path / 'out.pth', ('--to', 'mmmlo')
+    torch.save(dict(model=Code()), tmp_path / 'code.pth')
+    assert 'would run code' in refuse(tmp_path / 'code.pth', out, *to)
+    assert 'must not run' not in capsys.readouterr().out
+    assert 'does not exist' in refuse(tmp_path / 'absent.pth', out, *to)
+    (tmp_path / 'torn.safetensors').write_bytes(b'\0' * 20)
+    assert 'is no .safetensors file' in refuse(tmp_path / 'torn.safetensors', out, *to)
+    (tmp_path / 'pickle.pth').write_bytes(pickle.dumps(3))
+    assert 'error: ' in refuse(tmp_path / 'pickle.pth', out, *to)
+
+
+def test_what_is_of_no_known_format(refuse, tmp_path):
+    path, out = tmp_path / 'mae.pth', tmp_path / 'out.pth'
+    state = mae_file(path)
+    assert "unknown format 'tim'; there are cl-mae, mae, mlo-mae, mmmlo, mmseg-mae, timm, vitdet" in refuse(
+        path, out, '--to', 'tim'
+    )
+    assert "unknown format 'moco'" in refuse(path, out, '--to', 'timm', '--from', 'moco')
+    message = refuse(path, out, '--to', 'timm', '--from', 'mmmlo')
+    assert '28 of 30 keys are unknown (mmmlo has no such weights): patch_embed.proj.weight' in message
+    assert 'It looks like timm: say --from timm' in message
+
+    torch.save({'conv1.weight': torch.ones(1), 'fc.bias': torch.ones(1)}, path)
+    message = refuse(path, out, '--to', 'timm')
+    assert 'the format of ' in message and 'none of its 2 keys is, for example conv1.weight, fc.bias' in message
+    torch.save({'norm.weight': torch.ones(1), 'cls_token': torch.ones(1), 'fc.bias': torch.ones(1)}, path)
+    message = refuse(path, out, '--to', 'timm')
+    assert 'The closest is timm, which has no keys such as fc.bias; if it is of that format, say --from timm' in message
+    torch.save({**state, 'blocks.0.attn.q_norm.weight': torch.ones(1)}, path)
+    message = refuse(path, out, '--to', 'mmmlo')
+    assert '1 of 31 keys are unknown (timm has no such weights): blocks.0.attn.q_norm.weight' in message
+
+
+def test_architectures_that_do_not_fit(refuse, config, tmp_path):
+    path, out, to = tmp_path / 'mae.pth', tmp_path / 'out.pth', ('--to', 'mmmlo')
+    mae_file(path)
+    fits = lambda **sizes: refuse(path, out, *to, '--config', config(**sizes))  # noqa: E731
+    assert 'number of blocks 2 in place of 3' in fits(depth=3)
+    assert 'side of a patch 4 in place of 8' in fits(patch=8)
+    assert 'width 48 in place of 96' in fits(width=96)
+    assert 'may have any number of heads; name its config by --config' in refuse(path, out, *to, '--verify')
+    mae_file(path, **{'blocks.1.attn.proj.weight': torch.ones(32, 32)})
+    message = refuse(path, out, *to)
+    assert 'no plain vision transformer of width 48' in message
+    assert 'backbone.layers.1.attn.proj.weight 32 x 32 in place of 48 x 48' in message
+    state = mae_file(path)
+    torch.save({key: value for key, value in state.items() if not key.startswith('blocks.0.norm1')}, path)
+    assert 'it lacks 1 weights, in our names backbone.layers.0.ln1.weight' in refuse(path, out, *to)
+    torch.save({'mask_token': torch.ones(1), 'decoder_pos_embed': torch.ones(1, 17, 4)}, path)
+    assert 'holds no encoder, but keys such as mask_token, decoder_pos_embed' in refuse(path, out, *to)
+    torch.save({**state, 'patch_embed.proj.weight': torch.ones(48, 3, 4, 2)}, path)
+    assert 'only square patches are supported' in refuse(path, out, *to)
+
+
+def test_files_in_the_way(run, refuse, tmp_path):
+    path, out = tmp_path / 'mae.pth', tmp_path / 'out.pth'
+    mae_file(path)
+    assert 'is a source' in refuse(path, path, '--to', 'mmmlo', '--overwrite')
+    out.write_text('precious')
+    assert 'say --overwrite' in refuse(path, out, '--to', 'mmmlo') and out.read_text() == 'precious'
+    assert 'is a folder' in refuse(path, tmp_path, '--to', 'mmmlo')
+    status, *_ = run(path, out, '--to', 'mmmlo', '--overwrite')
+    assert status == 0 and len(read_checkpoint(str(out)).state_dict) == 30
+
+
+def test_a_writer_that_fails_leaves_the_old_file(run, tmp_path, monkeypatch):
+    path, out = tmp_path / 'mae.pth', tmp_path / 'out.pth'
+    mae_file(path)
+    out.write_text('precious')
+
+    def fail(content: object, file: str) -> None:
+        with open(file, 'w') as half:
+            half.write('half')
+        raise RuntimeError('no space left')
+
+    monkeypatch.setattr(torch, 'save', fail)
+    status, _, err = run(path, out, '--to', 'timm', '--overwrite')
+    assert status == 2 and f'{out} cannot be written: no space left' in err
+    assert out.read_text() == 'precious' and sorted(file.name for file in tmp_path.iterdir()) == ['mae.pth', 'out.pth']
+
+
+def test_other_wrong_arguments(refuse, config, tmp_path):
+    path, out = tmp_path / 'mae.pth', tmp_path / 'out.pth'
+    mae_file(path)
+    arguments = (path, out, '--to', 'cl-mae', '--config', config())
+    assert '--grid must be positive' in refuse(*arguments, '--grid', 0, 4)
+    assert 'cl-mae knows square grids only, not 2 x 4' in refuse(*arguments, '--grid', 2, 4)
+    assert '16 patches, which is not a grid of 4 x 5' in refuse(*arguments, '--source-grid', 4, 5)
+    message = refuse(*arguments, '--verify', '--checkout', tmp_path)
+    assert f'--checkout {tmp_path} has no models_mae.py; it must be a checkout of the released CL-MAE' in message
+    assert 'cannot be read' in refuse(*arguments, '--verify', '--image', path)
+    assert 'does not exist' in refuse(path, out, '--to', 'timm', '--config', 'absent.py')
+    (tmp_path / 'other.py').write_text("model = dict(type='X')")
+    assert 'has no model.backbone' in refuse(path, out, '--to', 'timm', '--config', tmp_path / 'other.py')
+
+
+def test_as_a_command(tmp_path):
+    mae_file(tmp_path / 'mae.pth', width=64)
+    command = [sys.executable, SCRIPT, tmp_path / 'mae.pth', tmp_path / 'out.pth', '--to', 'mmmlo', '--verify']
+    result = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith('Key report of ') and (tmp_path / 'out.pth').is_file()
+
+
+class Loaded(Hook):
+    """Keeps the weights that training begins with."""
+
+    def before_train(self, runner) -> None:
+        self.state = {key: value.clone() for key, value in runner.model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'mlo_mae/mlo-mae_vit-mini-p4_1xb128-coslr-50e_cifar10_continue-from-mae',
+        'cl_mae/cl-mae_vit-mini-p4_1xb128-coslr-50e_cifar10_continue-from-mae',
+        'mlo_mae/mlo-mae_vit-base-p16_1xb256-coslr_in1k_continue-from-mae',
+        'cl_mae/cl-mae_vit-base-p16_1xb256-coslr-200e_in1k_continue-from-mae',
+    ],
+)
+def test_training_goes_on_from_a_converted_file(run, tmp_path, name, monkeypatch):
+    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
+    full = load_config(osp.join(ROOT, 'configs', f'{name}.py'))
+    assert full.load_from.startswith('work_dirs/')
+    cfg = shrink(full, cycles=1)
+    official = mae_file(tmp_path / 'mae.pth', patch=cfg.model.backbone.patch_size)
+    assert run(tmp_path / 'mae.pth', tmp_path / 'ours.pth', '--to', 'mmmlo')[0] == 0
+
+    cfg.update(work_dir=str(tmp_path / 'work'), load_from=str(tmp_path / 'ours.pth'), log_level='WARNING', launcher='none')
+    cfg.experiment_name = f'{tmp_path.name}_{name.split("/")[1]}'
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    runner = build_runner(cfg)
+    loaded = Loaded()
+    runner.register_hook(VerifyPretrainedHook())
+    runner.register_hook(loaded)
+    runner.train()
+    converted = read_checkpoint(str(tmp_path / 'ours.pth')).state_dict
+    backbone = {key: value for key, value in loaded.state.items() if key.startswith('backbone.')}
+    assert backbone.keys() == converted.keys() and len(backbone) == len(official)
+    assert all(torch.equal(value, converted[key]) for key, value in backbone.items())
+    assert torch.equal(backbone['backbone.layers.1.ffn.layers.1.weight'], official['blocks.1.mlp.fc2.weight'])
+    assert any(key.startswith('masker.') for key in loaded.state) and runner.iter > 0
