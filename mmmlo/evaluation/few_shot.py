@@ -8,8 +8,8 @@ import torch
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from torch import Tensor
 
-from mmmlo.evaluation.knn import _mean_of_finite
-from mmmlo.evaluation.linear_probe import _classifier
+from mmmlo.evaluation.knn import mean_of_finite
+from mmmlo.evaluation.linear_probe import logistic_regression
 
 __all__ = ['FewShotResult', 'few_shot_probe']
 
@@ -96,7 +96,7 @@ def few_shot_probe(
     absent = np.setdiff1d(truth, classes)
     if len(absent):
         raise ValueError(f'classes {absent.tolist()} of the test data have no training image.')
-    _mean_of_finite(test_feats, 'test', 65536, torch.device('cpu'))
+    mean_of_finite(test_feats, 'test', 65536, torch.device('cpu'))
 
     test_rows = _float64(test_feats)
     orders = [_order(labels, seed, draw) for draw in range(draws)]
@@ -115,7 +115,7 @@ def few_shot_probe(
                     f'those drawn is {rows[bad][0]}.'
                 )
             C = one_shot_C if count == 1 else _choose(feats, labels[rows], grid, min(count, max_folds))
-            model = _classifier(C, _MAX_ITER).fit(feats, labels[rows])
+            model = logistic_regression(C, _MAX_ITER).fit(feats, labels[rows])
             result.accuracies[count].append(100 * float(model.score(test_rows, truth)))
             result.C[count].append(float(C))
             result.indices[count].append(rows)
@@ -137,7 +137,7 @@ def _order(labels: np.ndarray, seed: int, draw: int) -> np.ndarray:
 def _choose(feats: np.ndarray, labels: np.ndarray, grid: Sequence[float], folds: int) -> float:
     """The value of C with the best accuracy in cross-validation, the smallest of equal ones."""
     search = GridSearchCV(
-        _classifier(1.0, _MAX_ITER),
+        logistic_regression(1.0, _MAX_ITER),
         {'logisticregression__C': sorted(grid)},
         # The rows are in the order of the data set: shuffled, so that no fold is one of its sources.
         cv=StratifiedKFold(folds, shuffle=True, random_state=0),

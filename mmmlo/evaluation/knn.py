@@ -132,10 +132,10 @@ def knn_predict(
         )
     dtype = torch.promote_types(torch.promote_types(_dtype(query), _dtype(bank)), torch.float32)
     work = torch.float64 if metric == 'l2' else dtype
-    _mean_of_finite(query, 'query', bank_chunk, device)
+    mean_of_finite(query, 'query', bank_chunk, device)
     # In bfloat16 the mean leaves 0.4 per cent of itself at most, and what float32 features and integers lose to it is
     # nothing: their differences are exact in float64, and so are ties between distances of integers.
-    centre = _mean_of_finite(bank, 'bank', bank_chunk, device).bfloat16().to(work)
+    centre = mean_of_finite(bank, 'bank', bank_chunk, device).bfloat16().to(work)
 
     def prepared(feats: Tensor | np.ndarray, start: int, size: int) -> Tensor:
         rows = _rows(feats, start, size, device).to(work)
@@ -194,7 +194,7 @@ def _rows(feats: Tensor | np.ndarray, start: int, size: int, device: torch.devic
     return (rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))).to(device)
 
 
-def _mean_of_finite(feats: Tensor | np.ndarray, name: str, chunk: int, device: torch.device) -> Tensor:
+def mean_of_finite(feats: Tensor | np.ndarray, name: str, chunk: int, device: torch.device) -> Tensor:
     """The mean of features, C, float64, once they are all known to be finite."""
     total = torch.zeros(feats.shape[1], dtype=torch.float64, device=device)
     for start in range(0, len(feats), chunk):

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from mmmlo.evaluation.knn import _mean_of_finite
+from mmmlo.evaluation.knn import mean_of_finite
 
 __all__ = ['HeadCandidate', 'LinearHeadsResult', 'fast_linear_probe']
 
@@ -138,7 +138,7 @@ def fast_linear_probe(
     _check(train, labels, test, truth, num_classes)
     for part, features in (('training', train), ('test', test)):
         for token, feats in features.items():
-            _mean_of_finite(feats, f'{part} {token!r}', 65536, device)
+            mean_of_finite(feats, f'{part} {token!r}', 65536, device)
 
     done, total = 0, 0
 

@@ -66,12 +66,14 @@ def linear_probe(
             train_feats, train_labels, test_size=held_out, stratify=train_labels, random_state=seed
         )
         scores = {
-            C: _classifier(C, max_iter).fit(fit_feats, fit_labels).score(held_feats, held_labels) for C in sorted(grid)
+            C: logistic_regression(C, max_iter).fit(fit_feats, fit_labels).score(held_feats, held_labels)
+            for C in sorted(grid)
         }
         best = max(scores, key=lambda C: scores[C])  # the first of equals, so the smallest
-    final = _classifier(best, max_iter).fit(train_feats, train_labels)
+    final = logistic_regression(best, max_iter).fit(train_feats, train_labels)
     return LinearProbeResult(100 * float(final.score(np.asarray(test_feats), np.asarray(test_labels))), float(best))
 
 
-def _classifier(C: float, max_iter: int) -> Pipeline:
+def logistic_regression(C: float, max_iter: int) -> Pipeline:
+    """scikit-learn's logistic regression on features standardized with the mean and deviation of what is fitted."""
     return make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=max_iter))
