@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from mmmlo.datasets import SourceIndex, check_classes, check_dataset_folder, read_labels
+from mmmlo.datasets import DatasetFolderError, SourceIndex, check_classes, check_dataset_folder, read_labels
 from mmmlo.registry import DATASETS
+from mmmlo.utils.checkpoints import describe_error
 from mmmlo.utils.key_report import listed
 
 __all__ = ['NAMED_DATA', 'EvaluationData', 'EvaluationDataError', 'find_data']
 
 _TRAIN_TEST = dict(train=dict(split='train'), test=dict(split='test'))
-# Name -> what both splits share, and what each has of its own. 'bgr' says whether images come out of a file by OpenCV.
+_TRAINVAL_TEST = dict(train=dict(split='trainval'), test=dict(split='test'))
+# Name -> what both splits share, and what each has of its own. 'bgr' says whether images come out of a file by OpenCV;
+# 'layout' is what the folder must hold, for messages.
 NAMED_DATA: dict[str, dict[str, Any]] = dict(
     digits=dict(common=dict(type='mmmlo.Digits'), **_TRAIN_TEST, bgr=False),
     cifar10=dict(common=dict(type='CIFAR10', data_root='data/cifar10'), **_TRAIN_TEST, bgr=False),
@@ -25,6 +28,55 @@ NAMED_DATA: dict[str, dict[str, Any]] = dict(
     # The official validation set is what everyone reports on.
     imagenet=dict(
         common=dict(type='ImageNet', data_root='data/imagenet'), train=dict(split='train'), test=dict(split='val'), bgr=True
+    ),
+    # All that is not the official test split is trained on, validation images included, as is usual on these.
+    cub=dict(
+        common=dict(type='CUB', data_root='data/cub'),
+        **_TRAIN_TEST,
+        bgr=True,
+        layout='images/, images.txt, image_class_labels.txt and train_test_split.txt of CUB-200-2011',
+    ),
+    cars=dict(
+        common=dict(type='StanfordCars', data_root='data/cars'),
+        **_TRAIN_TEST,
+        bgr=True,
+        layout='car_ims/ and cars_annos.mat, or cars_train/, cars_test/ and, in devkit/, cars_train_annos.mat and '
+        'cars_test_annos_withlabels.mat',
+    ),
+    food101=dict(
+        common=dict(type='Food101', data_root='data/food101'),
+        **_TRAIN_TEST,
+        bgr=True,
+        layout='images/ and, in meta/, train.txt and test.txt',
+    ),
+    flowers102=dict(
+        # The archive has no names of classes, and neither has mmpretrain.
+        common=dict(
+            type='Flowers102', data_root='data/flowers102', metainfo=dict(classes=[f'flower {i}' for i in range(1, 103)])
+        ),
+        **_TRAINVAL_TEST,
+        bgr=True,
+        layout='jpg/, imagelabels.mat and setid.mat',
+    ),
+    pets=dict(
+        common=dict(type='OxfordIIITPet', data_root='data/pets'),
+        **_TRAINVAL_TEST,
+        bgr=True,
+        layout='images/ and, in annotations/, trainval.txt and test.txt',
+    ),
+    aircraft=dict(
+        common=dict(type='FGVCAircraft', data_root='data/aircraft'),
+        **_TRAINVAL_TEST,
+        bgr=True,
+        layout='data/images/ and, in data/, images_variant_trainval.txt and images_variant_test.txt',
+    ),
+    # The labels of the official test images were never released.
+    inat2019=dict(
+        common=dict(type='CustomDataset', data_root='data/inat2019', classes='meta/classes.txt'),
+        train=dict(ann_file='meta/train.txt'),
+        test=dict(ann_file='meta/val.txt'),
+        bgr=True,
+        layout='train_val2019/ and meta/, which tools/dataset_converters/inat2019.py writes',
     ),
 )
 # Up to this size whole images are resized, as the configs for small images do; above it they are cropped.
@@ -43,11 +95,13 @@ class EvaluationData:
         name (str): What to call it in results.
         splits (dict[str, dict]): 'train' and 'test' -> config of the dataset, without a pipeline.
         bgr (bool): Whether the images come with OpenCV's order of channels.
+        layout (str): What the folder must hold, for messages; empty where mmpretrain's own are clear. Defaults to ''.
     """
 
     name: str
     splits: dict[str, dict]
     bgr: bool
+    layout: str = ''
     _built: dict[tuple, Any] = field(default_factory=dict, repr=False)
 
     def pipeline(self, image_size: tuple[int, int]) -> list[dict]:
@@ -74,20 +128,40 @@ class EvaluationData:
         """Build the dataset of a split, once for each image size.
 
         Raises:
-            EvaluationDataError: A class is without images, or there are no labels.
+            DatasetFolderError: The folder of the data is not there.
+            EvaluationDataError: The folder holds something else, a class is without images, or there are no labels.
         """
         key = (split, tuple(image_size))
         if key not in self._built:
             where = f'--data {self.name}, {split} split'
             with DATASETS.switch_scope_and_registry('mmpretrain') as registry:
+                if self.layout:
+                    self._check_root()
                 check_dataset_folder(self.splits[split], f'--data {self.name}')
-                dataset = registry.build(self.config(split, image_size))
+                try:
+                    dataset = registry.build(self.config(split, image_size))
+                except Exception as error:  # each class has its own, few of which name a file
+                    if not self.layout:
+                        raise
+                    root = self.splits[split]['data_root']
+                    raise EvaluationDataError(
+                        f'--data {self.name}: {root} cannot be read ({describe_error(error)}). '
+                        f'It must hold {self.layout}.'
+                    ) from error
             try:
                 check_classes(read_labels(dataset), dataset.metainfo.get('classes'), where)
             except ValueError as error:
                 raise EvaluationDataError(str(error)) from error
             self._built[key] = dataset
         return self._built[key]
+
+    def _check_root(self) -> None:
+        root = self.splits['train']['data_root']
+        if not osp.isdir(osp.expanduser(root)):
+            raise DatasetFolderError(
+                f'--data {self.name}: there is no folder {root} (that is, {osp.abspath(osp.expanduser(root))}). Put the '
+                f'data there, or name its folder by --data-root. It must hold {self.layout}.'
+            )
 
     def check_apart(self, image_size: tuple[int, int]) -> None:
         """Check that no file, or entry of an archive, is in both splits.
@@ -152,7 +226,10 @@ def find_data(data: str, data_root: str | None = None) -> EvaluationData:
     if data in NAMED_DATA:
         found = NAMED_DATA[data]
         common = dict(found['common'], **({'data_root': data_root} if data_root and 'data_root' in found['common'] else {}))
-        return EvaluationData(data, {split: dict(common, **found[split]) for split in ('train', 'test')}, found['bgr'])
+        if 'classes' in common:  # a file, which mmpretrain looks for in the current folder
+            common['classes'] = osp.join(common['data_root'], common['classes'])
+        named = {split: dict(common, **found[split]) for split in ('train', 'test')}
+        return EvaluationData(data, named, found['bgr'], found.get('layout', ''))
     if not osp.isdir(data):
         raise EvaluationDataError(
             f'--data {data} is neither a folder nor one of {", ".join(sorted(NAMED_DATA))}. A folder has '
@@ -173,7 +250,8 @@ def find_data(data: str, data_root: str | None = None) -> EvaluationData:
     splits: Mapping[str, str] = dict(train='train', test=test)
     common = dict(type='CustomDataset', data_root=osp.abspath(data))
     name = osp.basename(osp.abspath(data))
-    return EvaluationData(name, {split: dict(common, data_prefix=folder) for split, folder in splits.items()}, bgr=True)
+    folders = {split: dict(common, data_prefix=folder) for split, folder in splits.items()}
+    return EvaluationData(name, folders, bgr=True)
 
 
 def _class_folders(folder: str) -> list[str]:

@@ -4,6 +4,7 @@ from .curriculum import plot_curriculum
 from .losses import plot_losses, read_scalars
 from .masks import MaskColumn, mask_column, plot_mask_table, plot_masks
 from .results import plot_results
+from .studies import plot_study
 
 __all__ = [
     'MaskColumn',
@@ -13,5 +14,6 @@ __all__ = [
     'plot_mask_table',
     'plot_masks',
     'plot_results',
+    'plot_study',
     'read_scalars',
 ]

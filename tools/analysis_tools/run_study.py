@@ -1,0 +1,185 @@
+#!/usr/bin/env python
+"""Run a study: variants of one config, each with several seeds, trained, evaluated and compared.
+
+    python tools/analysis_tools/run_study.py mask-ratio --data cifar10
+
+Each job is a run of tools/train.py and one of tools/evaluate.py, in a work dir of its own below --out. study.json, study.md
+and study.png are written after every job. A study that was interrupted goes on where it was; what is finished is not
+repeated. docs/studies.md describes the studies and how to define one.
+
+Exit status: 0; 1 if a job failed, which is reported while the study goes on; 2 for wrong usage; 130 if it was interrupted.
+"""
+
+import argparse
+import logging
+import os
+import os.path as osp
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import redirect_stdout
+from typing import Any, NoReturn
+
+ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+sys.path.insert(0, ROOT)
+
+# mmpretrain prints to the standard output while it is imported.
+with redirect_stdout(sys.stderr):
+    from mmengine.config import DictAction
+
+    from mmmlo.evaluation.data import EvaluationDataError, find_data
+    from mmmlo.studies import Job, JobRunner, Study, StudyError, StudyRecord, job_config, read_studies, study_table
+    from mmmlo.utils.config import load_config
+    from mmmlo.visualization import plot_study
+
+TOOLS = osp.join(ROOT, 'tools')
+STUDIES = osp.join(ROOT, 'configs', 'mlo_mae', 'ablations', 'studies.json')
+PROTOCOLS = ('knn', 'linear', 'few-shot', 'finetune')
+
+
+def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('study', metavar='STUDY', help='name of a study; any other word lists them')
+    parser.add_argument('--studies', default=STUDIES, metavar='FILE', help='where studies are defined; default: those here')
+    parser.add_argument('--config', metavar='FILE', help="config that is varied; default: the study's")
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='default: 0 1 2')
+    parser.add_argument('--out', metavar='DIR', help='default: work_dirs/studies/STUDY')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}, help='settings of all jobs, as in train_cfg.max_epochs=10'
+    )
+    parser.add_argument(
+        '--data', metavar='NAME|DIR', help='evaluate on it, by tools/evaluate.py; default: compare kNN of the training log'
+    )
+    parser.add_argument('--data-root', metavar='DIR', help='where a data set with a name lies; default: data/NAME')
+    parser.add_argument('--protocols', nargs='+', choices=PROTOCOLS, default=['knn', 'linear'], help='default: knn linear')
+    parser.add_argument('--num-workers', type=int, default=2, help='processes that read images to evaluate; default: 2')
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        default=1,
+        metavar='N',
+        help='how many run at once; they take the devices of CUDA_VISIBLE_DEVICES in turns; default: 1',
+    )
+    args = parser.parse_args(argv)
+    if args.jobs < 1:
+        parser.error(f'--jobs must be at least 1, got {args.jobs}')
+    return args, parser
+
+
+def find_study(args: argparse.Namespace) -> Study:
+    """The study asked for."""
+    studies = read_studies(args.studies)
+    if args.study not in studies:
+        listed = '\n'.join(f'  {name:12} {len(study.variants)} variants: {study.title}' for name, study in studies.items())
+        raise StudyError(f'there is no study {args.study!r} in {args.studies}. There are\n{listed}')
+    return studies[args.study]
+
+
+def make_jobs(study: Study, args: argparse.Namespace, out: str) -> list[Job]:
+    """All jobs, seed by seed, so that a study shows something early; their configs are written out."""
+    base = load_config(args.config or study.base)
+    jobs = [
+        Job(variant, seed, out, job_config(base, variant, args.cfg_options, seed))
+        for seed in dict.fromkeys(args.seeds)
+        for variant in study.variants
+    ]
+    if len({job.name for job in jobs}) < len(jobs):
+        raise StudyError(f'labels of study {study.name} are too much alike for names of folders')
+    for job in jobs:
+        job.write_config()
+    return jobs
+
+
+def write_report(study: Study, record: StudyRecord, out: str) -> str:
+    """Write table and picture of what is known so far, and return the table."""
+    labels = {variant.label: variant.x for variant in study.variants}
+    table = study_table(record.settings, list(labels), record.jobs)
+    with open(osp.join(out, 'study.md'), 'w', encoding='utf-8') as file:
+        file.write(table)
+    plot_study(labels, record.jobs, study.x, study.plot, study.title, osp.join(out, 'study.png'))
+    return table
+
+
+def summary(record: Any) -> str:
+    """The accuracies of a job in a line."""
+    found = [f'{protocol} {r["value"]:.2f}' for results in record.results.values() for protocol, r in results.items()]
+    if not found and 'knn/top1' in record.scalars:
+        found = [f'kNN while training {record.scalars["knn/top1"]:.2f}']
+    return ', '.join(found) or 'done'
+
+
+def run_jobs(study: Study, jobs: Sequence[Job], runner: JobRunner, record: StudyRecord, out: str, at_once: int) -> None:
+    """Run what is not finished, and write everything down after each job."""
+    waiting = [job for job in jobs if runner.missing(record.jobs.get(job.name))]
+    finished = len(jobs) - len(waiting)
+    if finished:
+        print(f'{finished} of {len(jobs)} jobs are finished already', flush=True)
+    begin = time.perf_counter()
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            futures = {pool.submit(runner.run, job, record.jobs.get(job.name)): job for job in waiting}
+            for future in as_completed(futures):
+                job = futures[future]
+                finished += 1
+                found = future.result()
+                record.update(job.name, found)
+                write_report(study, record, out)
+                seconds = f'{time.perf_counter() - begin:.0f} s after the start'
+                text = f'FAILED: {found.error}' if found.error else summary(found)
+                print(f'[{finished}/{len(jobs)}] {job.variant.label}, seed {job.seed}: {text} ({seconds})', flush=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            runner.stop()
+            raise
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the study.
+
+    Returns:
+        int: The exit status.
+    """
+    args, parser = parse_args(argv)
+    logging.getLogger('matplotlib').setLevel(logging.WARNING)
+    try:
+        study = find_study(args)
+        out = osp.abspath(args.out or osp.join('work_dirs', 'studies', study.name))
+        if args.data is not None:
+            find_data(args.data, args.data_root)  # a wrong name is an error before anything is trained
+        record = StudyRecord(osp.join(out, 'study.json'))
+        config = osp.relpath(osp.abspath(args.config or study.base), ROOT)
+        record.start(dict(
+            study=study.name, title=study.title, config=config if not config.startswith('..') else osp.basename(config),
+            options=dict(args.cfg_options), seeds=args.seeds, data=args.data, protocols=args.protocols if args.data else []))
+        jobs = make_jobs(study, args, out)
+    except (StudyError, EvaluationDataError, FileNotFoundError) as error:
+        parser.error(str(error))
+    visible = [device for device in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if device]
+    # As many places as jobs, so that more jobs than devices share them evenly.
+    devices = [visible[i % len(visible)] for i in range(args.jobs)] if len(visible) > 1 else []
+    runner = JobRunner(TOOLS, args.data, args.protocols, args.data_root, args.num_workers, devices)
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        run_jobs(study, jobs, runner, record, out, args.jobs)
+    except KeyboardInterrupt:
+        print('Interrupted. The same command goes on from here.', file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    names = {job.name for job in jobs}
+    failed = [name for name, job in record.jobs.items() if job.error and name in names]
+    print(f'\n{write_report(study, record, out)}\nWritten: {out}/study.json, study.md, study.png')
+    if failed:
+        print(f'{len(failed)} jobs failed: {", ".join(failed)}', file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
