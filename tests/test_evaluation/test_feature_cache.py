@@ -65,9 +65,11 @@ def test_other_images_weights_or_precision_are_computed_anew(labelled_folder, en
     assert cached(load_encoder(tiny_checkpoint('other', seed=1))) == (False, False)
     os.utime(tmp_path / 'data/test/red/0.png', (1, 1))
     assert cached(encoder) == (True, False)
-    broken = next(name for name in entries(folder) if '_train_' in name and name.startswith(encoder.sha256[:12]))
-    (tmp_path / 'features' / broken / 'mean.npy').write_bytes(b'')
-    assert (False, True) in (cached(encoder), cached(encoder, amp=True))
+    for name in entries(folder):
+        if '_train_' in name:
+            (tmp_path / 'features' / name / 'mean.npy').write_bytes(b'')
+    assert cached(encoder) == (False, True)
+    assert cached(encoder) == (True, True)
     assert not [name for name in entries(folder) if 'unfinished' in name]
 
 
