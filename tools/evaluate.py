@@ -18,6 +18,7 @@ from collections.abc import Sequence
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from mmengine.device import get_device  # noqa: E402
 from mmengine.dist import barrier, init_dist, is_main_process  # noqa: E402
@@ -85,7 +86,7 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, a
     if args.labels and len(args.labels) != len(args.checkpoints):
         parser.error(f'--labels takes one for each of the {len(args.checkpoints)} checkpoints, got {len(args.labels)}')
     for option in ('shots', 'draws', 'batch_size'):
-        if min(torch.tensor(getattr(args, option)).flatten().tolist()) < 1:
+        if np.min(getattr(args, option)) < 1:
             parser.error(f'--{option.replace("_", "-")} must be at least 1, got {getattr(args, option)}')
     return args, parser
 

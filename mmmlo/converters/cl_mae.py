@@ -1,14 +1,10 @@
 """The files of the released CL-MAE."""
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor
 
 from .base import Mapped, State
 from .keys import KeyTable, block_pairs
 from .mae import MAEFormat
-from .masker_kind import masker_kind
 
 _POSITION = 'masking_net.pos_embed'
 _LAST = ('masker.head.weight', 'masker.head.bias')
@@ -33,21 +29,13 @@ class CLMAEFormat(MAEFormat):
         ]
     )
     signature = ('masking_net.*',)
+    masker = 'ViTMasker/linear'
+    masker_words = "a ViTMasker(head='linear')"
     square_only = True
 
     def knows(self, key: str) -> bool:
         """Whether a key is one of this format."""
         return key == _POSITION or super().knows(key)
-
-    def drops_writing(self, state: Mapping[str, Tensor]) -> dict[str, str]:
-        """Patterns of our keys that have no place here, and why."""
-        drops = super().drops_writing(state)
-        kind = masker_kind(state)
-        if kind == 'ViTMasker/linear':
-            del drops['masker.*']
-        elif kind is not None:
-            drops['masker.*'] = "masking network of another kind than the released one, a ViTMasker(head='linear')"
-        return drops
 
     def read(self, state: State) -> Mapped:
         """Translate to our names and to our polarity."""

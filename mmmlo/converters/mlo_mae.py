@@ -8,7 +8,6 @@ from torch import Tensor
 from .base import Mapped, State
 from .keys import KeyTable
 from .mae import MAEFormat
-from .masker_kind import masker_kind
 
 _PARTS = ('masking_module', 'finetune_module')
 _MASKER = ('first_hidden_layer.', 'output_layer.')
@@ -34,6 +33,8 @@ class MLOMAEFormat(MAEFormat):
         ]
     )
     signature = ('masking_module.*', 'finetune_module.*', 'first_hidden_layer.*')
+    masker = 'MLPMasker'
+    masker_words = 'an MLPMasker'
     square_only = True
 
     def prepare(self, state: State) -> State:
@@ -46,11 +47,6 @@ class MLOMAEFormat(MAEFormat):
         """Patterns of our keys that have no place here, and why."""
         drops = super().drops_writing(state)
         del drops['downstream.*']
-        kind = masker_kind(state)
-        if kind == 'MLPMasker':
-            del drops['masker.*']
-        elif kind is not None:
-            drops['masker.*'] = 'masking network of another kind than the released one, an MLPMasker'
         return drops
 
     def read(self, state: State) -> Mapped:

@@ -103,6 +103,8 @@ class EvaluationData:
     bgr: bool
     layout: str = ''
     _built: dict[tuple, Any] = field(default_factory=dict, repr=False)
+    _fingerprints: dict[tuple, str] = field(default_factory=dict, repr=False)
+    _apart: bool = field(default=False, repr=False)
 
     def pipeline(self, image_size: tuple[int, int]) -> list[dict]:
         """Transforms that bring an image to the size of the encoder, without augmentation.
@@ -169,6 +171,8 @@ class EvaluationData:
         Raises:
             EvaluationDataError: The splits share images.
         """
+        if self._apart:  # the size of an encoder moves no image to another split
+            return
         train, test = (self.build(split, image_size) for split in ('train', 'test'))
         shared = SourceIndex().shared(train, test)
         if shared:
@@ -176,6 +180,7 @@ class EvaluationData:
                 f'--data {self.name}: the test split shares {len(shared)} of its {len(test)} images with the training '
                 f'split, for example {min(shared)}. Test images must be ones that nothing was fitted to.'
             )
+        self._apart = True
 
     def check_shots(self, shots: int, image_size: tuple[int, int]) -> None:
         """Check that every class has so many training images.
@@ -195,8 +200,14 @@ class EvaluationData:
     def fingerprint(self, split: str, image_size: tuple[int, int]) -> str:
         """A hash of the split's annotations, pipeline and files (path, size and time of the last change).
 
-        The content of images in memory counts too. It costs one look at each file's metadata.
+        The content of images in memory counts too. It costs one look at each file's metadata, once for each image size.
         """
+        key = (split, tuple(image_size))
+        if key not in self._fingerprints:
+            self._fingerprints[key] = self._hash(split, image_size)
+        return self._fingerprints[key]
+
+    def _hash(self, split: str, image_size: tuple[int, int]) -> str:
         dataset = self.build(split, image_size)
         digest = hashlib.sha256(json.dumps(self.config(split, image_size), sort_keys=True, default=str).encode())
         digest.update(np.ascontiguousarray(dataset.data_bytes).tobytes())

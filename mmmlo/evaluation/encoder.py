@@ -14,7 +14,12 @@ from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, describe_error,
 from mmmlo.utils.config import checkpoint_config
 from mmmlo.utils.key_report import KeyReport, backbone_prefix, cut_prefix, load_weights
 
-__all__ = ['Encoder', 'load_encoder']
+__all__ = ['ARCHITECTURE', 'Encoder', 'load_encoder']
+
+# Settings of a backbone that say which weights it has and what they are, whatever it is used for.
+ARCHITECTURE = (
+    'arch', 'img_size', 'patch_size', 'in_channels', 'qkv_bias', 'norm_cfg', 'pre_norm', 'patch_cfg', 'layer_cfgs'
+)
 
 
 @dataclass

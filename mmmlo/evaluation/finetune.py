@@ -7,20 +7,16 @@ import os
 import os.path as osp
 
 from mmengine.config import Config, ConfigDict
-from mmengine.dist import master_only
+from mmengine.dist import is_main_process
 
 from mmmlo.engine.hooks import VerifyPretrainedHook
 from mmmlo.utils.config import build_runner, enable_amp, set_backbone, settle_loaders
+from mmmlo.utils.whole_file import write_whole
 
 from .data import EvaluationData
-from .encoder import Encoder
+from .encoder import ARCHITECTURE, Encoder
 
 __all__ = ['finetune', 'finetune_config', 'finetune_recipe']
-
-# What makes a backbone the pretrained one; the rest, as drop path and what it returns, is the recipe's.
-_ARCHITECTURE = (
-    'arch', 'img_size', 'patch_size', 'in_channels', 'qkv_bias', 'norm_cfg', 'pre_norm', 'patch_cfg', 'layer_cfgs'
-)
 
 
 def finetune_recipe(encoder: Encoder, data: EvaluationData) -> str:
@@ -72,8 +68,9 @@ def finetune_config(recipe: Config, encoder: Encoder, data: EvaluationData) -> C
     num_classes = len(train.metainfo['classes'])
 
     model = cfg.model
-    own = {key: encoder.backbone[key] for key in _ARCHITECTURE if key in encoder.backbone}
-    kept = {key: value for key, value in model.backbone.items() if key not in _ARCHITECTURE}
+    # The rest of the backbone, as drop path and what it returns, is the recipe's.
+    own = {key: encoder.backbone[key] for key in ARCHITECTURE if key in encoder.backbone}
+    kept = {key: value for key, value in model.backbone.items() if key not in ARCHITECTURE}
     model.backbone = ConfigDict(**kept, **own)
     set_backbone(cfg, encoder.path)
     model.head.update(num_classes=num_classes, in_channels=encoder.width)
@@ -166,12 +163,6 @@ def finetune(
     runner.register_hook(VerifyPretrainedHook())
     runner.train()
     metrics = {name.split('/')[-1]: round(float(value), 4) for name, value in runner.test().items() if 'top' in name}
-    _write(metrics, result)
+    if is_main_process():
+        write_whole(result, json.dumps(metrics))
     return metrics, False
-
-
-@master_only
-def _write(metrics: dict[str, float], path: str) -> None:
-    with open(f'{path}.tmp', 'w') as file:
-        json.dump(metrics, file)
-    os.replace(f'{path}.tmp', path)

@@ -11,6 +11,7 @@ from functools import cache
 from importlib import metadata
 from typing import Any, TypeVar
 
+from mmmlo.utils.whole_file import write_whole
 from mmmlo.version import __version__
 
 __all__ = [
@@ -232,18 +233,7 @@ class ResultsFile:
         text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
         # Numbers of one list in one line. Within strings there are no line breaks, so none of them is touched.
         text = re.sub(r'\[\n[^][{}"]*\]', lambda match: re.sub(r'\s+', ' ', match[0]).replace('[ ', '[')[:-2] + ']', text)
-        # In the same folder, so in the same file system; opened as usual, so with the usual permissions.
-        temporary = f'{self.path}.{os.getpid()}.tmp'
-        try:
-            with open(temporary, 'w', encoding='utf-8') as file:
-                file.write(text + '\n')
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        except BaseException:
-            if os.path.exists(temporary):
-                os.remove(temporary)
-            raise
+        write_whole(self.path, text + '\n')
 
 
 def group_by_data(rows: Iterable[Row]) -> dict[str, list[Row]]:

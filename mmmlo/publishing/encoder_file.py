@@ -10,18 +10,15 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from mmmlo.evaluation.encoder import Encoder, load_encoder
+from mmmlo.evaluation.encoder import ARCHITECTURE, Encoder, load_encoder
 from mmmlo.utils.checkpoints import CheckpointError, file_hash, read_checkpoint
 from mmmlo.utils.key_report import backbone_prefix, cut_prefix
 
 __all__ = ['EncoderFile', 'PublishingError', 'encoder_meta', 'encoder_weights', 'publish_encoder']
 
 FORMATS = ('pth', 'safetensors')
-# Of the backbone's config, what says how the encoder computes; the rest is about training, or ours alone.
-_ARCHITECTURE = (
-    'arch', 'img_size', 'patch_size', 'in_channels', 'qkv_bias', 'norm_cfg', 'pre_norm', 'patch_cfg', 'layer_cfgs',
-    'layer_scale_init_value', 'final_norm', 'with_cls_token',
-)
+# What says how the encoder computes; the rest of the backbone's config is about training, or ours alone.
+_SETTINGS = (*ARCHITECTURE, 'layer_scale_init_value', 'final_norm', 'with_cls_token')
 
 
 class PublishingError(CheckpointError):
@@ -85,7 +82,7 @@ def encoder_meta(encoder: Encoder) -> dict[str, Any]:
     backbone = encoder.backbone
     normalization = {name: encoder.preprocessor.get(name) for name in ('mean', 'std')}
     meta = dict(
-        architecture={key: backbone[key] for key in _ARCHITECTURE if key in backbone},
+        architecture={key: backbone[key] for key in _SETTINGS if key in backbone},
         normalization=normalization if any(normalization.values()) else None,
         channels='rgb' if encoder.rgb else 'bgr',
         image_size=[height, width],

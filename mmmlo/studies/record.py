@@ -1,12 +1,13 @@
 """``study.json``: what is known of a study's jobs, kept after each of them."""
 
 import json
-import os
 import os.path as osp
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from mmmlo.utils.whole_file import write_whole
 
 from .definitions import StudyError
 
@@ -90,10 +91,4 @@ class StudyRecord:
             content = dict(
                 format=FORMAT, settings=self.settings, jobs={name: asdict(job) for name, job in self.jobs.items()}
             )
-            temporary = f'{self.path}.{os.getpid()}.tmp'
-            with open(temporary, 'w', encoding='utf-8') as file:
-                json.dump(content, file, indent=2, ensure_ascii=False)
-                file.write('\n')
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
+            write_whole(self.path, json.dumps(content, indent=2, ensure_ascii=False) + '\n')

@@ -6,13 +6,6 @@ _base_ = [
     './runtime.py',
 ]
 
-train_pipeline = [
-    dict(type='RandomCrop', crop_size=32, padding=4),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='Cutout', shape=16, pad_val=(125, 123, 114), prob=1.0),
-    dict(type='PackInputs'),
-]
-train_dataloader = dict(batch_size=128, dataset=dict(pipeline=train_pipeline))
-
+train_dataloader = dict(batch_size=128)
 optim_wrapper = dict(optimizer=dict(betas=(0.9, 0.95)))
 auto_scale_lr = dict(base_batch_size=128, enable=False)
