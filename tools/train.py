@@ -22,6 +22,7 @@ from mmmlo.utils.config import (  # noqa: E402
     set_backbone,
     set_work_dir,
     settle_loaders,
+    settle_norms,
 )
 
 
@@ -76,6 +77,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
             raise SystemExit(f'{args.config} has no auto_scale_lr.base_batch_size for --auto-scale-lr to scale from')
         cfg.auto_scale_lr.enable = True
     settle_loaders(cfg, not args.no_pin_memory, not args.no_persistent_workers)
+    settle_norms(cfg)
     return cfg
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -112,6 +113,34 @@ def settle_loaders(cfg: Config, pin_memory: bool = True, persistent_workers: boo
             loader['pin_memory'] = False
         if not persistent_workers or loader.get('num_workers') == 0:
             loader['persistent_workers'] = False
+
+
+def settle_norms(cfg: Config) -> None:
+    """Take ordinary batch norms in place of synchronized ones where there is no GPU: PyTorch has those for GPUs only.
+
+    The configs of mmseg name ``SyncBN``, which on a single GPU works as an ordinary one.
+
+    Args:
+        cfg (Config): The config, changed in place.
+    """
+    if torch.cuda.is_available():
+        return
+    found = 0
+
+    def walk(node: object) -> None:
+        nonlocal found
+        if isinstance(node, dict):
+            if str(node.get('type', '')).split('.')[-1] in ('SyncBN', 'MMSyncBN'):
+                node['type'] = 'BN'
+                found += 1
+            node = list(node.values())
+        if isinstance(node, (list, tuple)):
+            for value in node:
+                walk(value)
+
+    walk(cfg.get('model'))
+    if found:
+        print_log(f'no GPU: {found} norms of the model are BN in place of SyncBN', 'current')
 
 
 def set_backbone(cfg: Config, checkpoint: str) -> None:
