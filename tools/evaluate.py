@@ -1,7 +1,8 @@
 #!/usr/bin/env python
-"""Evaluate pretrained encoders by kNN, linear probe, few-shot classification and fine-tuning.
+"""Evaluate pretrained encoders: kNN, linear probe, few-shot, fine-tuning, segmentation and detection.
 
     python tools/evaluate.py CHECKPOINT... --data cifar10 --protocols knn linear few-shot finetune
+    python tools/evaluate.py CHECKPOINT... --protocols ade20k coco
 
 Writes results.json, results.md and results.png. Features are computed once for a checkpoint and a data set and kept; results
 of an earlier call stay, and a protocol that is run again replaces its own. docs/evaluation.md describes the protocols.
@@ -35,14 +36,18 @@ from mmmlo.evaluation.protocols import (  # noqa: E402
     finetune_protocol,
     knn_protocol,
     linear_protocol,
+    transfer_protocol,
 )
 from mmmlo.evaluation.results import ProtocolResult, ResultsFile, Row, to_markdown  # noqa: E402
+from mmmlo.evaluation.transfer import TRANSFER_TASKS, transfer_recipe  # noqa: E402
 from mmmlo.utils.checkpoints import default_labels  # noqa: E402
 from mmmlo.utils.config import load_config  # noqa: E402
 from mmmlo.visualization import plot_results  # noqa: E402
 
-PROTOCOLS = ('knn', 'linear', 'few-shot', 'finetune')
-RECIPES = osp.join(ROOT, 'configs', '_base_', 'benchmarks')
+CLASSIFICATION = ('knn', 'linear', 'few-shot', 'finetune')
+PROTOCOLS = (*CLASSIFICATION, *TRANSFER_TASKS)
+CONFIGS = osp.join(ROOT, 'configs')
+RECIPES = osp.join(CONFIGS, '_base_', 'benchmarks')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
@@ -54,13 +59,15 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, a
     )
     parser.add_argument(
         '--data',
-        required=True,
         metavar='NAME|DIR',
-        help=f'one of {", ".join(sorted(NAMED_DATA))}, or a folder with train/<class>/* and test/<class>/*',
+        help=f'of {", ".join(CLASSIFICATION)}: one of {", ".join(sorted(NAMED_DATA))}, or a folder with train/<class>/* and '
+        'test/<class>/*',
     )
     parser.add_argument('--data-root', metavar='DIR', help='where a data set with a name lies; default: data/NAME')
     parser.add_argument('--protocols', nargs='+', choices=PROTOCOLS, default=['knn', 'linear'], help='default: knn linear')
-    parser.add_argument('--out', metavar='DIR', help='default: work_dirs/evaluation/<name of the data>')
+    parser.add_argument(
+        '--out', metavar='DIR', help='default: work_dirs/evaluation/<name of the data>, without --data .../transfer'
+    )
     parser.add_argument(
         '--labels', nargs='+', metavar='NAME', help='names of the rows; default: the paths below a common folder'
     )
@@ -75,6 +82,13 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, a
     parser.add_argument(
         '--finetune-config', metavar='FILE', help='recipe of the fine-tuning; default: by data set and size of the encoder'
     )
+    for task in TRANSFER_TASKS:
+        parser.add_argument(
+            f'--{task}-config', metavar='FILE', help=f'recipe of {task}, which says where its data is; default: by encoder'
+        )
+    parser.add_argument(
+        '--transfer-seeds', type=int, nargs='+', default=[0], help=f'of {", ".join(TRANSFER_TASKS)}; default: 0'
+    )
     parser.add_argument('--batch-size', type=int, default=256, help='images in a batch for features; default: 256')
     parser.add_argument('--num-workers', type=int, default=2, help='processes that read images; default: 2')
     parser.add_argument('--amp', action='store_true', help='compute features and fine-tune under bfloat16 autocast')
@@ -85,6 +99,9 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, a
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.labels and len(args.labels) != len(args.checkpoints):
         parser.error(f'--labels takes one for each of the {len(args.checkpoints)} checkpoints, got {len(args.labels)}')
+    needs_data = [protocol for protocol in args.protocols if protocol in CLASSIFICATION]
+    if needs_data and args.data is None:
+        parser.error(f'--protocols {" ".join(needs_data)} need --data: a name or a folder of labelled images')
     for option in ('shots', 'draws', 'batch_size'):
         if np.min(getattr(args, option)) < 1:
             parser.error(f'--{option.replace("_", "-")} must be at least 1, got {getattr(args, option)}')
@@ -100,8 +117,8 @@ class Evaluation:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        self.data = find_data(args.data, args.data_root)
-        self.out = args.out or osp.join('work_dirs', 'evaluation', self.data.name)
+        self.data = None if args.data is None else find_data(args.data, args.data_root)
+        self.out = args.out or osp.join('work_dirs', 'evaluation', 'transfer' if self.data is None else self.data.name)
         self.config = None if args.config is None else load_config(args.config)
         self.recipe = None if args.finetune_config is None else load_config(args.finetune_config)
         self.file = ResultsFile(osp.join(self.out, 'results.json'))
@@ -117,30 +134,35 @@ class Evaluation:
         """Run all protocols on one checkpoint, and write results after each."""
         print_log(f'=== {label} ===', 'current')
         encoder = load_encoder(path, self.config)
-        row = Row(
-            label=label,
-            checkpoint=path,
-            sha256=encoder.sha256,
-            method=encoder.method,
-            iteration=encoder.iteration,
-            data=self.data.name,
-            key_report=encoder.report.counts(),
-        )
         if 'few-shot' in self.args.protocols:
             self.data.check_shots(max(self.args.shots), encoder.image_size)
-        needs_features = set(self.args.protocols) - {'finetune'}
-        features = self.cache.get(encoder, self.data) if needs_features else {}
-        num_classes = len(self.data.build('train', encoder.image_size).metainfo['classes'])
+        features, num_classes = {}, 0
+        if set(self.args.protocols) & set(CLASSIFICATION):
+            needs_features = set(self.args.protocols) & set(CLASSIFICATION) - {'finetune'}
+            features = self.cache.get(encoder, self.data) if needs_features else {}
+            num_classes = len(self.data.build('train', encoder.image_size).metainfo['classes'])
         for protocol in PROTOCOLS:
             if protocol not in self.args.protocols:
                 continue
-            if protocol == 'finetune':
-                result = self._finetune(encoder)  # all processes train
+            if protocol in TRANSFER_TASKS:
+                result = self._transfer(protocol, encoder)  # all processes train
+            elif protocol == 'finetune':
+                result = self._finetune(encoder)
             elif is_main_process():
                 result = self._on_features(protocol, encoder, features, num_classes)
             if is_main_process():
-                row.protocols = {protocol: result}
-                self.file.update(row)
+                self.file.update(
+                    Row(
+                        label=label,
+                        checkpoint=path,
+                        sha256=encoder.sha256,
+                        method=encoder.method,
+                        iteration=encoder.iteration,
+                        data=protocol if protocol in TRANSFER_TASKS else self.data.name,
+                        key_report=encoder.report.counts(),
+                        protocols={protocol: result},
+                    )
+                )
                 main = result.metrics[result.main]
                 print_log(f'{protocol}: {result.main} {main} ({result.seconds:.1f} s)', 'current')
             barrier()
@@ -168,6 +190,20 @@ class Evaluation:
             osp.join(self.out, 'finetune'),
             recipe,
             self.args.seeds,
+            launcher=self.args.launcher,
+            num_workers=self.args.num_workers,
+            amp=self.args.amp,
+        )
+
+    def _transfer(self, name: str, encoder: Encoder) -> ProtocolResult:
+        task = TRANSFER_TASKS[name]
+        file = getattr(self.args, f'{name}_config') or osp.join(CONFIGS, transfer_recipe(task, encoder))
+        return transfer_protocol(
+            task,
+            encoder,
+            osp.join(self.out, name),
+            load_config(file),
+            self.args.transfer_seeds,
             launcher=self.args.launcher,
             num_workers=self.args.num_workers,
             amp=self.args.amp,

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Test a checkpoint by its config's test loop: kNN top-1 for the pretraining configs.
+"""Test a checkpoint by its config's test loop: kNN top-1 for the pretraining configs, mIoU for mmseg's, AP for mmdet's.
 
-    python tools/test.py CONFIG CHECKPOINT
+    python tools/test.py CONFIG CHECKPOINT [--show-dir DIR]
 """
 
 import argparse
@@ -16,9 +16,11 @@ from mmengine.config import DictAction  # noqa: E402
 from mmengine.evaluator import DumpResults  # noqa: E402
 from mmengine.model import is_model_wrapper  # noqa: E402
 
+from mmmlo.engine.hooks import PredictionPictureHook  # noqa: E402
 from mmmlo.engine.loops import KNNTestLoop  # noqa: E402
+from mmmlo.utils.check_transfer import check_frameworks  # noqa: E402
 from mmmlo.utils.checkpoints import CheckpointError  # noqa: E402
-from mmmlo.utils.config import build_runner, load_config, set_work_dir, settle_loaders  # noqa: E402
+from mmmlo.utils.config import build_runner, load_config, set_work_dir, settle_loaders, settle_norms  # noqa: E402
 from mmmlo.utils.key_report import check_whole_model  # noqa: E402
 
 
@@ -30,12 +32,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='folder for the log; default: work_dirs/<name of the config>')
     parser.add_argument('--out', help='write metrics (.json, .yml) or, by --out-item pred, predictions (.pkl) here')
     parser.add_argument('--out-item', choices=['metrics', 'pred'], default='metrics', help='what --out writes')
+    parser.add_argument('--show-dir', metavar='DIR', help='draw predictions over the images, a picture each, into DIR')
+    parser.add_argument('--show-count', type=int, metavar='N', help='draw no more than N of them')
+    parser.add_argument('--show-score-thr', type=float, default=0.3, help='draw boxes from this score on; default: 0.3')
     parser.add_argument('--amp', action='store_true', help='compute features under autocast')
     parser.add_argument('--no-pin-memory', action='store_true', help='do not pin memory in any loader')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings, as in a.b=1 c="[x,y]"')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
+    if args.show_count is not None and not args.show_dir:
+        parser.error('--show-count needs --show-dir')
     if args.out and args.out_item == 'pred' and not args.out.endswith(('.pkl', '.pickle')):
         parser.error('--out must end in .pkl for --out-item pred')
     if not osp.isfile(args.checkpoint):
@@ -55,6 +62,11 @@ def main() -> None:
     if args.amp:
         cfg.test_cfg.fp16 = True
     settle_loaders(cfg, pin_memory=not args.no_pin_memory)
+    settle_norms(cfg)
+    try:
+        check_frameworks(cfg)
+    except ImportError as error:
+        raise SystemExit(f'error: {error}') from error
     runner = build_runner(cfg)
     try:  # mmengine itself loads whatever matches, also nothing
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -63,7 +75,11 @@ def main() -> None:
         raise SystemExit(f'error: {error}') from error
     if args.out and args.out_item == 'pred':
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+    if args.show_dir:
+        runner.register_hook(PredictionPictureHook(args.show_dir, args.show_count, args.show_score_thr))
     metrics = runner.test()
+    if args.show_dir:
+        print(f'Pictures: {args.show_dir}')
     if args.out and args.out_item == 'metrics':
         mmengine.dump(metrics, args.out)
 

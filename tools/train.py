@@ -14,6 +14,7 @@ sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 from mmengine.config import Config, DictAction  # noqa: E402
 
 from mmmlo.engine.hooks import VerifyPretrainedHook  # noqa: E402
+from mmmlo.utils.check_transfer import check_transfer  # noqa: E402
 from mmmlo.utils.checkpoints import CheckpointError  # noqa: E402
 from mmmlo.utils.config import (  # noqa: E402
     build_runner,
@@ -86,6 +87,10 @@ def main() -> None:
     args = parse_args()
     try:
         cfg = merge_args(load_config(args.config, args.cfg_options), args)
+        try:
+            check_transfer(cfg)
+        except (ValueError, ImportError) as error:
+            raise SystemExit(f'error: {error}') from error
         runner = build_runner(cfg)
         runner.register_hook(VerifyPretrainedHook())
         runner.train()

@@ -1,20 +1,14 @@
 """Fine-tuning of a pretrained encoder by a benchmark config as recipe."""
 
 import copy
-import hashlib
-import json
-import os
-import os.path as osp
 
 from mmengine.config import Config, ConfigDict
-from mmengine.dist import is_main_process
 
-from mmmlo.engine.hooks import VerifyPretrainedHook
-from mmmlo.utils.config import build_runner, enable_amp, set_backbone, settle_loaders
-from mmmlo.utils.whole_file import write_whole
+from mmmlo.utils.config import set_backbone
 
 from .data import EvaluationData
 from .encoder import ARCHITECTURE, Encoder
+from .training_run import train_and_test
 
 __all__ = ['finetune', 'finetune_config', 'finetune_recipe']
 
@@ -142,27 +136,15 @@ def finetune(
         CheckpointError: The checkpoint does not fit.
     """
     cfg = finetune_config(recipe, encoder, data)
-    if amp:
-        enable_amp(cfg)
-    if num_workers is not None:
-        for loader in (cfg.train_dataloader, cfg.test_dataloader):
-            loader.num_workers = num_workers
-    settle_loaders(cfg)
     images = [data.fingerprint(split, encoder.image_size) for split in ('train', 'test')]
-    digest = hashlib.sha256(json.dumps([cfg.to_dict(), images], sort_keys=True, default=str).encode()).hexdigest()
-    cfg.work_dir = osp.join(folder, f'{encoder.sha256[:12]}_{data.name}_{digest[:12]}', f'seed_{seed}')
-    cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
-    cfg.launcher = launcher
-    cfg.resume = True
-    cfg.experiment_name = osp.relpath(cfg.work_dir, folder).replace(os.sep, '_')
-    result = osp.join(cfg.work_dir, 'result.json')
-    if osp.isfile(result):
-        with open(result) as file:
-            return json.load(file), True
-    runner = build_runner(cfg)
-    runner.register_hook(VerifyPretrainedHook())
-    runner.train()
-    metrics = {name.split('/')[-1]: round(float(value), 4) for name, value in runner.test().items() if 'top' in name}
-    if is_main_process():
-        write_whole(result, json.dumps(metrics))
-    return metrics, False
+    return train_and_test(
+        cfg,
+        folder,
+        f'{encoder.sha256[:12]}_{data.name}',
+        lambda metrics: {name.split('/')[-1]: round(value, 4) for name, value in metrics.items() if 'top' in name},
+        identity=images,
+        seed=seed,
+        launcher=launcher,
+        num_workers=num_workers,
+        amp=amp,
+    )

@@ -1,4 +1,4 @@
-"""The classification protocols, from features or a checkpoint to a result with its settings."""
+"""The protocols, from features or a checkpoint to a result with its settings."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,8 +16,9 @@ from .finetune import finetune
 from .knn import knn_predict, vote_winner
 from .linear_heads import fast_linear_probe
 from .results import Metric, ProtocolResult
+from .transfer import TransferTask, transfer
 
-__all__ = ['few_shot_protocol', 'finetune_protocol', 'knn_protocol', 'linear_protocol']
+__all__ = ['few_shot_protocol', 'finetune_protocol', 'knn_protocol', 'linear_protocol', 'transfer_protocol']
 
 Splits = dict[str, Features]
 
@@ -194,6 +195,41 @@ def finetune_protocol(
         ),
         metrics={name: Metric([metrics[name] for metrics, _ in runs]) for name in runs[0][0]},
         main='top1',
+        seconds=time.monotonic() - start,
+        cached=all(cached for _, cached in runs),
+    )
+
+
+def transfer_protocol(
+    task: TransferTask, encoder: Encoder, folder: str, recipe: Config, seeds: Sequence[int] = (0, ), **kwargs
+) -> ProtocolResult:
+    """Segmentation or detection by a config of mmseg or mmdet; the last iteration is reported.
+
+    Args:
+        task (TransferTask): The task.
+        encoder (Encoder): The encoder.
+        folder (str): Where the runs are kept.
+        recipe (Config): A config of mmseg or mmdet.
+        seeds (Sequence[int]): A run for each. Defaults to (0, ).
+        **kwargs: Other arguments of :func:`mmmlo.evaluation.transfer.transfer`.
+
+    Returns:
+        ProtocolResult: For segmentation 'mIoU' and accuracies, for detection 'box AP' and 'mask AP', in per cent.
+    """
+    start = time.monotonic()
+    runs = [transfer(task, encoder, folder, recipe, seed, **kwargs) for seed in seeds]
+    optimizer, length = recipe.optim_wrapper.optimizer, recipe.train_cfg
+    return ProtocolResult(
+        task.name,
+        settings=dict(
+            recipe=str(recipe.filename).split('/')[-1],
+            length=f'{length.max_iters} iterations' if 'max_iters' in length else f'{length.max_epochs} epochs',
+            batch_size=recipe.train_dataloader.batch_size,
+            optimizer=f'{optimizer.type}, lr {optimizer.lr:g}, weight decay {optimizer.get("weight_decay", 0):g}',
+            seeds=list(seeds),
+        ),
+        metrics={name: Metric([metrics[name] for metrics, _ in runs]) for name in runs[0][0]},
+        main=next(iter(runs[0][0])),
         seconds=time.monotonic() - start,
         cached=all(cached for _, cached in runs),
     )
