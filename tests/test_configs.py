@@ -1,4 +1,4 @@
-"""Every config at its full size on the meta device, and shrunken through a real run."""
+"""Every pretraining config at its full size on the meta device, and shrunken through a real run."""
 
 import glob
 import os.path as osp
@@ -13,7 +13,7 @@ from mmmlo.utils.config import enable_amp, is_multi_level, load_config
 from mmmlo.utils.shrink import shrink
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
-CONFIGS = sorted(osp.relpath(path, ROOT) for path in glob.glob(osp.join(ROOT, 'configs', '[!_]*', '*.py')))
+CONFIGS = sorted(osp.relpath(path, ROOT) for path in glob.glob(osp.join(ROOT, 'configs', '*mae', '*.py')))
 
 # Encoder: patches + class token + positions + blocks + norm.
 _NANO = (3 * 16 * 96 + 96) + 96 + 65 * 96 + 4 * (12 * 96 * 96 + 13 * 96) + 2 * 96
@@ -50,6 +50,7 @@ def _head(width: int, classes: int) -> int:
 _SIZES = {
     'vit-nano-p4': (_NANO + _decoder(96, 64, 2, 64, 48), 96, 64),
     'vit-mini-p4': (_MINI + _decoder(192, 96, 2, 64, 48), 192, 64),
+    'vit-mini-p16': (_encoder(192, 6, 16, 100) + _decoder(192, 96, 2, 100, 768), 192, 100),
     'vit-base-p2': (_BASE_P2 + _decoder(768, 512, 8, 256, 12), 768, 256),
     'vit-base-p16': (_BASE_P16 + _decoder(768, 512, 8, 196, 768), 768, 196),
     'vit-large-p16': (_encoder(1024, 24, 16, 196) + _decoder(1024, 512, 8, 196, 768), 1024, 196),
