@@ -1,5 +1,6 @@
 """Pictures by the visualizers of the three frameworks."""
 
+import shutil
 from types import SimpleNamespace
 
 import cv2
@@ -24,7 +25,7 @@ def image_path(tmp_path):
 
 @pytest.fixture
 def draw(tmp_path):
-    """Draw samples with a visualizer of a scope; ``draw(scope, visualizer, samples, **of the hook)`` returns the pictures."""
+    """Draw samples by the visualizer of a scope; ``draw(scope, visualizer, samples, **options)`` returns the pictures."""
 
     def run(scope, visualizer, samples, data_batch=None, **options):
         with DefaultScope.overwrite_default_scope(scope):
@@ -91,6 +92,6 @@ def test_classes_of_images_without_files(draw):
 def test_images_of_one_name_and_the_most_that_are_drawn(draw, image_path, tmp_path):
     other = tmp_path / 'other' / 'photo.jpg'
     other.parent.mkdir()
-    other.write_bytes(open(image_path, 'rb').read())
+    shutil.copy(image_path, other)
     samples = [segmentation(image_path), segmentation(str(other)), segmentation(image_path)]
     assert sorted(draw('mmseg', 'SegLocalVisualizer', samples, most=2)) == ['photo.png', 'photo_0_1.png']
