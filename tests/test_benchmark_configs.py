@@ -4,6 +4,8 @@ import glob
 import math
 import os.path as osp
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -11,6 +13,7 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmengine.runner import Runner
 
+from mmmlo.evaluation.data import find_data
 from mmmlo.registry import DATASETS, MODELS
 from mmmlo.utils.config import enable_amp, load_config
 from mmmlo.utils.shrink import shrink
@@ -26,7 +29,17 @@ SIZES = {
     'vit-mini-p4': (192, 6, 4, 64),
     'vit-nano-p4': (96, 4, 4, 64),
 }
-CLASSES = dict(in1k=1000, cifar10=10, cifar100=100, digits=10)
+# Classes and training images of the sets that have MAE's recipe with fewer images than ImageNet.
+FINE_GRAINED = dict(
+    aircraft=(100, 6667),
+    cars=(196, 8144),
+    cub=(200, 5994),
+    flowers102=(102, 2040),
+    food101=(101, 75750),
+    inat2019=(1010, 265213),
+    pets=(37, 3680),
+)
+CLASSES = dict(in1k=1000, cifar10=10, cifar100=100, digits=10, **{data: n for data, (n, _) in FINE_GRAINED.items()})
 # Epochs, warm-up epochs, learning rate at the config's batch, that batch, last learning rate over the first.
 SCHEDULES = {
     'vit-base-p16_8xb128-coslr-100e_in1k': (100, 5, 2e-3, 1024, 5e-4),
@@ -45,6 +58,10 @@ SCHEDULES = {
 FINETUNE, LINEAR, CIFAR, DIGITS = (list(SCHEDULES)[index] for index in (0, 3, 6, 11))
 # Layers' rates and drop path of MAE's fine-tuning.
 DECAYED = {name: value for name, value in zip(SCHEDULES, [(0.65, 0.1), (0.75, 0.2), (0.75, 0.3)])}
+PHOTOGRAPHS = {data: f'vit-base-p16_1xb128-coslr-100e_{data}' for data in (*FINE_GRAINED, 'image-folder')}
+SCHEDULES.update({name: (100, 5, 2.5e-4, 128, 5e-4) for name in PHOTOGRAPHS.values()})
+PETS = PHOTOGRAPHS['pets']
+DECAYED[PETS] = (0.65, 0.1)
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +127,7 @@ def test_full_size(name):
     classes = CLASSES.get(name.split('_')[-1], 10)
     # One norm behind the blocks, ln1 or ln2.
     encoder = (3 * patch**2 * width + width) + (length + 2) * width + depth * (12 * width**2 + 13 * width) + 2 * width
-    head = width * classes + classes + ('in1k' not in name) * 2 * width
+    head = width * classes + classes + (patch < 14) * 2 * width  # MLO-MAE's head has a norm
     assert sum(p.numel() for p in model.parameters()) == encoder + head
     assert type(model.backbone).__name__ == 'VisionTransformer' and model.backbone.init_cfg is None
 
@@ -212,12 +229,48 @@ def test_mlo_mae_finetuning(name, betas, cutout, precision):
         assert cfg.model.backbone[key] == pretrained.model.backbone[key]
 
 
+@pytest.mark.parametrize('data', FINE_GRAINED)
+def test_fine_grained_sets_are_those_of_evaluation(data):
+    cfg, named = load(PHOTOGRAPHS[data]), find_data(data)
+    classes, images = FINE_GRAINED[data]
+    for split, loader in (('train', cfg.train_dataloader), ('test', cfg.test_dataloader)):
+        given, known = dict(loader.dataset), dict(named.splits[split])
+        known.pop('metainfo', None)  # names for tables
+        assert given.pop('pipeline')[0] == dict(type='mmmlo.LoadImage')
+        assert given == known
+    names = getattr(DATASETS.get(cfg.train_dataloader.dataset.type), 'METAINFO', {}).get('classes', range(classes))
+    assert len(names) == classes == cfg.model.head.num_classes == cfg.model.data_preprocessor.num_classes
+    steps = cfg.train_cfg.max_epochs * (images // cfg.train_dataloader.batch_size)
+    for method in METHODS:
+        with open(osp.join(ROOT, 'configs', method, 'benchmarks', f'{PHOTOGRAPHS[data]}.py'), encoding='utf-8') as file:
+            assert f'# Cost: {steps:,} steps of 128 images.' in file.read()
+
+
+@pytest.mark.parametrize('data', PHOTOGRAPHS)
+def test_fine_grained_recipe_is_that_of_imagenet(data):
+    cfg, imagenet = load(PHOTOGRAPHS[data]), load(FINETUNE)
+    # The learning rate is ImageNet's for as many images.
+    rate, size = imagenet.optim_wrapper.optimizer.lr, imagenet.auto_scale_lr.base_batch_size
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(rate * cfg.auto_scale_lr.base_batch_size / size)
+    for one in (cfg, imagenet):
+        one.optim_wrapper.optimizer.pop('lr')
+        one.model.head.pop('num_classes')
+        one.model.data_preprocessor.pop('num_classes')
+    assert cfg.model == imagenet.model and cfg.optim_wrapper == imagenet.optim_wrapper
+    assert cfg.param_scheduler == imagenet.param_scheduler and cfg.train_cfg == imagenet.train_cfg
+    for loader in ('train_dataloader', 'test_dataloader'):
+        assert cfg[loader].dataset.pipeline == imagenet[loader].dataset.pipeline
+        cfg[loader].pop('dataset'), imagenet[loader].pop('dataset')
+        assert cfg[loader] == imagenet[loader]
+
+
 @pytest.mark.parametrize('name', SCHEDULES)
 def test_all_of_train_and_one_measurement_of_the_test_split(name):
     cfg = load(name)
     data = cfg.train_dataloader.dataset
-    assert data.type in ('ImageNet', 'CIFAR10', 'CIFAR100', 'CustomDataset', 'mmmlo.Digits')
-    assert 'train' in (data.get('split'), data.get('data_prefix'))
+    if name not in PHOTOGRAPHS.values():
+        assert data.type in ('ImageNet', 'CIFAR10', 'CIFAR100', 'CustomDataset', 'mmmlo.Digits')
+    assert {'train', 'trainval', 'meta/train.txt'} & {data.get(key) for key in ('split', 'data_prefix', 'ann_file')}
     assert cfg.test_dataloader.dataset.type == data.type
     assert cfg.val_dataloader == cfg.test_dataloader and cfg.val_evaluator == cfg.test_evaluator
     assert data.pipeline != cfg.test_dataloader.dataset.pipeline
@@ -245,6 +298,19 @@ def pretrained(path: str, folder) -> tuple[str, dict[str, torch.Tensor]]:
     return file, {key[len('backbone.'):]: value for key, value in state.items() if key.startswith('backbone.')}
 
 
+def write_pets(folder) -> None:
+    """A dozen images of three breeds in each split, as the archive of Oxford-IIIT Pets has them."""
+    noise = np.random.RandomState(0)
+    for part in ('images', 'annotations'):
+        (folder / part).mkdir(parents=True)
+    for split in ('trainval', 'test'):
+        names = [f'{split}_{index}' for index in range(12)]
+        lines = [f'{name} {index % 3 + 1} 1 1\n' for index, name in enumerate(names)]
+        (folder / 'annotations' / f'{split}.txt').write_text(''.join(lines))
+        for name in names:
+            assert cv2.imwrite(str(folder / 'images' / f'{name}.jpg'), noise.randint(0, 256, (48, 64, 3), np.uint8))
+
+
 @pytest.mark.parametrize(
     ('name', 'source', 'new', 'left', 'frozen'),
     [
@@ -253,10 +319,15 @@ def pretrained(path: str, folder) -> tuple[str, dict[str, torch.Tensor]]:
         (LINEAR, 'cl_mae/cl-mae_vit-base-p16_1xb256-coslr-200e_in1k.py', set(), set(), True),
         (CIFAR, 'mlo_mae/mlo-mae_vit-base-p2_1xb128-coslr_cifar10_paper.py', set(), set(), False),
         (DIGITS, 'mae/mae_vit-nano-p4_1xb64-coslr-20e_digits.py', set(), set(), False),
+        (PETS, 'mae/mae_vit-base-p16_8xb512-amp-coslr-800e_in1k.py', {'ln2.weight', 'ln2.bias'},
+         {'ln1.weight', 'ln1.bias'}, False),
     ],
-    ids=['finetune', 'linear', 'cifar', 'digits'],
+    ids=['finetune', 'linear', 'cifar', 'digits', 'fine-grained'],
 )
-def test_shrunken_run_from_a_checkpoint(name, source, new, left, frozen, tmp_path):
+def test_shrunken_run_from_a_checkpoint(name, source, new, left, frozen, tmp_path, monkeypatch):
+    if name == PETS:
+        write_pets(tmp_path / 'data' / 'pets')
+        monkeypatch.chdir(tmp_path)
     file, backbone = pretrained(source, tmp_path)
     full = load(name)
     cfg = shrink(full)
@@ -264,6 +335,8 @@ def test_shrunken_run_from_a_checkpoint(name, source, new, left, frozen, tmp_pat
     # Two epochs, of which only the last is measured.
     cfg.train_dataloader.num_batch_per_epoch = 1
     cfg.train_cfg.update(max_epochs=2, val_interval=full.train_cfg.val_interval)
+
+    assert (name == PETS) == (cfg.train_dataloader.dataset.type == 'OxfordIIITPet')
 
     fresh = MODELS.build(cfg.model)
     fresh.init_weights()

@@ -12,11 +12,14 @@ from .training_run import train_and_test
 
 __all__ = ['finetune', 'finetune_config', 'finetune_recipe']
 
+# Sets of photographs with a benchmark config of their own. All have MAE's recipe, at batch 128.
+_PHOTOGRAPHS = ('cub', 'cars', 'food101', 'flowers102', 'pets', 'aircraft', 'inat2019')
+
 
 def finetune_recipe(encoder: Encoder, data: EvaluationData) -> str:
     """The benchmark config, below ``configs/_base_/benchmarks``, whose recipe suits an encoder and a data set.
 
-    MLO-MAE's recipes for CIFAR and small images, MAE's recipe for ImageNet by the encoder's width for the rest.
+    MLO-MAE's recipes for CIFAR and small images, MAE's recipe by the encoder's width for the rest.
 
     Args:
         encoder (Encoder): The encoder.
@@ -34,7 +37,9 @@ def finetune_recipe(encoder: Encoder, data: EvaluationData) -> str:
             return f'vit-{"mini-p4" if width < 768 else "base-p2"}_{batch}-coslr-100e_{data.name}.py'
         return 'vit-mini-p4_1xb128-coslr-100e_image-folder.py'
     if width < 1024:
-        return 'vit-base-p16_8xb128-coslr-100e_in1k.py'
+        if data.name == 'imagenet':
+            return 'vit-base-p16_8xb128-coslr-100e_in1k.py'
+        return f'vit-base-p16_1xb128-coslr-100e_{data.name if data.name in _PHOTOGRAPHS else "image-folder"}.py'
     return 'vit-large-p16_8xb128-coslr-50e_in1k.py' if width < 1280 else 'vit-huge-p14_8xb128-coslr-50e_in1k.py'
 
 

@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from mmmlo.evaluation.data import find_data
+from mmmlo.evaluation.data import NAMED_DATA, find_data
 from mmmlo.evaluation.encoder import load_encoder
 from mmmlo.evaluation.finetune import finetune, finetune_config, finetune_recipe
 from mmmlo.utils.config import load_config
@@ -28,6 +28,8 @@ def recipe(name, **options):
         ('cifar10', 768, 32, 'vit-base-p2_1xb64'),
         ('cifar100', 768, 32, 'vit-base-p2_1xb256'),
         ('imagenet', 768, 224, 'vit-base-p16_8xb128-coslr'),
+        ('cub', 768, 32, 'vit-mini-p4_1xb128-coslr-100e_image-folder'),
+        ('cifar10', 768, 224, 'vit-base-p16_1xb128-coslr-100e_image-folder'),
         ('cifar10', 1024, 224, 'vit-large-p16_8xb128-coslr'),
         ('imagenet', 1280, 224, 'vit-huge-p14_8xb128-coslr'),
     ],
@@ -36,6 +38,14 @@ def test_each_size_has_a_recipe(encoder, data, width, size, start):
     encoder.width, encoder.image_size = width, (size, size)
     name = finetune_recipe(encoder, find_data(data))
     assert name.startswith(start)
+    assert os.path.isfile(os.path.join(RECIPES, name))
+
+
+@pytest.mark.parametrize('data', sorted(set(NAMED_DATA) - {'digits', 'cifar10', 'cifar100', 'imagenet'}))
+def test_photographs_have_the_recipe_of_their_config(encoder, data):
+    encoder.width, encoder.image_size = 192, (160, 160)
+    name = finetune_recipe(encoder, find_data(data))
+    assert name == f'vit-base-p16_1xb128-coslr-100e_{data}.py'
     assert os.path.isfile(os.path.join(RECIPES, name))
 
 
