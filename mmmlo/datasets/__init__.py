@@ -1,5 +1,7 @@
 """Datasets, splits and the guard that keeps splits apart."""
 
+from importlib.util import find_spec
+
 # First, because it applies the fixes without which mmpretrain may not import.
 from mmmlo import registry  # noqa: F401
 from mmmlo.datasets.digits import Digits
@@ -38,3 +40,8 @@ __all__ = [
     'sample_sources',
     'stratified_parts',
 ]
+
+if find_spec('mmseg') is not None:  # pretraining does without
+    from mmmlo.datasets.camvid import CamVidDataset  # noqa: F401
+
+    __all__ += ['CamVidDataset']

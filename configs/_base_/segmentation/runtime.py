@@ -1,0 +1,23 @@
+# What all segmentation configs share: mmseg's runtime, counted in iterations. Types without a scope are mmseg's or
+# mmengine's, ours are written mmmlo.X.
+_base_ = 'mmseg::_base_/default_runtime.py'
+
+# Image sizes differ from crop to crop at test time.
+env_cfg = dict(cudnn_benchmark=False)
+
+default_hooks = dict(
+    # Reads the losses when they are logged; mmengine's hook waits for the device in every iteration.
+    runtime_info=dict(type='mmmlo.DeferredRuntimeInfoHook'),
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=2),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    # Drop path draws other paths in each process.
+    rank_seed=dict(type='mmmlo.RankSeedHook'),
+)
+
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+randomness = dict(seed=0, deterministic=False)
