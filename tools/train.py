@@ -14,6 +14,7 @@ sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 from mmengine.config import Config, DictAction  # noqa: E402
 
 from mmmlo.engine.hooks import VerifyPretrainedHook  # noqa: E402
+from mmmlo.utils.check_config import refuse_problems  # noqa: E402
 from mmmlo.utils.check_transfer import check_transfer  # noqa: E402
 from mmmlo.utils.checkpoints import CheckpointError  # noqa: E402
 from mmmlo.utils.config import (  # noqa: E402
@@ -50,6 +51,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help="scale every level's learning rate by the ratio of the batch size to auto_scale_lr.base_batch_size",
     )
+    parser.add_argument('--no-check', action='store_true', help='do not look for misspelt keys and fields in the config')
     parser.add_argument('--no-pin-memory', action='store_true', help='do not pin memory in any loader')
     parser.add_argument('--no-persistent-workers', action='store_true', help='start workers anew in each epoch')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings, as in a.b=1 c="[x,y]"')
@@ -88,6 +90,8 @@ def main() -> None:
     try:
         cfg = merge_args(load_config(args.config, args.cfg_options), args)
         try:
+            if not args.no_check:
+                refuse_problems(cfg)
             check_transfer(cfg)
         except (ValueError, ImportError) as error:
             raise SystemExit(f'error: {error}') from error

@@ -1,0 +1,226 @@
+"""Wrong configs, checkpoints and data, and the one line that says what is wrong with each."""
+
+import copy
+import importlib.util
+import os.path as osp
+import sys
+
+import pytest
+from mmengine.config import Config
+
+from mmmlo.utils.check_config import ConfigError, check_config, refuse_problems
+from mmmlo.utils.config import load_config
+
+ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+
+
+@pytest.fixture(scope='module')
+def configs():
+    """Right configs, to make wrong: ``mlo`` and ``mae``."""
+    return dict(
+        mlo=load_config(osp.join(ROOT, 'configs/mlo_mae/mlo-mae_vit-nano-p4_1xb64-coslr-20e_digits.py')),
+        mae=load_config(osp.join(ROOT, 'configs/mae/mae_vit-nano-p4_1xb64-coslr-20e_digits.py')),
+    )
+
+
+LEVELS = 'optim_wrapper.levels'
+AMP = "write optim_wrapper.type='mmmlo.BFloat16OptimWrapper', or pass --amp; without it the run is in fp32"
+
+# Method, what is set in its config, the one line.
+WRONG_CONFIGS = [
+    # Keys of the Runner.
+    ('mae', {'optim_wraper': {}}, "optim_wraper: nothing reads it; did you mean 'optim_wrapper'?"),
+    ('mae', {'train_dataloder': {}}, "train_dataloder: nothing reads it; did you mean 'train_dataloader'?"),
+    ('mae', {'param_schedulers': []}, "param_schedulers: nothing reads it; did you mean 'param_scheduler'?"),
+    ('mae', {'custom_hook': []}, "custom_hook: nothing reads it; did you mean 'custom_hooks'?"),
+    ('mae', {'load_form': 'a.pth'}, "load_form: nothing reads it; did you mean 'load_from'?"),
+    # What nothing reads since mmengine.
+    ('mae', {'fp16': {'loss_scale': 'dynamic'}}, f'fp16: nothing reads it; {AMP}'),
+    ('mae', {'lr_config': {'policy': 'step'}}, 'lr_config: nothing reads it; write param_scheduler'),
+    ('mae', {'resume_from': 'a.pth'}, 'resume_from: nothing reads it; write load_from and resume=True, or pass --resume'),
+    ('mae', {'seed': 3}, 'seed: nothing reads it; write randomness.seed'),
+    ('mae', {'optim_wrapper.fp16': {}}, f'optim_wrapper.fp16: OptimWrapper does not read it; {AMP}'),
+    # Fields of the optimizer.
+    ('mae', {'optim_wrapper.clipgrad': {}}, "optim_wrapper.clipgrad: nothing reads it; did you mean 'clip_grad'?"),
+    (
+        'mae',
+        {'optim_wrapper.clip_grad': {'max_nrom': 1}},
+        "optim_wrapper.clip_grad.max_nrom: nothing reads it; did you mean 'max_norm'?",
+    ),
+    (
+        'mae',
+        {'optim_wrapper.optimizer.weight_decays': 0.1},
+        "optim_wrapper.optimizer.weight_decays: AdamW has no such field; did you mean 'weight_decay'?",
+    ),
+    (
+        'mae',
+        {'optim_wrapper.paramwise_cfg.norm_decay': 0.0},
+        "optim_wrapper.paramwise_cfg.norm_decay: nothing reads it; did you mean 'norm_decay_mult'?",
+    ),
+    ('mlo', {f'{LEVELS}.masking.pahts': []}, f"{LEVELS}.masking.pahts: nothing reads it; did you mean 'paths'?"),
+    ('mlo', {f'{LEVELS}.pretrain.step': 2}, f"{LEVELS}.pretrain.step: nothing reads it; did you mean 'steps'?"),
+    # Fields of our types, of hooks and of loops.
+    ('mlo', {'model.mask_rate': 0.5}, "model.mask_rate: MLOMAE has no such field; did you mean 'mask_ratio'?"),
+    (
+        'mlo',
+        {'model.masker.hiden_dims': 8},
+        "model.masker.hiden_dims: MLPMasker has no such field; did you mean 'hidden_dims'?",
+    ),
+    (
+        'mlo',
+        {f'{LEVELS}.masking.hypergradient': {'type': 'mmmlo.Neumann', 'iterations': 3}},
+        f'{LEVELS}.masking.hypergradient.iterations: Neumann has no such field; there are type, terms, lr, products',
+    ),
+    (
+        'mae',
+        {'custom_hooks.0.intervall': 5},
+        "custom_hooks.0.intervall: MaskStatisticsHook has no such field; did you mean 'interval'?",
+    ),
+    (
+        'mae',
+        {'default_hooks.checkpoint.max_keep_ckpt': 1},
+        "default_hooks.checkpoint.max_keep_ckpt: CheckpointHook has no such field; did you mean 'max_keep_ckpts'?",
+    ),
+    (
+        'mae',
+        {'train_cfg.max_epoch': 3},
+        "train_cfg.max_epoch: EpochBasedTrainLoop has no such field; did you mean 'max_epochs'?",
+    ),
+    (
+        'mae',
+        {'train_dataloader.dataset.fraction': {}},
+        "train_dataloader.dataset.fraction: SplitDataset has no such field; did you mean 'fractions'?",
+    ),
+    (
+        'mae',
+        {'default_hooks.chekpoint': {'type': 'CheckpointHook'}},
+        "default_hooks.chekpoint: mmengine has a default hook 'checkpoint', which would run besides; did you mean that?",
+    ),
+    ('mae', {'train_dataloader.batchsize': 8}, "train_dataloader.batchsize: nothing reads it; did you mean 'batch_size'?"),
+    ('mae', {'randomness.sed': 1}, "randomness.sed: nothing reads it; did you mean 'seed'?"),
+    # Types.
+    (
+        'mlo',
+        {'model.type': 'MLOMAE'},
+        "model.type: 'MLOMAE' is not registered in the scope 'mmpretrain'; write 'mmmlo.MLOMAE'",
+    ),
+    (
+        'mlo',
+        {'model.masker.type': 'mmmlo.MLPMaskr'},
+        "model.masker.type: 'mmmlo.MLPMaskr' is not registered; did you mean 'mmmlo.MLPMasker'?",
+    ),
+    (
+        'mae',
+        {'model.backbone.type': 'mylab.MyViT'},
+        "model.backbone.type: 'mylab.MyViT' is not registered: there is no package 'mylab' here",
+    ),
+    (
+        'mae',
+        {'model.neck.type': 'OwnNeckOfMine'},
+        "model.neck.type: 'OwnNeckOfMine' is not registered. A class of your own is registered by an import: "
+        "custom_imports=dict(imports=['its.module'])",
+    ),
+    (
+        'mae',
+        {'custom_hooks': [{'type': 'mmmlo.MLOMAE'}]},
+        "custom_hooks.0.type: 'mmmlo.MLOMAE' is not a hook; it is registered in MODELS",
+    ),
+    (
+        'mlo',
+        {'optim_wrapper.constructor': 'MultiLevelOptimWrapperConstructor'},
+        "optim_wrapper.constructor: 'MultiLevelOptimWrapperConstructor' is not registered in the scope 'mmpretrain'; write "
+        "'mmmlo.MultiLevelOptimWrapperConstructor'",
+    ),
+    # Levels and schedules.
+    (
+        'mlo',
+        {'train_cfg.dataloaders': {'finetune': 'pretrain'}},
+        "train_cfg.dataloaders.masking: the level 'masking' has no data; add a loader, dict(dataset=...), or the name of a "
+        'level whose batches it shares',
+    ),
+    (
+        'mae',
+        {'train_cfg': {'type': 'mmmlo.MultiLevelTrainLoop', 'max_epochs': 20, 'dataloaders': {'masking': 'pretrain'}}},
+        'train_cfg.dataloaders: nothing reads it without optim_wrapper.levels',
+    ),
+    (
+        'mae',
+        {'param_scheduler': {'maskin': []}},
+        'param_scheduler.maskin: there is no such level; the levels are none',
+    ),
+    (
+        'mae',
+        {'param_scheduler': {'type': 'MultiStepLR', 'milestones': [9], 'begin': 20}},
+        'param_scheduler.begin: it begins at 20, after the run, which has 20 epochs',
+    ),
+    (
+        'mae',
+        {'param_scheduler': [{'type': 'CosineAnnealingLR', 'T_max': 30}]},
+        'param_scheduler.0.end: it ends at 30, and the run has 20 epochs: it stops half way',
+    ),
+]
+
+
+def changed(cfg: Config, options: dict) -> Config:
+    cfg = copy.deepcopy(cfg)
+    for key, value in options.items():
+        parent, _, name = key.rpartition('.')
+        node = cfg
+        for part in parent.split('.') if parent else ():
+            node = node[int(part)] if part.isdigit() else node[part]
+        node[name] = value
+    return cfg
+
+
+@pytest.mark.parametrize(('method', 'options', 'line'), WRONG_CONFIGS)
+def test_a_wrong_config_gets_one_line(configs, method, options, line):
+    assert [str(problem) for problem in check_config(changed(configs[method], options))] == [line]
+    assert '\n' not in line
+
+
+def test_there_are_thirty():
+    assert len(WRONG_CONFIGS) >= 30
+
+
+def test_several_problems_come_at_once_and_warnings_do_not_stop(configs):
+    short = changed(configs['mae'], {'train_cfg.max_epochs': 3})
+    assert all(problem.warning for problem in check_config(short)) and check_config(short)
+    refuse_problems(short)
+    with pytest.raises(ConfigError) as error:
+        refuse_problems(changed(short, {'fp16': {}, 'optim_wraper': {}}))
+    lines = str(error.value).splitlines()
+    assert lines[0] == '2 problems in the config:' and lines[-1] == 'To train all the same, pass --no-check'
+    assert len(lines) == 4
+
+
+@pytest.fixture
+def train(monkeypatch, tmp_path):
+    """tools/train.py, up to where it would build; ``train(text, *arguments)``."""
+    spec = importlib.util.spec_from_file_location('train', osp.join(ROOT, 'tools', 'train.py'))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    class Built(Exception):
+        pass
+
+    def build_runner(cfg):
+        raise Built
+
+    monkeypatch.setattr(module, 'build_runner', build_runner)
+    def run(text, *arguments):
+        (tmp_path / 'c.py').write_text(text)
+        monkeypatch.setattr(sys, 'argv', ['train.py', str(tmp_path / 'c.py'), '--work-dir', str(tmp_path), *arguments])
+        module.main()
+
+    run.built = Built
+    return run
+
+
+def test_training_is_refused_before_anything_is_built(train):
+    text = "default_scope = 'mmpretrain'\nmodel = dict(type='MLOMAE')\n"
+    with pytest.raises(SystemExit, match="error: model.type: 'MLOMAE' is not registered .*; write 'mmmlo.MLOMAE'"):
+        train(text)
+    with pytest.raises(train.built):
+        train(text, '--no-check')
+    with pytest.raises(train.built):
+        train(text.replace('MLOMAE', 'mmmlo.MLOMAE'))

@@ -1,0 +1,89 @@
+"""Wrong configs are in tests/test_reliability/test_wrong_configs.py; here is what must not be complained of."""
+
+import glob
+import importlib.util
+import os.path as osp
+
+import pytest
+from mmengine.config import Config
+
+from mmmlo.utils.check_config import check_config
+from mmmlo.utils.config import load_config
+
+ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+CONFIGS = [
+    path
+    for path in sorted(glob.glob(osp.join(ROOT, 'configs', '**', '*.py'), recursive=True))
+    if f'{osp.sep}_base_{osp.sep}' not in path
+]
+
+
+# The benchmarks of the three methods differ in nothing but the checkpoint.
+REPEATED = [path for path in CONFIGS if any(f'{method}{osp.sep}benchmarks' in path for method in ('mlo_mae', 'cl_mae'))]
+
+
+@pytest.mark.parametrize(
+    'paths',
+    [
+        pytest.param(sorted(set(CONFIGS) - set(REPEATED)), id='each'),
+        pytest.param(REPEATED, id='repeated', marks=pytest.mark.slow),
+    ],
+)
+def test_all_configs_of_the_project_pass(paths):
+    assert len(paths) > 30
+    assert {path: found for path in paths if (found := [str(p) for p in check_config(load_config(path))])} == {}
+
+
+@pytest.mark.parametrize(
+    'cfg',
+    [
+        # Variables of a config's own; several evaluators.
+        dict(split={}, data_root='x', optimizer={}, train_split={}, val_evaluator_full=[], runtime='x', hooks=3),
+        dict(fp16=None),
+        # A frozen part of another framework, by the scope of its base.
+        dict(model=dict(type='VisionTransformer', _scope_='mmpretrain', arch='b')),
+        # A mode, not a type.
+        dict(default_scope='mmpretrain', model=dict(type='ImageClassifier', up_cfg=dict(type='conv'))),
+        # Arguments of the averaged model, which the hook's signature does not have.
+        dict(custom_hooks=[dict(type='mmmlo.BackboneEMAHook', momentum=0.1, priority='LOW')]),
+        # Of the optimizer's groups, and of a constructor that reads them.
+        dict(optim_wrapper=dict(
+            optimizer=dict(type='AdamW', lr=1), paramwise_cfg=dict(custom_keys=dict(head=dict(betas=(0, 1)))))),
+        dict(optim_wrapper=dict(
+            optimizer=dict(type='AdamW', lr=1), constructor='mmmlo.LayerDecayOptimWrapperConstructor',
+            paramwise_cfg=dict(layer_decay_rate=0.5))),
+        dict(
+            optim_wrapper=dict(type='AmpOptimWrapper', loss_scale=1., optimizer=dict(type='SGD', lr=1, momentum=0.9)),
+            train_cfg=dict(by_epoch=False, max_iters=10, val_interval=5),
+            param_scheduler=[dict(type='PolyLR', power=1, begin=0, end=10, by_epoch=False)]),
+        # Iterations of an upper level are its own steps, and epochs of a run in iterations are not known.
+        dict(
+            train_cfg=dict(by_epoch=False, max_iters=10),
+            param_scheduler=dict(type='CosineAnnealingLR', T_max=50, convert_to_iter_based=True)),
+    ],
+)
+def test_what_is_right_passes(cfg):
+    assert [str(problem) for problem in check_config(Config(cfg))] == []
+
+
+@pytest.fixture(scope='module')
+def tool():
+    spec = importlib.util.spec_from_file_location('check_config_tool', osp.join(ROOT, 'tools', 'check_config.py'))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_command_says_what_it_found(tool, tmp_path, capsys):
+    config = osp.join(ROOT, 'configs/mae/mae_vit-nano-p4_1xb64-coslr-20e_digits.py')
+    assert tool.main([config]) == 0
+    assert capsys.readouterr().out == f'{config}: nothing wrong was found.\n'
+    assert tool.main([config, '--cfg-options', 'train_cfg.max_epochs=4']) == 0
+    assert 'warning: param_scheduler.1.end: it ends at 20, and the run has 4 epochs' in capsys.readouterr().out
+    assert tool.main([config, '--cfg-options', 'train_cfg.max_epoch=4']) == 1
+    assert capsys.readouterr().out.startswith('PROBLEM: train_cfg.max_epoch: EpochBasedTrainLoop has no such field')
+    (tmp_path / 'torn.py').write_text('model = dict(')
+    with pytest.raises(SystemExit) as error:
+        tool.main([str(tmp_path / 'torn.py')])
+    assert error.value.code == 2
+    assert 'torn.py cannot be read: SyntaxError' in capsys.readouterr().err
