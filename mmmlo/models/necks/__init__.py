@@ -1,3 +1,4 @@
 from .mae_decoder import GridMAEDecoder
+from .simple_fpn import SimpleFPN
 
-__all__ = ['GridMAEDecoder']
+__all__ = ['GridMAEDecoder', 'SimpleFPN']
