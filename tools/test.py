@@ -19,7 +19,7 @@ from mmengine.model import is_model_wrapper  # noqa: E402
 from mmmlo.engine.hooks import PredictionPictureHook  # noqa: E402
 from mmmlo.engine.loops import KNNTestLoop  # noqa: E402
 from mmmlo.utils.check_transfer import check_frameworks  # noqa: E402
-from mmmlo.utils.checkpoints import CheckpointError  # noqa: E402
+from mmmlo.utils.checkpoints import CheckpointError, trust_checkpoints  # noqa: E402
 from mmmlo.utils.config import build_runner, load_config, set_work_dir, settle_loaders, settle_norms  # noqa: E402
 from mmmlo.utils.key_report import check_whole_model  # noqa: E402
 
@@ -35,6 +35,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show-dir', metavar='DIR', help='draw predictions over the images, a picture each, into DIR')
     parser.add_argument('--show-count', type=int, metavar='N', help='draw no more than N of them')
     parser.add_argument('--show-score-thr', type=float, default=0.3, help='draw boxes from this score on; default: 0.3')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='read a checkpoint that holds more than weights and plain values, which runs the code in it',
+    )
     parser.add_argument('--amp', action='store_true', help='compute features under autocast')
     parser.add_argument('--no-pin-memory', action='store_true', help='do not pin memory in any loader')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings, as in a.b=1 c="[x,y]"')
@@ -54,6 +59,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Build the runner, test, and write what was asked for."""
     args = parse_args()
+    trust_checkpoints(args.trust_checkpoint)
     cfg = load_config(args.config, args.cfg_options)
     cfg.launcher, cfg.load_from = args.launcher, args.checkpoint
     set_work_dir(cfg, args.config, args.work_dir)

@@ -16,7 +16,7 @@ from mmengine.config import Config, DictAction  # noqa: E402
 from mmmlo.engine.hooks import VerifyPretrainedHook  # noqa: E402
 from mmmlo.utils.check_config import refuse_problems  # noqa: E402
 from mmmlo.utils.check_transfer import check_transfer  # noqa: E402
-from mmmlo.utils.checkpoints import CheckpointError  # noqa: E402
+from mmmlo.utils.checkpoints import CheckpointError, trust_checkpoints  # noqa: E402
 from mmmlo.utils.config import (  # noqa: E402
     build_runner,
     enable_amp,
@@ -43,6 +43,11 @@ def parse_args() -> argparse.Namespace:
         '--backbone',
         metavar='CHECKPOINT',
         help='initialize model.backbone from this checkpoint: its backbone.* keys, or all of a file with an encoder alone',
+    )
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='read checkpoints that hold more than weights and plain values, which runs the code in them',
     )
     parser.add_argument('--amp', action='store_true', help='bfloat16 mixed precision on every level')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
@@ -87,6 +92,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
 def main() -> None:
     """Build the runner and train."""
     args = parse_args()
+    trust_checkpoints(args.trust_checkpoint)
     try:
         cfg = merge_args(load_config(args.config, args.cfg_options), args)
         try:

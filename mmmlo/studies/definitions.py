@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import os.path as osp
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -92,6 +93,12 @@ def read_studies(path: str) -> dict[str, Study]:
 
 def _check(study: Study) -> None:
     labels = [variant.label for variant in study.variants]
+    # Both name folders that are written to; of labels, slashes are replaced.
+    if '/' in study.name or os.sep in study.name:
+        raise StudyError(f'{study.name!r} cannot name a folder, because of its slash')
+    for name in (study.name, *labels):
+        if not name.strip('.'):
+            raise StudyError(f'{name!r} cannot name a folder')
     if len(labels) < 2 or len(set(labels)) < len(labels):
         raise StudyError(f'study {study.name} needs at least two variants, each with a label of its own, got {labels}')
     without = [variant.label for variant in study.variants if variant.x is None]

@@ -2,19 +2,35 @@
 
 import argparse
 import hashlib
+import io
+import logging
 import os.path as osp
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
+from urllib.error import URLError
 
 import torch
-from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
+from mmengine.dist import barrier, is_main_process
+from mmengine.fileio import get_file_backend
+from mmengine.logging import HistoryBuffer, print_log
+from mmengine.runner.checkpoint import (
+    CheckpointLoader,
+    get_deprecated_model_names,
+    get_external_models,
+    get_mmcls_models,
+    get_torch_safe_globals,
+    get_torchvision_models,
+)
 from torch import Tensor
 
 __all__ = [
     'Checkpoint', 'CheckpointError', 'checkpoint_of', 'default_labels', 'describe_error', 'file_hash', 'read_checkpoint',
-    'read_content'
+    'read_content', 'trust_checkpoints', 'use_safe_loaders'
 ]
+
+# Whether files may run code; see trust_checkpoints.
+_trusted = False
 
 # Where files keep their weights: mmengine's; MAE's and timm's; the released CIFAR files' of MLO-MAE.
 _CONTAINERS = ('state_dict', 'model', 'model_state_dict')
@@ -72,44 +88,172 @@ def checkpoint_of(content: Any, path: str) -> Checkpoint:
     raise CheckpointError(f"{path} holds no weights: neither a 'state_dict', nor a 'model', nor named tensors")
 
 
-def read_content(path: str) -> Any:
+def trust_checkpoints(trusted: bool = True) -> None:
+    """Let checkpoints run code while they are read, in this process, also those that mmengine reads.
+
+    A pickle can hold any call, so this is for files whose makers one would run a program of. Each such file is named in a
+    warning. Files that need no code are read as before.
+
+    Args:
+        trusted (bool): Defaults to True.
+    """
+    global _trusted
+    _trusted = trusted
+
+
+def read_content(path: str, map_location: Any = 'cpu') -> Any:
     """Read all that a file holds.
 
-    A local file is unpickled by PyTorch's ``weights_only`` reader, which runs no code out of the file. Addresses with a
-    scheme, as ``https://``, go through mmengine's loader. A ``.safetensors`` file comes as a dict of ``state_dict`` and
-    ``meta``.
+    It is unpickled by PyTorch's ``weights_only`` reader, which runs no code out of the file. Addresses with a scheme, as
+    ``https://``, are read in the same way. A ``.safetensors`` file comes as a dict of ``state_dict`` and ``meta``.
 
     Args:
         path (str): The file, or its address.
+        map_location (Any): As of ``torch.load``. Defaults to 'cpu'.
 
     Returns:
         Any: What was saved.
 
     Raises:
-        CheckpointError: There is no such file, it is torn or no checkpoint, or it holds code.
+        CheckpointError: There is no such file, it is torn or no checkpoint, or it holds code and
+            :func:`trust_checkpoints` was not called.
     """
     if '://' in path:
-        return CheckpointLoader.load_checkpoint(path, map_location='cpu')
+        use_safe_loaders()
+        return CheckpointLoader.load_checkpoint(path, map_location=map_location)
+    path = osp.expanduser(path)
     if not osp.isfile(path):
         what = 'is a folder; name a file in it' if osp.isdir(path) else 'does not exist'
         raise CheckpointError(f'checkpoint {path} {what}')
     if path.endswith('.safetensors'):
         return _read_safetensors(path)
+    return _unpickle(lambda weights_only: torch.load(path, map_location=map_location, weights_only=weights_only), path)
+
+
+def _unpickle(load: Callable[[bool], Any], path: str) -> Any:
+    """Call a loader with ``weights_only``, and say what is wrong with the file if it fails."""
     try:
-        # MAE's training script, and those made from it, save their command line's values as a Namespace.
-        with torch.serialization.safe_globals([*get_torch_safe_globals(), argparse.Namespace]):
-            return torch.load(path, map_location='cpu', weights_only=True)
+        with torch.serialization.safe_globals(_safe_globals()):
+            return load(True)
     except UnpicklingError as error:
         reason = error.__context__ or error  # PyTorch's own message is a page around it
         if 'operand' in str(reason):  # bytes that are no pickle
             raise CheckpointError(f'{path} is no PyTorch checkpoint: {describe_error(reason)}') from error
-        raise CheckpointError(
-            f'{path} holds more than weights and plain values, so opening it would run code '
-            f'({describe_error(reason)}). If you trust its source, save its state_dict alone: '
-            'torch.save(dict(state_dict=...), FILE)'
-        ) from error
+        if not _trusted:
+            raise _refusal(path, reason) from error
+        print_log(
+            f'{path} holds more than weights and plain values ({describe_error(reason)}). It is trusted: its code is run',
+            'current',
+            logging.WARNING,
+        )
+    except CheckpointError:
+        raise
     except Exception as error:  # reading a file of any kind raises anything
         raise CheckpointError(f'{path} is no PyTorch checkpoint, or only a part of one: {describe_error(error)}') from error
+    try:
+        return load(False)
+    except Exception as error:  # as does its code
+        raise CheckpointError(f'{path} cannot be read, although it is trusted: {describe_error(error)}') from error
+
+
+def _refusal(path: str, reason: BaseException) -> CheckpointError:
+    return CheckpointError(
+        f'{path} holds more than weights and plain values, so opening it would run code ({describe_error(reason)}). If you '
+        'trust its source, pass --trust-checkpoint to tools/train.py or tools/test.py, or save its state_dict alone: '
+        'torch.save(dict(state_dict=...), FILE)'
+    )
+
+
+def _safe_globals() -> list[Any]:
+    """What a pickle may name besides PyTorch's own.
+
+    mmengine's list has ``getattr``, which its ``HistoryBuffer`` is pickled with, and with which a file can reach any module
+    and put something else in the place of its functions. Here it gets at the methods of ``HistoryBuffer`` alone. MAE's
+    training script, and those made from it, save their command line's values as a ``Namespace``.
+    """
+    safe = [value for value in get_torch_safe_globals() if value is not getattr]
+    return [*safe, (_history_method, 'builtins.getattr'), argparse.Namespace]
+
+
+def _history_method(owner: Any, name: str) -> Any:
+    if owner is not HistoryBuffer or name.startswith('_'):
+        raise UnpicklingError(f'getattr of {getattr(owner, "__name__", type(owner).__name__)!r}')
+    return getattr(owner, name)
+
+
+def use_safe_loaders() -> None:
+    """Have mmengine read checkpoints as :func:`read_content` does, by ``load_from``, ``resume`` and ``init_cfg`` alike.
+
+    The maintained fork's mmengine (0.10.12) tries ``weights_only`` and, where a file needs more, says so in the log and
+    unpickles it all the same, which runs whatever code it holds; downloads are not tried at all. Its loaders are registered
+    by the schemes of addresses, and these take their places.
+    """
+    for prefixes, loader in _LOADERS.items():
+        CheckpointLoader.register_scheme(prefixes=prefixes, loader=loader, force=True)
+
+
+# mmengine's log cuts the first ten letters off these names.
+def load_from_local(filename: str, map_location: Any = None) -> Any:
+    """Read a file."""
+    return read_content(filename, map_location)
+
+
+def load_from_http(filename: str, map_location: Any = None) -> Any:
+    """Download a file, on the first process before the others, and read it."""
+
+    def load(weights_only: bool) -> Any:
+        try:
+            return torch.hub.load_state_dict_from_url(filename, map_location=map_location, weights_only=weights_only)
+        except URLError as error:
+            raise CheckpointError(f'{filename} cannot be downloaded: {describe_error(error)}') from error
+
+    content = _unpickle(load, filename) if is_main_process() else None
+    barrier()
+    return content if is_main_process() else _unpickle(load, filename)
+
+
+def load_from_ceph(filename: str, map_location: Any = None) -> Any:
+    """Read an object of a store that mmengine has a client of."""
+    content = get_file_backend(filename, backend_args=dict(backend='petrel')).get(filename)
+
+    def load(weights_only: bool) -> Any:
+        return torch.load(io.BytesIO(content), map_location=map_location, weights_only=weights_only)
+
+    return _unpickle(load, filename)
+
+
+def load_from_zoo(filename: str, map_location: Any = None) -> Any:
+    """Look a name up in mmengine's lists of addresses, and read what is there."""
+    scheme, name = filename.split('://', 1)
+    if scheme in ('modelzoo', 'torchvision'):
+        addresses = get_torchvision_models()
+    elif scheme == 'mmcls':
+        addresses = get_mmcls_models()
+    else:
+        addresses = get_external_models()
+        name = get_deprecated_model_names().get(name, name)
+    if name not in addresses:
+        raise CheckpointError(f'{filename}: mmengine knows no checkpoint of this name')
+    content = read_content(addresses[name], map_location)
+    if scheme != 'mmcls':
+        return content
+    # A classifier's, of which mmengine takes the backbone.
+    prefix, state = 'backbone.', checkpoint_of(content, filename).state_dict
+    return dict(state_dict={key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
+
+
+def load_from_pavi(filename: str, map_location: Any = None) -> Any:
+    """Refuse: the client of this store is not public."""
+    raise CheckpointError(f'{filename}: this scheme is not supported; download the file')
+
+
+_LOADERS: dict[Any, Callable] = {
+    '': load_from_local,
+    ('http://', 'https://'): load_from_http,
+    (r'(\S+\:)?s3://', r'(\S+\:)?petrel://'): load_from_ceph,
+    ('modelzoo://', 'torchvision://', 'open-mmlab://', 'openmmlab://', 'mmcls://'): load_from_zoo,
+    'pavi://': load_from_pavi,
+}
 
 
 def _read_safetensors(path: str) -> dict[str, dict[str, Any]]:

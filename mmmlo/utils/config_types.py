@@ -93,11 +93,11 @@ def accepted_fields(cls: Any) -> tuple[list[str], bool]:
     names: list[str] = []
     for constructor in constructors:
         try:
-            parameters = inspect.signature(constructor).parameters.values()
+            parameters = list(inspect.signature(constructor).parameters.values())
         except (TypeError, ValueError):  # written in C
             return names, False
         if inspect.isclass(cls):
-            parameters = list(parameters)[1:]
+            parameters = parameters[1:]
         names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         if all(p.kind != p.VAR_KEYWORD for p in parameters):
             return names, True

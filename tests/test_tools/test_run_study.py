@@ -218,6 +218,8 @@ def test_wrong_usage_is_one_error_before_anything_runs(stub, tmp_path, capsys, c
     [
         ('{', 'is no file of studies'),
         ('{"base": "a.py", "studies": {"s": {"title": "t", "variants": [{"label": "a", "config": "-"}]}}}', 'at least two'),
+        ('{"base": "a.py", "studies": {"../s": {"title": "t", "variants": []}}}', "'../s' cannot name a folder"),
+        ('{"base": "a.py", "studies": {"s": {"title": "t", "variants": [{"label": "..", "config": "-"}]}}}', 'a folder'),
         ('{"base": "a.py", "studies": {"s": {"title": "t", "x": "x", "variants": [{"label": "a", "config": "-"},'
          ' {"label": "b", "config": "-", "x": 1}]}}}', "numeric axis, but \\['a'\\] have no x"),
         ('{"base": "a.py", "studies": {"s": {"title": "t", "odd": 1, "variants": []}}}', 'odd'),

@@ -1,11 +1,25 @@
 import argparse
+import functools
 import hashlib
+import http.server
 import sys
+import threading
 
+import mmengine.runner.checkpoint as theirs
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmmlo.utils.checkpoints import CheckpointError, default_labels, file_hash, read_checkpoint
+from mmmlo.utils.checkpoints import (
+    CheckpointError,
+    default_labels,
+    file_hash,
+    read_checkpoint,
+    read_content,
+    trust_checkpoints,
+    use_safe_loaders,
+)
 
 
 class Code:
@@ -95,3 +109,82 @@ def test_labels_are_what_differs():
     assert default_labels(['a/b/epoch_1.pth', 'a/b/epoch_2.pth']) == ['epoch_1', 'epoch_2']
     assert default_labels(['a/mae/epoch_1.pth', 'a/mlo/epoch_2.pth']) == ['mae/epoch_1', 'mlo/epoch_2']
     assert default_labels(['a/epoch_1.pth']) == ['epoch_1']
+
+
+class Reach:
+    """A way from the one class with code that a checkpoint of mmengine may name to all modules."""
+
+    def __reduce__(self):
+        return getattr, (HistoryBuffer.__init__, '__globals__')
+
+
+def test_the_history_of_a_log_is_read_and_nothing_else_through_it(tmp_path):
+    hub = MessageHub('history')
+    hub.update_scalar('loss', 2.0)
+    path = str(tmp_path / 'w.pth')
+    torch.save(dict(message_hub=hub.state_dict()), path)
+    read = read_content(path)['message_hub']['log_scalars']['loss']
+    assert read.current() == 2.0 and read.statistics('mean', 1) == 2.0
+    torch.save(dict(state_dict=Reach()), path)
+    # Their own list lets it through: to all that the module imports.
+    with torch.serialization.safe_globals(theirs.get_torch_safe_globals()):
+        assert 'np' in torch.load(path, weights_only=True)['state_dict'], 'the hole is gone: drop the guard'
+    with pytest.raises(CheckpointError, match="would run code .*getattr of 'HistoryBuffer'"):
+        read_content(path)
+
+
+@pytest.fixture
+def code(tmp_path):
+    torch.save(dict(state_dict=Code()), tmp_path / 'code.pth')
+    return str(tmp_path / 'code.pth')
+
+
+@pytest.fixture
+def trusted():
+    trust_checkpoints()
+    yield
+    trust_checkpoints(False)
+
+
+def test_a_trusted_file_is_read_whatever_it_holds(code, trusted, capsys, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr('mmmlo.utils.checkpoints.print_log', lambda text, *_: said.append(text))
+    assert read_content(code) == {'state_dict': None}
+    assert 'this must not run' in capsys.readouterr().out
+    assert len(said) == 1 and said[0].startswith(f'{code} holds more than weights and plain values')
+    (tmp_path / 'no.pth').write_text('hello')
+    with pytest.raises(CheckpointError, match='is no PyTorch checkpoint'):
+        read_content(str(tmp_path / 'no.pth'))
+
+
+def test_mmengine_reads_as_we_do(code, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+    for loader, prefix in ((theirs.load_from_local, ''), (theirs.load_from_http, 'http://')):
+        CheckpointLoader.register_scheme(prefix, loader, force=True)
+    CheckpointLoader.load_checkpoint(code)
+    assert 'this must not run' in capsys.readouterr().out, 'the fault is gone: drop the fix'
+    use_safe_loaders()
+    with pytest.raises(CheckpointError, match='would run code'):
+        CheckpointLoader.load_checkpoint(code)
+    torch.save(dict(state_dict=dict(a=torch.ones(2))), tmp_path / 'right.pth')
+    assert CheckpointLoader.load_checkpoint(str(tmp_path / 'right.pth'))['state_dict']['a'].tolist() == [1, 1]
+    for address, words in (('pavi://m', 'not supported'), ('mmcls://none-such', 'knows no checkpoint')):
+        with pytest.raises(CheckpointError, match=words):
+            CheckpointLoader.load_checkpoint(address)
+    assert 'must not run' not in capsys.readouterr().out
+
+
+def test_a_download_is_read_in_the_same_way(code, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    torch.save(dict(state_dict=dict(a=torch.ones(2))), tmp_path / 'right.pth')
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f'http://127.0.0.1:{server.server_port}'
+        assert read_checkpoint(f'{address}/right.pth').state_dict['a'].tolist() == [1, 1]
+        with pytest.raises(CheckpointError, match=f'{address}/code.pth holds more than weights'):
+            read_content(f'{address}/code.pth')
+        with pytest.raises(CheckpointError, match='absent.pth cannot be downloaded: HTTPError'):
+            read_content(f'{address}/absent.pth')
+        server.shutdown()
+    assert 'must not run' not in capsys.readouterr().out
