@@ -34,20 +34,23 @@ model = dict(
         global_blocks=2,
         drop_path_rate=0.),
     neck=dict(in_channels=192, out_channels=96),
-    rpn_head=dict(in_channels=96, feat_channels=96),
+    rpn_head=dict(num_convs=1, in_channels=96, feat_channels=96),
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=96),
         bbox_head=dict(in_channels=96, conv_out_channels=96, fc_out_channels=256),
         mask_roi_extractor=dict(out_channels=96),
-        mask_head=dict(in_channels=96, conv_out_channels=96)),
-    train_cfg=dict(rcnn=dict(sampler=dict(num=128))))
+        mask_head=dict(num_convs=2, in_channels=96, conv_out_channels=96)),
+    train_cfg=dict(rcnn=dict(sampler=dict(num=64))))
 
 train_dataloader = dict(batch_size=2, num_workers=2, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(num_workers=2, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 optim_wrapper = dict(
-    type='OptimWrapper', optimizer=dict(lr=1e-3, weight_decay=0.05), clip_grad=dict(max_norm=1.0, norm_type=2))
+    type='OptimWrapper',
+    optimizer=dict(lr=1e-3, weight_decay=0.05),
+    paramwise_cfg=dict(layer_decay_rate=0.9),
+    clip_grad=dict(max_norm=1.0, norm_type=2))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', by_epoch=False, begin=50, end=800, T_max=750),

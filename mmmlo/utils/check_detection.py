@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.registry import DATASETS, Registry
 
 from mmmlo.utils.checkpoints import describe_error
 from mmmlo.utils.key_report import listed
@@ -30,14 +30,14 @@ def check_detection_data(cfg: Config) -> None:
             number of classes.
     """
     seen = []
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
+    with DATASETS.switch_scope_and_registry(cfg.get('default_scope', 'mmdet')) as registry:
         for split in ('train', 'val', 'test'):
             loader = cfg.get(f'{split}_dataloader')
             for key, dataset in _leaves(loader['dataset'], f'{split}_dataloader.dataset') if loader else ():
                 files = (dataset.get('data_root'), dataset.get('ann_file'), dict(dataset.get('data_prefix') or {}))
                 if files not in seen and 'Coco' in str(dataset.get('type')) and dataset.get('ann_file'):
                     seen.append(files)
-                    _check_dataset(dataset, key, cfg.model, with_boxes=split == 'train')
+                    _check_dataset(dataset, key, cfg.model, registry, with_boxes=split == 'train')
 
 
 def _leaves(dataset: Mapping[str, Any], key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -63,7 +63,9 @@ def _heads(model: Any) -> Iterator[tuple[str, int]]:
                 yield from ((f'{where}.{inner}', count) for inner, count in _heads(one))
 
 
-def _check_dataset(cfg: Mapping[str, Any], key: str, model: Mapping[str, Any], with_boxes: bool) -> None:
+def _check_dataset(
+    cfg: Mapping[str, Any], key: str, model: Mapping[str, Any], registry: Registry, with_boxes: bool
+) -> None:
     root = cfg.get('data_root') or ''
     annotations = osp.join(root, cfg['ann_file'])
     folder = osp.join(root, (cfg.get('data_prefix') or {}).get('img', ''))
@@ -80,7 +82,7 @@ def _check_dataset(cfg: Mapping[str, Any], key: str, model: Mapping[str, Any], w
         boxes = [box['image_id'] for box in content.get('annotations', [])]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f'`{key}`: {annotations} is no COCO annotation file ({describe_error(error)})') from error
-    classes = (cfg.get('metainfo') or {}).get('classes') or DATASETS.get(cfg['type']).METAINFO.get('classes') or ()
+    classes = (cfg.get('metainfo') or {}).get('classes') or registry.get(cfg['type']).METAINFO.get('classes') or ()
     classes = [classes] if isinstance(classes, str) else list(classes)
     absent = [name for name in classes if name not in names]
     if absent:

@@ -166,7 +166,7 @@ class WindowedViT(VisionTransformer):
         """Drop the class token's row of a checkpoint's position embedding and resize the rest.
 
         ``neck.grid`` in the same file tells a grid that is not square. Without it, the grid is this model's own if the
-        length fits that, else a square.
+        length fits that, else a square; what is neither keeps its shape, and loading fails.
         """
         name = f'{prefix}pos_embed'
         position = state_dict.get(name)
@@ -174,10 +174,10 @@ class WindowedViT(VisionTransformer):
             return
         length, grid = position.shape[1], tuple(self.patch_resolution)
         saved = state_dict.get('neck.grid')
-        known = [grid] if saved is None else [tuple(saved.tolist())]
-        for height, width in (*known, *((math.isqrt(count), ) * 2 for count in (length - 1, length))):
+        side = math.isqrt(length - 1)
+        for height, width in (grid if saved is None else tuple(saved.tolist()), (side, side)):
             extra = length - height * width
-            if extra in (0, 1):
+            if extra == 1 or (extra == 0 and (height, width) == grid):  # without a class token it is a model of this class
                 state_dict[name] = resize_pos_embed(
                     position[:, extra:], (height, width), grid, self.interpolate_mode, num_extra_tokens=0
                 )

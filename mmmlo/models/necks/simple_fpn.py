@@ -67,9 +67,10 @@ class SimpleFPN(BaseModule):
             inputs (Sequence[torch.Tensor]): Feature maps of the backbone, of which the last is used, B x C x H x W.
 
         Returns:
-            tuple[torch.Tensor]: B x out_channels at 4, 2, 1, 1/2, ... times H x W.
+            tuple[torch.Tensor]: B x out_channels at 4, 2, 1, 1/2, ... times H x W. In float32 under autocast too: mmcv's
+            ``RoIAlign`` has no bfloat16.
         """
-        outs = [level(inputs[-1]) for level in self.levels]
+        outs = [level(inputs[-1]).float() for level in self.levels]
         while len(outs) < self.num_outs:
             outs.append(outs[-1][:, :, ::2, ::2])
         return tuple(outs)
