@@ -34,12 +34,13 @@ class LinearSegHead(BaseDecodeHead):
         dropout_ratio: float = 0.0,
         **kwargs,
     ) -> None:
+        widths = [in_channels] if isinstance(in_channels, int) else list(in_channels)
         several = not isinstance(in_channels, int)
         if in_index is None:
-            in_index = list(range(len(in_channels))) if several else -1
+            in_index = list(range(len(widths))) if several else -1
         super().__init__(
             in_channels,
-            channels=sum(in_channels) if several else in_channels,
+            channels=sum(widths),
             in_index=in_index,
             input_transform='resize_concat' if several else None,
             norm_cfg=dict(norm_cfg, affine=False),
