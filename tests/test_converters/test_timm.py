@@ -1,5 +1,11 @@
+import os
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from mmcv import imnormalize, imread, imresize
+from sklearn.datasets import load_sample_images
 
 from mmmlo.converters import convert, write_file
 from mmmlo.converters.verify import verify
@@ -113,14 +119,58 @@ def test_verify_sees_a_mapping_that_is_wrong(timm_vit, image, save):
     assert row.largest > 1e-2
 
 
+@pytest.fixture
+def photographs():
+    """Ten photographs, normalized as for ImageNet, 10 x 3 x H x W; ``photographs(height, width)``.
+
+    Those of the folder that MMMLO_DATA_ROOT names, or crops of the two that come with scikit-learn.
+    """
+    root = os.environ.get('MMMLO_DATA_ROOT')
+    if root:
+        paths = sorted(path for path in Path(root).rglob('*') if path.suffix.lower() in ('.jpg', '.jpeg'))
+        assert len(paths) >= 10, f'MMMLO_DATA_ROOT is {root}, which holds {len(paths)} JPEG files; ten are needed'
+        images = [imread(str(path)) for path in paths[::len(paths) // 10][:10]]
+    else:
+        corners = [(0, 0), (0, 320), (171, 0), (171, 320), (85, 160)]
+        images = [image[y:y + 256, x:x + 320, ::-1] for image in load_sample_images().images for y, x in corners]
+    mean, std = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
+
+    def batch(height: int, width: int) -> torch.Tensor:
+        sized = [imresize(image, (width, height), interpolation='bicubic') for image in images]
+        pixels = np.stack([imnormalize(image, mean, std, to_rgb=True) for image in sized])
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+    return batch
+
+
 @pytest.mark.slow
 @torch.no_grad()
-def test_vit_base(our_vit, save, same, jitter):
+def test_vit_base_on_photographs(photographs, save, same, jitter, tmp_path):
     import timm
+    from mmpretrain.models import VisionTransformer
+
+    def check(ours: str, theirs: str, size: tuple[int, int]) -> None:
+        pretrained = dict(type='Pretrained', checkpoint=ours, prefix='backbone.')
+        encoder = VisionTransformer(arch='base', img_size=size, patch_size=16, out_type='raw', init_cfg=pretrained)
+        encoder.init_weights()
+        encoder.eval()
+        model = timm.create_model('vit_base_patch16_224', num_classes=0, img_size=size, checkpoint_path=theirs).eval()
+        for image in photographs(*size).split(1):
+            tokens = model.forward_features(image)
+            assert tokens.shape == (1, 1 + size[0] // 16 * (size[1] // 16), 768) and tokens.std() > 0.1
+            assert difference(encoder(image)[-1], tokens) < 1e-4
+
+    def write(name: str, result) -> str:
+        write_file(str(tmp_path / name), result.state, result.target, result.meta)
+        return str(tmp_path / name)
 
     model = jitter(timm.create_model('vit_base_patch16_224', num_classes=0))
-    there = convert([save('timm.pth', model.state_dict())], 'mmmlo')
-    encoder = our_vit(there.state, arch='base', img_size=224, patch_size=16)
-    noise = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-    assert difference(encoder(noise)[-1], model.forward_features(noise)) < 1e-4
-    assert same(convert([save('ours.pth', there.state)], 'timm').state, model.state_dict())
+    ours = write('ours.pth', convert([save('timm.pth', model.state_dict())], 'mmmlo'))
+    back = convert([ours], 'timm')
+    assert same(back.state, model.state_dict())
+    check(ours, write('back.pth', back), (224, 224))
+
+    large = write('large.pth', convert([ours], 'timm', grid=(16, 20)))
+    check(write('large_ours.pth', convert([large], 'mmmlo')), large, (256, 320))
+    large = write('large_ours.pth', convert([ours], 'mmmlo', grid=(16, 20)))
+    check(large, write('large.pth', convert([large], 'timm')), (256, 320))
