@@ -13,7 +13,7 @@ sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 
 from mmengine.config import Config, DictAction  # noqa: E402
 
-from mmmlo.engine.hooks import VerifyPretrainedHook  # noqa: E402
+from mmmlo.engine import NonFiniteError, NonFiniteGuardHook, VerifyPretrainedHook  # noqa: E402
 from mmmlo.utils.check_config import refuse_problems  # noqa: E402
 from mmmlo.utils.check_transfer import check_transfer  # noqa: E402
 from mmmlo.utils.checkpoints import CheckpointError, trust_checkpoints  # noqa: E402
@@ -103,8 +103,10 @@ def main() -> None:
             raise SystemExit(f'error: {error}') from error
         runner = build_runner(cfg)
         runner.register_hook(VerifyPretrainedHook())
+        if not any(isinstance(hook, NonFiniteGuardHook) for hook in runner.hooks):  # with settings of its own
+            runner.register_hook(NonFiniteGuardHook())
         runner.train()
-    except CheckpointError as error:
+    except (CheckpointError, NonFiniteError) as error:
         raise SystemExit(f'error: {error}') from error
 
 

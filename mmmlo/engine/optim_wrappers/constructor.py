@@ -29,7 +29,8 @@ class MultiLevelOptimWrapperConstructor:
             - ``paths`` (list[str]): the level moves by its hypergradient along these paths.
             - ``hypergradient`` (dict): the estimator, or lower level -> estimator for the edges that start there. Defaults
               to ``dict(type='mmmlo.ForwardMode')``.
-            - ``max_skips`` (int): non-finite hypergradients in a row after which the run stops. Defaults to 20.
+            - ``max_skips`` (int): steps in a row, left out because a loss, gradient or hypergradient was not finite, after
+              which the run stops. Defaults to 20. At 0 nothing is left out and no step waits for the device to see that.
         paramwise_cfg (dict, optional): Not for several levels: give it level by level.
 
     Raises:
@@ -104,13 +105,12 @@ class MultiLevelOptimWrapperConstructor:
             if paths is not None:
                 graphs[level] = LevelGraph(level, paths, order[:position])
                 estimators[level] = self._build_estimators(level, estimator, graphs[level])
-                max_skips[level] = self._check_max_skips(level, skips)
-            for name, value in dict(hypergradient=estimator, max_skips=skips).items():
-                if paths is None and value is not None:
-                    raise ValueError(
-                        f'optim_wrapper.levels.{level}.{name} does nothing without paths; add '
-                        f"optim_wrapper.levels.{level}.paths, such as ['pretrain', 'finetune>pretrain']"
-                    )
+            elif estimator is not None:
+                raise ValueError(
+                    f'optim_wrapper.levels.{level}.hypergradient does nothing without paths; add '
+                    f"optim_wrapper.levels.{level}.paths, such as ['pretrain', 'finetune>pretrain']"
+                )
+            max_skips[level] = self._check_max_skips(level, skips)
             # The level's modules under their own names, so that paramwise_cfg.custom_keys match as they would in the model.
             modules = nn.Module()
             for name in available[level]:
@@ -147,8 +147,8 @@ class MultiLevelOptimWrapperConstructor:
     def _check_max_skips(level: str, skips: int | None) -> int:
         if skips is None:
             return 20
-        if not isinstance(skips, int) or skips < 1:
-            raise ValueError(f'optim_wrapper.levels.{level}.max_skips must be a positive integer, got {skips!r}')
+        if not isinstance(skips, int) or skips < 0:
+            raise ValueError(f'optim_wrapper.levels.{level}.max_skips must be an integer from 0, got {skips!r}')
         return skips
 
     @staticmethod

@@ -14,6 +14,7 @@ from torch.func import functional_call
 from mmmlo.registry import OPTIM_WRAPPERS
 
 from ..hypergradients import HypergradientEstimator, LevelGraph, NotDifferentiableError, precondition
+from ..non_finite import NonFiniteError, random_state
 from ..reduce import GradientReducer, UsageCheck, reduce_mean
 from .cadence import Cadence
 from .measurements import LevelMeter
@@ -28,10 +29,6 @@ class MultiLevelProblem(Protocol):
 
     def level_loss(self, level: str, batch: Any, fixed: Any = None) -> dict[str, torch.Tensor]:
         """Losses of a level on a batch; those with 'loss' in their name are summed."""
-
-
-class NonFiniteHypergradientError(RuntimeError):
-    """Too many hypergradients of a level in a row were not finite."""
 
 
 class _LevelLoss(nn.Module):
@@ -70,8 +67,9 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
     Over several processes every gradient is averaged, and every vector of a hypergradient before it is used. Levels in
     fp16 have a loss scale each, by mmengine's ``AmpOptimWrapper``; vectors are free of it.
 
-    A hypergradient that is not finite is left out: the level does not move in that step, which counts as one all the same,
-    so that schedules keep their length.
+    Where a loss, a gradient or a hypergradient is not finite, the level does not move in that step, which counts as one all
+    the same, so that schedules keep their length. To see that, each step of a level waits for the device once, unless
+    ``max_skips`` is 0. :class:`mmmlo.engine.NonFiniteGuardHook` names the images.
 
     Build it from a config with :class:`MultiLevelOptimWrapperConstructor`.
 
@@ -82,14 +80,17 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         graphs (dict[str, LevelGraph]): The paths of each level that moves by a hypergradient.
         estimators (dict[str, dict[str, HypergradientEstimator]]): For each of those levels, the estimator that crosses the
             edges from each lower level.
-        max_skips (dict[str, int], optional): For each of those levels, non-finite hypergradients in a row after which the
-            run stops. Defaults to 20.
+        max_skips (dict[str, int], optional): For each level, steps left out in a row after which the run stops; at 0
+            nothing is left out, except by a loss scaler. Defaults to 20.
 
     Attributes:
         step_counts (dict[str, int]): Optimizer steps of each level so far; kept in checkpoints.
         gradient_counts (dict[str, int]): Gradients, one a micro-batch, of each level so far; kept in checkpoints. The
             lowest level's is the position in the cycle.
         skip_counts (dict[str, int]): Those of the steps that were left out; kept in checkpoints.
+        skips_in_a_row (dict[str, int]): Those of them since the level last moved; kept in checkpoints.
+        raises (bool): Whether to stop after ``max_skips``, as nobody else does. Defaults to True.
+        random_states (dict[str, dict]): Where the random generators stood when each level last ran.
         meter (LevelMeter): What the levels' updates cost.
     """
 
@@ -106,11 +107,14 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         self.cadence = cadence
         self.graphs = graphs
         self.estimators = estimators
-        self.max_skips = {level: (max_skips or {}).get(level, 20) for level in graphs}
+        self.max_skips = {level: (max_skips or {}).get(level, 20) for level in wrappers}
         self.step_counts = dict.fromkeys(wrappers, 0)
         self.gradient_counts = dict.fromkeys(wrappers, 0)
-        self.skip_counts = dict.fromkeys(graphs, 0)
-        self._skips_in_a_row = dict.fromkeys(graphs, 0)
+        self.skip_counts = dict.fromkeys(wrappers, 0)
+        self.skips_in_a_row = dict.fromkeys(wrappers, 0)
+        self.raises = True
+        self.random_states: dict[str, dict[str, torch.Tensor]] = {}
+        self._finite: dict[str, torch.Tensor] = {}  # of the losses since a level's last step
         self._checks: dict[tuple[str, str], UsageCheck] = {}
         self._parameters = parameters
         self._last_batches: dict[str, Any] = {}
@@ -161,12 +165,12 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             dict[str, Any]: What to log, tensors on their device. ``<level>/<name>``: the losses, the mean over the level's
             batches. ``<level>/grad_norm``: the norm of what its optimizer was given, averaged over processes, before
             clipping. For a level with paths ``<level>/hypergradient_norm``, and ``<level>/vector_norm/<lower>``: the norm
-            of the vector that was carried on from each lower level. ``<level>/skips``: hypergradients left out so far, in a
-            step that adds one. ``<level>/seconds`` and ``<level>/memory``: see :class:`LevelMeter`.
+            of the vector that was carried on from each lower level. ``<level>/skips``: steps left out so far, in one
+            that adds to them. ``<level>/seconds`` and ``<level>/memory``: see :class:`LevelMeter`.
 
         Raises:
             ValueError: If the batches are not those that are due.
-            NonFiniteHypergradientError: After ``max_skips`` non-finite hypergradients in a row.
+            NonFiniteError: After ``max_skips`` steps left out in a row.
         """
         due = self.due()
         given = {level: len(level_batches) for level, level_batches in batches.items()}
@@ -175,6 +179,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         self._logged = {}
         costs: dict[str, Any] = {}
         for level in due:
+            self.random_states[level] = random_state(self.level_parameters(level)[0].device)
             with self.meter.measure(level) as cost:
                 for batch in batches[level]:
                     self._last_batches[level] = batch
@@ -186,6 +191,12 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
                         self._log(f'{level}/{name}', value)
             costs.update({f'{level}/{name}': value for name, value in cost.items()})
         return {name: torch.stack(values).mean() for name, values in self._logged.items()} | costs
+
+    def _note_loss(self, level: str, loss: torch.Tensor) -> None:
+        """Remember, on the device, whether the losses of the coming step are finite."""
+        if self.max_skips[level]:
+            finite = loss.detach().isfinite()
+            self._finite[level] = finite if level not in self._finite else self._finite[level] & finite
 
     def _log(self, name: str, value: torch.Tensor) -> None:
         self._logged.setdefault(name, []).append(value.detach().mean())
@@ -226,7 +237,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         if moved:
             norm = _norm(parameter.grad for parameter in moved)
             self._log(f'{level}/grad_norm', norm)
-            if level in self.graphs and self._skip(level, norm) and not isinstance(wrapper, AmpOptimWrapper):
+            if self.max_skips[level] and self._skip(level, norm) and not isinstance(wrapper, AmpOptimWrapper):
                 wrapper.zero_grad()
                 return
             if clip := self._clips[level]:
@@ -239,26 +250,32 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         wrapper.zero_grad()
 
     def _skip(self, level: str, norm: torch.Tensor) -> bool:
-        """Whether a hypergradient is to be left out. Reading this waits for the device, once a step of this level."""
-        if bool(norm.isfinite()):
-            self._skips_in_a_row[level] = 0
+        """Whether a step is to be left out. Reading this waits for the device, once a step of this level."""
+        finite = norm.isfinite()
+        noted = self._finite.pop(level, None)
+        if noted is not None and not isinstance(self[level], AmpOptimWrapper):  # a scaled loss may overflow
+            # A gradient is averaged and so the same on each process; a loss is each one's own.
+            finite = finite & (reduce_mean([noted.float()])[0] == 1)
+        if bool(finite):
+            self.skips_in_a_row[level] = 0
             return False
         self.skip_counts[level] += 1
-        self._skips_in_a_row[level] += 1
+        self.skips_in_a_row[level] += 1
         self._log(f'{level}/skips', torch.tensor(float(self.skip_counts[level])))
+        what = 'hypergradient' if level in self.graphs else 'gradient'
         if self.skip_counts[level] == 1:
             print_log(
-                f'The hypergradient of level {level!r} is not finite and is left out, for the first time in this run; '
-                f'{level}/skips counts them, and {self.max_skips[level]} in a row end the run',
+                f'A loss or {what} of level {level!r} is not finite, and the step is left out, for the first time in this '
+                f'run; {level}/skips counts them, and {self.max_skips[level]} in a row end the run',
                 'current',
                 logging.WARNING,
             )
-        if self._skips_in_a_row[level] >= self.max_skips[level]:
-            raise NonFiniteHypergradientError(
-                f'{self._skips_in_a_row[level]} hypergradients of level {level!r} in a row were not finite (in step '
-                f'{self.step_counts[level]}), {self.skip_counts[level]} in the whole run; the limit is '
-                f'optim_wrapper.levels.{level}.max_skips={self.max_skips[level]}. Lower the learning rates, clip the lower '
-                "levels' gradients, or train without fp16"
+        if self.raises and self.skips_in_a_row[level] >= self.max_skips[level]:
+            raise NonFiniteError(
+                f'losses or {what}s of level {level!r} were not finite in {self.skips_in_a_row[level]} steps in a row (the '
+                f'last is step {self.step_counts[level]}), {self.skip_counts[level]} in the whole run; the limit is '
+                f'optim_wrapper.levels.{level}.max_skips={self.max_skips[level]}. Lower the learning rates, clip the '
+                'gradients of this level and of those below, or train without fp16'
             )
         return True
 
@@ -392,6 +409,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             with self[level].optim_context(problem):
                 losses = problem.level_loss(level, batch)
             loss, scale = _total(level, losses) / accumulation, self._loss_scale(level)
+            self._note_loss(level, loss)
             if not loss.requires_grad:
                 raise ValueError(f'the loss of level {level!r} does not depend on any of its parameters')
             with self._reducers[level].overlapped() if last else nullcontext():
@@ -401,6 +419,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
 
     def _hypergradient_update(self, problem: Any, level: str, batch: Any) -> dict[str, torch.Tensor]:
         gradients, losses = self.hypergradient(problem, level, batch, self._last_batches)
+        self._note_loss(level, _total(level, losses))
         self._log(f'{level}/hypergradient_norm', _norm(gradients))
         self.apply_gradient(level, gradients)
         return losses
@@ -436,7 +455,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             step_counts=dict(self.step_counts),
             gradient_counts=dict(self.gradient_counts),
             skip_counts=dict(self.skip_counts),
-            skips_in_a_row=dict(self._skips_in_a_row),
+            skips_in_a_row=dict(self.skips_in_a_row),
         )
 
     def load_state_dict(self, state_dict: dict) -> None:
@@ -455,7 +474,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         self.step_counts = dict(state_dict['step_counts'])
         self.gradient_counts = dict(state_dict['gradient_counts'])
         self.skip_counts.update(state_dict.get('skip_counts', {}))
-        self._skips_in_a_row.update(state_dict.get('skips_in_a_row', {}))
+        self.skips_in_a_row.update(state_dict.get('skips_in_a_row', {}))
 
 
 @contextmanager

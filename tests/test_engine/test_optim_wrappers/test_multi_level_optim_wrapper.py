@@ -8,7 +8,7 @@ import torch
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
-from mmmlo.engine import NonFiniteHypergradientError
+from mmmlo.engine import NonFiniteError
 
 LEVELS = ('pretrain', 'finetune', 'masking')
 
@@ -295,7 +295,52 @@ def test_fp16_overflow_of_v_leaves_the_step_out_and_lowers_the_scale(tiny_model,
     assert not changed(model, before) & parameters_of(model, 'masking')
     assert wrapper['masking'].loss_scaler.get_scale() == 2.0**126
     assert wrapper.step_counts == dict(pretrain=2, finetune=1, masking=1)
-    assert wrapper.skip_counts == dict(masking=1)
+    assert wrapper.skip_counts == dict(pretrain=0, finetune=0, masking=1)
+
+
+@pytest.mark.parametrize('where', ['loss', 'gradient'])
+@pytest.mark.parametrize('level', ['pretrain', 'finetune', 'masking'])
+def test_a_level_stands_still_when_its_loss_or_gradient_is_not_finite(tiny_model, tiny_wrapper, batches, level, where):
+    model = tiny_model()
+    wrapper = tiny_wrapper(model, pretrain=dict(steps=1))
+    level_loss, broken = model.level_loss, []
+
+    def loss(name, batch, fixed=None):
+        losses = level_loss(name, batch, fixed)
+        if name == level and broken:
+            total = losses['loss']
+            if where == 'loss':  # with a gradient that is finite
+                losses['loss'] = total + torch.inf
+            else:
+                total.register_hook(lambda gradient: gradient * torch.nan)
+        return losses
+
+    model.level_loss = loss
+    own = parameters_of(model, level)
+    for iteration, bad in enumerate([False, True, False]):
+        broken[:] = [1] * bad
+        before = snapshot(model)
+        logged = wrapper.update_levels(model, batches(wrapper.due(), iteration))
+        if where == 'loss':  # gradients of lower levels are in the hypergradient too
+            assert {name for name in logged if name.endswith('/skips')} == ({f'{level}/skips'} if bad else set())
+        assert bool(changed(model, before) & own) != bad
+        assert all(value.isfinite().all() for value in model.state_dict().values())
+    assert wrapper.skip_counts[level] == 1 and wrapper.skips_in_a_row[level] == 0
+    assert wrapper.step_counts[level] == 3
+
+
+def test_levels_that_are_not_looked_at_go_on(tiny_model, tiny_wrapper, batches):
+    model = tiny_model()
+    wrapper = tiny_wrapper(model, pretrain=dict(steps=1, max_skips=0))
+    level_loss = model.level_loss
+    model.level_loss = lambda level, batch, fixed=None: {
+        name: value * (torch.nan if level == 'pretrain' else 1) for name, value in level_loss(level, batch, fixed).items()
+    }
+    wrapper.update_levels(model, batches(wrapper.due(), 0))
+    assert wrapper.skip_counts['pretrain'] == 0
+    assert not all(value.isfinite().all() for value in model.backbone.state_dict().values())
+    with pytest.raises(ValueError, match='optim_wrapper.levels.masking.max_skips must be an integer from 0, got -1'):
+        tiny_wrapper(tiny_model(), masking=dict(max_skips=-1))
 
 
 def test_non_finite_hypergradients_are_skipped_and_then_end_the_run(tiny_model, tiny_wrapper, batches):
@@ -315,7 +360,7 @@ def test_non_finite_hypergradients_are_skipped_and_then_end_the_run(tiny_model, 
         broken[:] = [1] * bad
         before = snapshot(model)
         if iteration == 6:
-            with pytest.raises(NonFiniteHypergradientError, match=r"3 hypergradients of level 'masking' .* 5 in the"):
+            with pytest.raises(NonFiniteError, match=r"hypergradients of level 'masking' .* 3 steps in a row .* 5 in the"):
                 wrapper.update_levels(model, batches(wrapper.due(), iteration))
             break
         logged = wrapper.update_levels(model, batches(wrapper.due(), iteration))
@@ -323,12 +368,12 @@ def test_non_finite_hypergradients_are_skipped_and_then_end_the_run(tiny_model, 
         assert bool(changed(model, before) & masker) != bad
         assert all(value.isfinite().all() for value in model.state_dict().values())
         state = wrapper.state_dict()
-    assert state['skip_counts'] == dict(masking=4)
+    assert state['skip_counts'] == dict(pretrain=0, finetune=0, masking=4)
     # A resumed run goes on counting.
     other = tiny_model()
     resumed = tiny_wrapper(other, pretrain=dict(steps=1), masking=dict(max_skips=3))
     resumed.load_state_dict(copy.deepcopy(state))
-    assert resumed.state_dict()['skips_in_a_row'] == state['skips_in_a_row'] == dict(masking=2)
+    assert resumed.state_dict()['skips_in_a_row'] == state['skips_in_a_row'] == dict(pretrain=0, finetune=0, masking=2)
     # Schedules keep their length.
     assert state['step_counts'] == dict(pretrain=6, finetune=6, masking=6)
 

@@ -1,0 +1,217 @@
+"""Leaves out steps whose loss or gradient is not finite, and stops a run that has too many of them."""
+
+import logging
+import os.path as osp
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapperDict
+from mmengine.runner import find_latest_checkpoint
+from torch import nn
+
+from mmmlo.registry import HOOKS
+
+from ..batch_dump import pack
+from ..non_finite import NonFiniteError, random_state
+from ..optim_wrappers import BFloat16OptimWrapper, MultiLevelOptimWrapper
+
+
+@HOOKS.register_module()
+class NonFiniteGuardHook(Hook):
+    """Leaves out each step whose loss or gradient is not finite, names its images, and stops after too many in a row.
+
+    A step that is left out changes nothing: no parameter, no momentum, no weight decay. It counts as a step for schedules.
+    In a run of several levels :class:`mmmlo.engine.MultiLevelOptimWrapper` leaves out those of the level concerned; with any
+    other optimizer wrapper, also in configs of mmseg and mmdet, this hook does. To see whether a gradient is finite, each
+    step waits for the device once, as mmengine's own clipping does.
+
+    The run stops with the weights of before the first of these steps, and writes ``non_finite_<level>_iter_<n>.pth`` to the
+    work dir: the batches, the weights, the config and the random state, from which
+    ``tools/analysis_tools/replay_batch.py`` runs the step again. Buffers, as the statistics of a batch norm, are those of
+    after the step. ``tools/train.py`` adds this hook to every run.
+
+    Args:
+        max_in_a_row (int): Steps of one level, left out in a row, after which the run stops. Defaults to 10. A level's
+            ``max_skips`` counts where it is lower.
+        dump (bool): Whether to write the file. Defaults to True.
+
+    Raises:
+        ValueError: If ``max_in_a_row`` is not positive.
+        NonFiniteError: While training, after that many.
+    """
+
+    # Before the checkpoint is saved, and before what is logged of the iteration.
+    priority = 'ABOVE_NORMAL'
+
+    def __init__(self, max_in_a_row: int = 10, dump: bool = True) -> None:
+        if max_in_a_row < 1:
+            raise ValueError(f'NonFiniteGuardHook.max_in_a_row must be at least 1, got {max_in_a_row}')
+        self.max_in_a_row = max_in_a_row
+        self.dump = dump
+        self._handles: list[Any] = []
+
+    def before_train(self, runner) -> None:
+        """Watch the optimizers."""
+        model, wrapper = _unwrap(runner.model), runner.optim_wrapper
+        self._device = next(model.parameters()).device
+        self._multi = isinstance(wrapper, MultiLevelOptimWrapper)
+        self._finite: torch.Tensor | None = None
+        if self._multi:
+            wrapper.raises = False  # this hook does, and says more
+            self._counts = dict(wrapper.skip_counts)
+            return
+        wrappers = dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'': wrapper}
+        self._counts, self._in_a_row = dict.fromkeys(wrappers, 0), dict.fromkeys(wrappers, 0)
+        self._new: list[str] = []
+        self._stepped: set[str] = set()
+        self._handles = [model.register_forward_hook(self._after_forward)]
+        for name, own in wrappers.items():
+            self._handles.append(own.optimizer.register_step_pre_hook(partial(self._before_step, name)))
+
+    def after_train(self, runner) -> None:
+        """Watch no longer."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Remember where the random generators stand."""
+        if not self._multi:
+            self._random = random_state(self._device)
+            self._stepped.clear()
+
+    def _after_forward(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        """Remember, on the device, whether the losses are finite."""
+        if not module.training or not isinstance(outputs, Mapping):
+            return
+        for name, value in outputs.items():
+            for term in value if isinstance(value, list | tuple) else [value]:
+                if 'loss' in name and isinstance(term, torch.Tensor):
+                    finite = term.detach().isfinite().all()
+                    self._finite = finite if self._finite is None else self._finite & finite
+
+    def _before_step(self, name: str, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """Take the gradients away if they are not finite: an optimizer leaves parameters alone that have none."""
+        self._stepped.add(name)
+        parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
+        finite, self._finite = self._finite, None
+        if not parameters:
+            return
+        norms = torch.stack([norm.to(self._device) for norm in torch._foreach_norm([p.grad for p in parameters])])
+        flag = norms.isfinite().all() if finite is None else norms.isfinite().all() & finite
+        if get_world_size() > 1:  # a loss is each process's own
+            flag = flag.int()
+            all_reduce(flag, op='min')
+        if bool(flag):
+            self._in_a_row[name] = 0
+            return
+        for parameter in parameters:
+            parameter.grad = None
+        self._count(name)
+
+    def _count(self, name: str) -> None:
+        self._counts[name] += 1
+        self._in_a_row[name] += 1
+        self._new.append(name)
+
+    def after_train_iter(
+        self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Tell of the steps that were left out in this iteration.
+
+        Raises:
+            NonFiniteError: There were too many in a row.
+        """
+        for level, count, in_a_row in list(self._left_out(runner.optim_wrapper)):
+            # A multi-level loop hands over level -> batches.
+            batches = data_batch if self._multi else {level: [data_batch]}
+            limit = self.max_in_a_row
+            if self._multi:
+                limit = min(limit, runner.optim_wrapper.max_skips[level])
+            else:
+                runner.message_hub.update_scalar(f'train/{level + "/" if level else ""}skips', count)
+            what = f'iteration {runner.iter + 1}: a loss or gradient{f" of level {level!r}" if level else ""} is not finite'
+            images = ', '.join(sorted({name for batch in batches.get(level, ()) for name in _images(batch)})) or 'unknown'
+            print_log(
+                f'{what}, and the step is left out: {in_a_row} in a row, {count} in the run. Images: {_cut(images)}',
+                'current',
+                logging.WARNING,
+            )
+            if in_a_row >= limit:
+                self._stop(runner, what, level, in_a_row, batches)
+
+    def _left_out(self, wrapper: Any) -> Iterator[tuple[str, int, int]]:
+        """Levels with steps that were left out in this iteration, their number in the run and in a row."""
+        if self._multi:
+            for level, count in wrapper.skip_counts.items():
+                if count > self._counts[level]:
+                    self._counts[level] = count
+                    yield level, count, wrapper.skips_in_a_row[level]
+            return
+        if isinstance(wrapper, AmpOptimWrapper) and wrapper.should_update() and not self._stepped:
+            self._finite = None
+            self._count('')  # by the loss scaler, which does not call the optimizer then
+        new, self._new = self._new, []
+        yield from ((name, self._counts[name], self._in_a_row[name]) for name in new)
+
+    def _stop(self, runner, what: str, level: str, in_a_row: int, batches: Mapping[str, Any]) -> None:
+        last = find_latest_checkpoint(runner.work_dir)
+        kept = f'The last checkpoint is {last}' if last else 'There is no checkpoint yet'
+        text = f'{what}, for the {_ordinal(in_a_row)} step in a row. The weights are still those of before. {kept}'
+        if self.dump:
+            path = self._write(runner, level, batches)
+            text += f'. To run this step again: python tools/analysis_tools/replay_batch.py {path}'
+        raise NonFiniteError(text)
+
+    def _write(self, runner, level: str, batches: Mapping[str, Any]) -> str:
+        rank = f'_rank_{get_rank()}' if get_world_size() > 1 else ''
+        name = f'non_finite_{f"{level}_" if level else ""}iter_{runner.iter + 1}{rank}.pth'
+        path, model = osp.join(runner.work_dir, name), _unwrap(runner.model)
+        wrapper = runner.optim_wrapper
+        own = wrapper[level] if isinstance(wrapper, OptimWrapperDict) else wrapper
+        amp = 'bfloat16' if isinstance(own, BFloat16OptimWrapper) else None
+        if isinstance(own, AmpOptimWrapper):
+            amp = str(own.cast_dtype or torch.float16).removeprefix('torch.')
+        torch.save(
+            dict(
+                non_finite=1,  # of this format
+                level=level,
+                iteration=runner.iter + 1,
+                batches=pack(dict(batches)),
+                random_state=wrapper.random_states[level] if self._multi else self._random,
+                config=runner.cfg.pretty_text,
+                state_dict={name: value.cpu() for name, value in model.state_dict().items()},
+                curriculum_factor=getattr(model, 'curriculum_factor', None),
+                amp=amp,
+            ),
+            path,
+        )
+        return path
+
+
+def _unwrap(model: Any) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
+
+
+def _images(batch: Any) -> Iterator[str]:
+    """What the images of a batch are called."""
+    samples = batch.get('data_samples') if isinstance(batch, Mapping) else None
+    for sample in samples if isinstance(samples, list | tuple) else ():
+        if hasattr(sample, 'get'):
+            path, index = sample.get('img_path'), sample.get('sample_idx')
+            if path or index is not None:
+                yield str(path or f'sample {index}')
+
+
+def _cut(text: str, most: int = 600) -> str:
+    return text if len(text) <= most else f'{text[:most].rpartition(", ")[0]} and more'
+
+
+def _ordinal(number: int) -> str:
+    ending = 'th' if number % 100 in (11, 12, 13) else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')
+    return f'{number}{ending}'

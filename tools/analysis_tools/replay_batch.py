@@ -1,0 +1,185 @@
+#!/usr/bin/env python
+"""Run a step again that ended a run because its loss or gradient was not finite.
+
+    python tools/analysis_tools/replay_batch.py work_dirs/NAME/non_finite_pretrain_iter_12.pth
+
+Prints each term of the loss, the first module whose output is not finite, and the parameters whose gradients are not; for a
+level with paths the norms of its hypergradient too. The model is built from the config in the file, which is Python code:
+run files of your own only.
+
+Exit status: 1 if something is not finite, 0 if all is and so the failure does not repeat here, 2 for a file that is no dump.
+"""
+
+import argparse
+import os.path as osp
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
+from typing import Any
+
+sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
+
+# mmpretrain prints to the standard output while it is imported.
+with redirect_stdout(sys.stderr):
+    import torch
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.registry import init_default_scope
+
+    from mmmlo.engine.batch_dump import unpack
+    from mmmlo.engine.non_finite import set_random_state
+    from mmmlo.registry import MODELS
+    from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, read_content
+    from mmmlo.utils.config import checkpoint_config
+    from mmmlo.utils.key_report import listed
+
+
+def read_dump(path: str) -> dict[str, Any]:
+    """Read what NonFiniteGuardHook wrote.
+
+    Raises:
+        CheckpointError: It is no such file.
+    """
+    content = read_content(path)
+    if not isinstance(content, Mapping) or content.get('non_finite') != 1:
+        raise CheckpointError(f'{path} is no dump of a step that was not finite')
+    try:
+        return {**content, 'batches': unpack(content['batches'])}
+    except (ValueError, KeyError, ImportError) as error:
+        raise CheckpointError(f'{path} is damaged: {error}') from error
+
+
+def build_model(dump: dict[str, Any], path: str) -> tuple[torch.nn.Module, Any]:
+    """Build the model as it was, in training mode, and read its config."""
+    cfg = checkpoint_config(path, Checkpoint({}, dict(cfg=dump['config'])))
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    if cfg.get('data_preprocessor') is not None:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(cfg.model)
+    model.load_state_dict(dump['state_dict'])
+    if dump.get('curriculum_factor') is not None:
+        model.curriculum_factor = dump['curriculum_factor']
+    return model.train(), cfg
+
+
+def tensors_of(value: Any) -> Iterator[torch.Tensor]:
+    """All tensors in the output of a module."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_of(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors_of(item)
+
+
+def is_finite(value: Any) -> bool:
+    """Whether all numbers in an output are finite."""
+    return all(bool(t.isfinite().all()) for t in tensors_of(value) if t.is_floating_point())
+
+
+class Watch:
+    """Finds the first module whose output is not finite; those inside of others are done first."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.found: str | None = None
+        for name, module in model.named_modules():
+            module.register_forward_hook(lambda module, inputs, output, name=name: self._look(name, module, inputs, output))
+
+    def _look(self, name: str, module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        if self.found is None and not is_finite(output):
+            origin = 'its inputs are' if is_finite(inputs) else 'neither are its inputs'
+            self.found = f'{name or "the model"} ({type(module).__name__}); {origin}{" finite" * is_finite(inputs)}'
+
+
+def terms_of(losses: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Each term of a loss as a number; terms that are lists are summed, as mmengine does."""
+    return {name: sum(t.mean() for t in tensors_of(value)) for name, value in losses.items() if list(tensors_of(value))}
+
+
+def replay(dump: dict[str, Any], path: str, device: str) -> bool:
+    """Run the step and print.
+
+    Returns:
+        bool: Whether all was finite.
+    """
+    with redirect_stdout(sys.stderr):
+        model, cfg = build_model(dump, path)
+    model.to(device)
+    level, kind = dump['level'], torch.device(device).type
+    print(f'{path}: iteration {dump["iteration"]}' + (f', level {level}' if level else ''))
+    broken = [name for name, value in model.state_dict().items() if not is_finite(value)]
+    if broken:
+        print(f'weights that are not finite: {listed(broken)}')
+    finite = not broken
+    prepared = {
+        name: [model.data_preprocessor(batch, True) for batch in batches] for name, batches in dump['batches'].items()
+    }
+    watch = Watch(model)
+    set_random_state(dump['random_state'], torch.device(device))
+    for batch in prepared[level]:
+        images = batch['inputs']
+        bad = [i for i, image in enumerate(images) if not is_finite(image)]
+        if bad:
+            print(f'images that are not finite, by their place in the batch: {listed([str(i) for i in bad])}')
+        amp = torch.autocast(kind, dtype=getattr(torch, dump['amp'])) if dump['amp'] else nullcontext()
+        with amp:
+            if hasattr(model, 'level_loss') and level:
+                losses = model.level_loss(level, batch)
+            else:
+                losses = model(**batch, mode='loss')
+        terms = terms_of(losses)
+        for name, value in terms.items():
+            print(f'{name}: {value.item():g}')
+        total = sum(value for name, value in terms.items() if 'loss' in name)
+        total.backward()
+        finite = finite and not bad and is_finite(terms)
+    print(f'first module with an output that is not finite: {watch.found or "none"}')
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    wrong = [name for name, gradient in gradients.items() if not is_finite(gradient)]
+    print(f'gradients that are not finite: {f"{len(wrong)} of {len(gradients)}, " + listed(wrong, 3) if wrong else "none"}')
+    own = ((cfg.optim_wrapper.get('levels') or {}).get(level) or {}) if level else {}
+    if own.get('paths'):
+        finite = hypergradient(model, cfg, level, prepared) and finite
+    return finite and not wrong and watch.found is None
+
+
+def hypergradient(model: torch.nn.Module, cfg: Any, level: str, batches: Mapping[str, list]) -> bool:
+    """Compute a level's hypergradient and print norms; the optimizers begin without momentum."""
+    model.zero_grad()
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    last = {name: group[-1] for name, group in batches.items()}
+    missing = [lower for lower in wrapper.graphs[level].targets if lower not in last]
+    if missing:
+        print(f'hypergradient: not computed, because {missing[0]!r} has no batch in this iteration')
+        return True
+    gradients, _ = wrapper.hypergradient(model, level, last[level], last)
+    for name, values in wrapper._logged.items():
+        print(f'{name}: {float(values[-1]):g}')
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+    print(f'{level}/hypergradient_norm: {float(norm):g}')
+    return bool(norm.isfinite())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read, run, tell.
+
+    Returns:
+        int: The exit status.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('dump', metavar='DUMP', help='non_finite_*.pth of a work dir')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='default: the GPU if any')
+    args = parser.parse_args(argv)
+    try:
+        dump = read_dump(args.dump)
+    except CheckpointError as error:
+        parser.error(str(error))
+    if replay(dump, args.dump, args.device):
+        print('Everything is finite here: the failure does not repeat.')
+        return 0
+    return 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
