@@ -1,12 +1,26 @@
-"""Logs what the masks look like while they are learned."""
+"""Logs what the masks look like while they are learned, and warns when they collapse."""
 
-from typing import Any
+import logging
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 
 from mmmlo.models.maskers import mask_statistics
 from mmmlo.registry import HOOKS
+
+_LR = 'a lower optim_wrapper.levels.masking.optimizer.lr'
+
+
+class _Watched(NamedTuple):
+    """A bound on a number, and what to change where it is crossed."""
+
+    name: str
+    text: str
+    crossed: bool
+    change: str
 
 
 @HOOKS.register_module()
@@ -17,20 +31,52 @@ class MaskStatisticsHook(Hook):
     see :func:`mmmlo.models.maskers.mask_statistics`. The measurement draws masks of its own and leaves the random state
     of the training as it was.
 
+    A number that stays beyond its bound is warned of, with what to change, once until it is back. Maskers without
+    parameters, as random ones, are not warned of. Each bound may be None.
+
     Args:
         interval (int): Iterations between measurements. Defaults to 50.
+        max_overlap (float, optional): Defaults to 0.9.
+        max_saturation (float, optional): Not for models with a loss that wants scores near 0 and 1, as :class:`mmmlo.CLMAE`.
+            Defaults to 0.9.
+        min_mean_score (float, optional): The same. Defaults to 0.05.
+        max_ratio_gap (float, optional): Largest distance from the mean score to ``mask_ratio``, for models with a loss that
+            draws it there, as :class:`mmmlo.CLMAE`. Defaults to 0.3.
+
+        patience (int): Measurements in a row before a warning. CL-MAE begins with one mask for all images. Defaults to 5.
 
     Raises:
-        ValueError: If the interval is not positive.
+        ValueError: If the interval or the patience is not positive, or a bound not in [0, 1].
     """
 
     # Before the logger, which prints what is measured here.
     priority = 'NORMAL'
 
-    def __init__(self, interval: int = 50) -> None:
-        if interval < 1:
-            raise ValueError(f'MaskStatisticsHook.interval must be at least 1, got {interval}')
+    def __init__(
+        self,
+        interval: int = 50,
+        max_overlap: float | None = 0.9,
+        max_saturation: float | None = 0.9,
+        min_mean_score: float | None = 0.05,
+        max_ratio_gap: float | None = 0.3,
+        patience: int = 5,
+    ) -> None:
+        for name, count in dict(interval=interval, patience=patience).items():
+            if count < 1:
+                raise ValueError(f'MaskStatisticsHook.{name} must be at least 1, got {count}')
+        bounds = dict(
+            max_overlap=max_overlap,
+            max_saturation=max_saturation,
+            min_mean_score=min_mean_score,
+            max_ratio_gap=max_ratio_gap,
+        )
+        for name, bound in bounds.items():
+            if bound is not None and not 0 <= bound <= 1:
+                raise ValueError(f'MaskStatisticsHook.{name} must be in [0, 1], or None, got {bound}')
         self.interval = interval
+        self.bounds = bounds
+        self.patience = patience
+        self._crossings: dict[str, int] = {}  # in a row
 
     @torch.no_grad()
     def after_train_iter(
@@ -48,5 +94,60 @@ class MaskStatisticsHook(Hook):
         with torch.random.fork_rng([images.device] if images.is_cuda else []):
             tokens, grid = model.backbone.embed(images)
             masking = model.draw_masks(images, tokens, grid)
-        for name, value in mask_statistics(masking.mask_prob, masking.selection.mask).items():
+        statistics = mask_statistics(masking.mask_prob, masking.selection.mask)
+        for name, value in statistics.items():
             runner.message_hub.update_scalar(f'train/masks/{name}', value)
+        if next(model.masker.parameters(), None) is not None:
+            self._warn(runner.iter + 1, list(self._watch(model, statistics)))
+
+    def _warn(self, iteration: int, watched: list[_Watched]) -> None:
+        for item in watched:
+            before = self._crossings.get(item.name, 0)
+            self._crossings[item.name] = before + 1 if item.crossed else 0
+            if self._crossings[item.name] == self.patience:
+                print_log(
+                    f'iteration {iteration}: the masks collapse, {item.text}. Try {item.change}; see '
+                    'docs/troubleshooting.md',
+                    'current',
+                    logging.WARNING,
+                )
+            elif before >= self.patience and not item.crossed:
+                print_log(f'iteration {iteration}: the masks recover, {item.text}', 'current')
+
+    def _watch(self, model: Any, statistics: dict[str, float]) -> Iterator[_Watched]:
+        """Compare the numbers with those bounds that mean something for this model."""
+        overlap, saturation, mean = (statistics[name] for name in ('overlap', 'saturation', 'mean_score'))
+        adversarial = hasattr(model, 'mask_losses')
+        bounds = {name: bound for name, bound in self.bounds.items() if bound is not None}
+        if 'max_overlap' in bounds:
+            first = 'a larger model.diversity.loss_weight, ' if adversarial else ''
+            yield _Watched(
+                'overlap',
+                f'masks/overlap is {overlap:.2f} (max_overlap={bounds["max_overlap"]})',
+                overlap > bounds['max_overlap'],
+                f'{first}{_LR}, or model.temperature above 0',
+            )
+        if adversarial:
+            if 'max_ratio_gap' in bounds:
+                yield _Watched(
+                    'mean_score',
+                    f'masks/mean_score is {mean:.2f} at a mask_ratio of {model.mask_ratio} '
+                    f'(max_ratio_gap={bounds["max_ratio_gap"]})',
+                    abs(mean - model.mask_ratio) > bounds['max_ratio_gap'],
+                    'a larger model.ratio.loss_weight',
+                )
+            return
+        if 'max_saturation' in bounds:
+            yield _Watched(
+                'saturation',
+                f'masks/saturation is {saturation:.2f} (max_saturation={bounds["max_saturation"]})',
+                saturation > bounds['max_saturation'],
+                f'{_LR}, or model.temperature above 0',
+            )
+        if 'min_mean_score' in bounds:
+            yield _Watched(
+                'mean_score',
+                f'masks/mean_score is {mean:.3f} (min_mean_score={bounds["min_mean_score"]})',
+                mean < bounds['min_mean_score'],
+                f'model.normalize_weights=True, or {_LR}',
+            )

@@ -35,3 +35,77 @@ def test_measures_at_intervals_and_leaves_the_random_state(runner, tiny_batch):
 def test_interval_must_be_positive():
     with pytest.raises(ValueError, match='MaskStatisticsHook.interval'):
         MaskStatisticsHook(interval=0)
+
+
+@pytest.fixture
+def said(monkeypatch):
+    texts = []
+    monkeypatch.setattr('mmmlo.engine.hooks.mask_statistics_hook.print_log', lambda text, *_: texts.append(text))
+    return texts
+
+
+def constant(masker, score):
+    """Have a masker give all patches one score, in order of their places, so that all masks are alike."""
+    def forward(images, tokens, grid):
+        places = torch.arange(tokens.shape[1], dtype=tokens.dtype) * 1e-4
+        return (torch.full((tokens.shape[0], 1), score) + places).clamp(max=1)
+
+    masker.forward = forward
+
+
+@pytest.mark.parametrize(
+    ('score', 'collapsed'),
+    [
+        (0.5, ['masks/overlap is 1.00 (max_overlap=0.9)']),
+        (0.001, ['masks/overlap is 1.00', 'masks/saturation is 1.00 (max_saturation=0.9)', 'masks/mean_score is 0.002 (m']),
+        (0.999, ['masks/overlap is 1.00', 'masks/saturation is 1.00']),
+    ],
+)
+def test_a_collapse_is_warned_of_once_until_it_is_over(runner, tiny_batch, said, score, collapsed):
+    hook, batch = MaskStatisticsHook(interval=1, patience=2), tiny_batch(0, dtype=torch.float32)
+    forward = runner.model.masker.forward
+    for runner.iter in range(3):
+        hook.after_train_iter(runner, runner.iter, batch)
+        assert said == []
+    constant(runner.model.masker, score)
+    for runner.iter in range(3, 6):
+        hook.after_train_iter(runner, runner.iter, batch)
+    assert len(said) == len(collapsed)
+    for text, words in zip(said, collapsed):
+        assert text.startswith('iteration 5: the masks collapse, ') and words in text
+        assert 'Try ' in text and 'optim_wrapper.levels.masking.optimizer.lr' in text
+    said.clear()
+    runner.model.masker.forward = forward
+    hook.after_train_iter(runner, runner.iter, batch)
+    assert len(said) == len(collapsed) and all('the masks recover' in text for text in said)
+    constant(runner.model.masker, score)
+    hook.after_train_iter(runner, runner.iter, batch)
+    assert len(said) == len(collapsed)
+    hook.after_train_iter(runner, runner.iter, batch)
+    assert len(said) == 2 * len(collapsed)
+
+
+def test_the_method_decides_what_a_collapse_is(runner, tiny_batch, said):
+    """CL-MAE wants scores near 0 and 1, but in the share of mask_ratio."""
+    runner.model.mask_losses = torch.nn.ModuleDict()
+    constant(runner.model.masker, 0.001)
+    MaskStatisticsHook(max_overlap=None, patience=1).after_train_iter(runner, 0, tiny_batch(0, dtype=torch.float32))
+    assert len(said) == 1
+    assert 'masks/mean_score is 0.00 at a mask_ratio of 0.75 (max_ratio_gap=0.3). Try a larger model.ratio.' in said[0]
+
+
+def test_bounds_may_be_left_out_but_not_be_nonsense(runner, tiny_batch, said):
+    constant(runner.model.masker, 0.001)
+    hook = MaskStatisticsHook(max_overlap=None, max_saturation=None, min_mean_score=None, patience=1)
+    hook.after_train_iter(runner, 0, tiny_batch(0, dtype=torch.float32))
+    assert said == []
+    with pytest.raises(ValueError, match=r'MaskStatisticsHook.max_overlap must be in \[0, 1\], or None, got 9'):
+        MaskStatisticsHook(max_overlap=9)
+
+
+def test_random_masks_are_not_warned_of(tiny_model, tiny_batch, runner, said):
+    runner.model.masker = torch.nn.Identity()
+    constant(runner.model.masker, 0.001)
+    runner.model.masker.full_precision = runner.model.masker.weighted = False
+    MaskStatisticsHook(patience=1).after_train_iter(runner, 0, tiny_batch(0, dtype=torch.float32))
+    assert said == []
