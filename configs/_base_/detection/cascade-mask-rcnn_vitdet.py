@@ -15,7 +15,7 @@ model = dict(
         drop_path_rate=0.1,
         final_norm=False),
     neck=dict(_delete_=True, type='mmmlo.SimpleFPN', in_channels=768, out_channels=256, num_outs=5),
-    rpn_head=dict(num_convs=2),
+    rpn_head=dict(type='mmmlo.AutocastRPNHead', num_convs=2),
     roi_head=dict(
         bbox_head=[
             dict(

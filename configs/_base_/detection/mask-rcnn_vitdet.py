@@ -16,7 +16,7 @@ model = dict(
         drop_path_rate=0.1,
         final_norm=False),
     neck=dict(_delete_=True, type='mmmlo.SimpleFPN', in_channels=768, out_channels=256, num_outs=5),
-    rpn_head=dict(num_convs=2),
+    rpn_head=dict(type='mmmlo.AutocastRPNHead', num_convs=2),
     roi_head=dict(
         bbox_head=dict(type='Shared4Conv1FCBBoxHead', conv_out_channels=256, norm_cfg=norm_cfg),
         mask_head=dict(norm_cfg=norm_cfg)))
