@@ -13,6 +13,7 @@ sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 
 from mmengine.config import Config, DictAction  # noqa: E402
 
+from mmmlo.datasets.transforms import CorruptImageError  # noqa: E402
 from mmmlo.engine import NonFiniteError, NonFiniteGuardHook, VerifyPretrainedHook  # noqa: E402
 from mmmlo.utils.check_config import refuse_problems  # noqa: E402
 from mmmlo.utils.check_transfer import check_transfer  # noqa: E402
@@ -108,6 +109,8 @@ def main() -> None:
         runner.train()
     except (CheckpointError, NonFiniteError) as error:
         raise SystemExit(f'error: {error}') from error
+    except CorruptImageError as error:  # out of a worker with the worker's traceback
+        raise SystemExit(f'error: {str(error).strip().splitlines()[-1]}') from error
 
 
 if __name__ == '__main__':

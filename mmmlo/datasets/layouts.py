@@ -12,7 +12,7 @@ from mmcv import imread
 from mmmlo.utils.checkpoints import describe_error
 from mmmlo.utils.key_report import listed
 
-__all__ = ['LAYOUTS', 'LayoutReport', 'check_layout']
+__all__ = ['LAYOUTS', 'LayoutReport', 'check_layout', 'split_files']
 
 _IMAGES = ('.jpg', '.jpeg', '.png', '.bmp')
 
@@ -191,17 +191,33 @@ def _class_folders(folder: str, report: LayoutReport, otherwise: str = '') -> li
     return classes
 
 
-def _count_classes(folder: str, classes: list[str], split: str, official: int, report: LayoutReport) -> None:
-    files = {name: _files(osp.join(folder, name)) for name in classes}
-    report.count(f'{split} classes', len(classes), 1000)
+def _count_classes(
+    folder: str, names: list[str], split: str, official: int, report: LayoutReport, classes: int = 1000
+) -> None:
+    files = {name: _files(osp.join(folder, name)) for name in names}
+    report.count(f'{split} classes', len(names), classes)
     report.count(f'{split} images', sum(map(len, files.values())), official)
-    empty = [name for name in classes if not files[name]]
+    empty = [name for name in names if not files[name]]
     if empty:
         report.problems.append(f'{len(empty)} class folders of {folder} hold no image: {listed(empty)}')
-    for name in [name for name in classes if files[name]][:1]:
+    for name in [name for name in names if files[name]][:1]:
         image = _open(osp.join(folder, name, files[name][0]), report)
         if image is not None:
             report.facts.append(f'{split} sample {name}/{files[name][0]}: {image.shape[1]} x {image.shape[0]} pixels')
+
+
+def _folder(root: str, report: LayoutReport) -> None:
+    classes = {split: _class_folders(osp.join(root, split), report) for split in ('train', 'test')}
+    for split, names in classes.items():
+        if names:
+            _count_classes(osp.join(root, split), names, split, 0, report, classes=0)
+    odd = sorted(set(classes['train']) ^ set(classes['test']))
+    if all(classes.values()) and odd:
+        report.problems.append(f'only one of {root}/train and {root}/test has {listed(odd)}; both need the same classes')
+    few = [name for name in classes['train'] if len(_files(osp.join(root, 'train', name))) == 1]
+    if few:
+        need = 'D_tr and D_val need one each'
+        report.problems.append(f'{len(few)} classes of {root}/train hold one image: {listed(few)}; {need}')
 
 
 def _cifar10(root: str, report: LayoutReport) -> None:
@@ -232,8 +248,41 @@ def _cifar10(root: str, report: LayoutReport) -> None:
 
 
 LAYOUTS: dict[str, Callable[[str, LayoutReport], None]] = dict(
-    ade20k=_ade20k, coco=_coco, imagenet=_imagenet, cifar10=_cifar10, camvid=_camvid
+    ade20k=_ade20k, coco=_coco, imagenet=_imagenet, cifar10=_cifar10, camvid=_camvid, folder=_folder
 )
+
+# Folders of the images of each split, the one to train on first.
+_SPLITS = dict(
+    ade20k=('images/training', 'images/validation'),
+    coco=('train2017', 'val2017'),
+    imagenet=('train', 'val'),
+    camvid=('images/train', 'images/val'),
+    folder=('train', 'test'),
+)
+
+
+def split_files(name: str, root: str) -> dict[str, list[str]]:
+    """List the image files of each split of a data set that consists of files.
+
+    Args:
+        name (str): A key of ``LAYOUTS`` other than 'cifar10'.
+        root (str): The folder.
+
+    Returns:
+        dict[str, list[str]]: The split's folder, below the root -> its images, as paths; the split to train on comes first.
+    """
+    inner = osp.join(root, 'ADEChallengeData2016')
+    root = inner if name == 'ade20k' and osp.isdir(inner) else root
+    return {split: _all_files(osp.join(root, split)) for split in _SPLITS[name]}
+
+
+def _all_files(folder: str) -> list[str]:
+    return sorted(
+        osp.join(parent, name)
+        for parent, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name.lower().endswith(_IMAGES)
+    )
 
 
 def _files(folder: str) -> list[str]:

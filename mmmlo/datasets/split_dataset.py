@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from mmengine.dataset import ClassBalancedDataset, RepeatDataset, force_full_init
+from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset, force_full_init
+from mmpretrain.datasets import KFoldDataset
 
 from mmmlo.datasets.folders import check_dataset_folder
 from mmmlo.datasets.labels import check_classes, read_labels
@@ -15,6 +16,8 @@ from mmmlo.datasets.stratify import stratified_parts
 from mmmlo.registry import DATASETS
 
 __all__ = ['SplitDataset']
+
+_MOST_REPLACEMENTS = 1000  # as in mmengine's datasets
 
 
 @DATASETS.register_module()
@@ -129,7 +132,27 @@ class SplitDataset:
 
     @force_full_init
     def __getitem__(self, idx: int) -> Any:
-        return self.dataset[int(self._indices[idx])]
+        # mmengine's datasets replace an image that their pipeline drops by any of their own, also of the other parts.
+        for _ in range(_MOST_REPLACEMENTS):
+            data = self._prepare(self.dataset, int(self._indices[idx]))
+            if data is not None:
+                return data
+            idx = np.random.randint(len(self))
+        raise RuntimeError(
+            f'{_place(self.dataset)}: the pipeline dropped {_MOST_REPLACEMENTS} images of the part {self.part!r} in a row'
+        )
+
+    @classmethod
+    def _prepare(cls, dataset: Any, idx: int) -> Any:
+        """A sample, or None if the pipeline of the dataset drops it."""
+        if isinstance(dataset, ConcatDataset):
+            which, inner = dataset._get_ori_dataset_idx(idx)
+            return cls._prepare(dataset.datasets[which], inner)
+        if isinstance(dataset, KFoldDataset):
+            return cls._prepare(dataset.dataset, idx)
+        if hasattr(dataset, 'prepare_data') and not getattr(dataset, 'test_mode', False):
+            return dataset.prepare_data(idx)
+        return dataset[idx]
 
     def get_subset_(self, indices: Any) -> None:
         """Not supported, as in mmengine's own wrappers."""

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmmlo.datasets.layouts import check_layout
+from mmmlo.datasets.layouts import check_layout, split_files
 
 
 def write_image(path, shape=(12, 16, 3), value=7):
@@ -131,3 +131,29 @@ def test_wrong_names_and_folders(tmp_path):
         check_layout('nothing', str(tmp_path))
     assert 'there is no folder' in problems('coco', tmp_path / 'absent')
     assert problems('ade20k', tmp_path).count('there is no folder') == 4
+
+
+def test_folders_of_classes(tmp_path):
+    for split, classes in dict(train=dict(cat=2, dog=2), test=dict(cat=1, dog=1)).items():
+        for name, count in classes.items():
+            for i in range(count):
+                write_image(tmp_path / split / name / f'{i}.png')
+    report = check_layout('folder', str(tmp_path))
+    assert report.problems == report.incomplete == []
+    assert report.facts[:2] == ['train classes: 2', 'train images: 4']
+    (tmp_path / 'train/dog/1.png').unlink()
+    write_image(tmp_path / 'test/owl/0.png')
+    (tmp_path / 'test/dog/0.png').unlink()
+    assert check_layout('folder', str(tmp_path)).problems == [
+        f'1 class folders of {tmp_path}/test hold no image: dog',
+        f'only one of {tmp_path}/train and {tmp_path}/test has owl; both need the same classes',
+        f'1 classes of {tmp_path}/train hold one image: dog; D_tr and D_val need one each',
+    ]
+
+
+def test_the_files_of_a_split(ade):
+    files = split_files('ade20k', str(ade))
+    assert {split: [path.rpartition('/')[2] for path in paths] for split, paths in files.items()} == {
+        'images/training': ['a.jpg', 'b.jpg'],
+        'images/validation': ['c.jpg'],
+    }

@@ -128,3 +128,23 @@ def test_a_label_outside_the_classes_is_an_error(tmp_path, image_folder):
     cfg = folder_cfg(root, ann_file=str(tmp_path / 'list.txt'), classes=['cat', 'dog'])
     with pytest.raises(ValueError, match='label 7, but there are 2 classes'):
         SplitDataset(cfg)
+
+
+@pytest.mark.parametrize('around', ['none', 'ConcatDataset', 'KFoldDataset'])
+def test_a_dropped_image_is_replaced_by_one_of_the_same_part(image_folder, around):
+    root = image_folder(cat=20, dog=20)
+    load = [dict(type='mmmlo.LoadImage', on_corrupt='skip', max_share=1), dict(type='PackInputs')]
+    cfg = folder_cfg(root, pipeline=load)
+    if around == 'ConcatDataset':
+        cfg = dict(type='ConcatDataset', datasets=[cfg])
+    elif around == 'KFoldDataset':
+        cfg = dict(type='KFoldDataset', dataset=cfg, fold=0, num_splits=5)
+    part = SplitDataset(cfg, part='val')
+    own = [part.get_data_info(i)['img_path'] for i in range(len(part))]
+    for path in own[1:]:  # all but one
+        open(path, 'wb').close()
+    np.random.seed(0)
+    assert {part[i]['data_samples'].img_path for i in range(len(part))} == {own[0]}
+    open(own[0], 'wb').close()
+    with pytest.raises(RuntimeError, match=r"the pipeline dropped 1000 images of the part 'val' in a row"):
+        part[0]

@@ -1,5 +1,5 @@
 """Transforms."""
 
-from mmmlo.datasets.transforms.load_image import CorruptImageError, LoadImage
+from mmmlo.datasets.transforms.load_image import CorruptImageError, LoadImage, TooManyCorruptImagesError
 
-__all__ = ['CorruptImageError', 'LoadImage']
+__all__ = ['CorruptImageError', 'LoadImage', 'TooManyCorruptImagesError']
