@@ -298,6 +298,14 @@ def pretrained(path: str, folder) -> tuple[str, dict[str, torch.Tensor]]:
     return file, {key[len('backbone.'):]: value for key, value in state.items() if key.startswith('backbone.')}
 
 
+@pytest.mark.parametrize('data', PHOTOGRAPHS)
+def test_stand_ins_for_absent_images_keep_the_splits_apart(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = shrink(load(PHOTOGRAPHS[data]))
+    for split, loader in (('train', cfg.train_dataloader), ('test', cfg.test_dataloader)):
+        assert (loader.dataset.type, loader.dataset.split) == ('mmmlo.SyntheticImages', split)
+
+
 def write_pets(folder) -> None:
     """A dozen images of three breeds in each split, as the archive of Oxford-IIIT Pets has them."""
     noise = np.random.RandomState(0)
