@@ -14,7 +14,13 @@ sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 from mmengine.config import Config, DictAction  # noqa: E402
 
 from mmmlo.datasets.transforms import CorruptImageError  # noqa: E402
-from mmmlo.engine import NonFiniteError, NonFiniteGuardHook, VerifyPretrainedHook  # noqa: E402
+from mmmlo.engine import (  # noqa: E402
+    CheckClassesHook,
+    NonFiniteError,
+    NonFiniteGuardHook,
+    ProvenanceHook,
+    VerifyPretrainedHook,
+)
 from mmmlo.utils.check_config import refuse_problems  # noqa: E402
 from mmmlo.utils.check_transfer import check_transfer  # noqa: E402
 from mmmlo.utils.checkpoints import CheckpointError, trust_checkpoints  # noqa: E402
@@ -103,9 +109,9 @@ def main() -> None:
         except (ValueError, ImportError) as error:
             raise SystemExit(f'error: {error}') from error
         runner = build_runner(cfg)
-        runner.register_hook(VerifyPretrainedHook())
-        if not any(isinstance(hook, NonFiniteGuardHook) for hook in runner.hooks):  # with settings of its own
-            runner.register_hook(NonFiniteGuardHook())
+        for hook in (VerifyPretrainedHook, CheckClassesHook, NonFiniteGuardHook, ProvenanceHook):
+            if not any(isinstance(given, hook) for given in runner.hooks):  # by the config, with settings of its own
+                runner.register_hook(hook())
         runner.train()
     except (CheckpointError, NonFiniteError) as error:
         raise SystemExit(f'error: {error}') from error

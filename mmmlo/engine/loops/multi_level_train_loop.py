@@ -193,6 +193,11 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
         apart = getattr(model, 'disjoint_levels', ())
         check_level_splits(datasets, apart, test_dataset=read_test_dataset(self.runner))
 
+    @property
+    def level_loaders(self) -> dict[str, DataLoader]:
+        """dict[str, DataLoader]: Upper level -> its loader; those that share another level's are left out."""
+        return {level: batches.loader for level, batches in self._batches.items()}
+
     def _share(self, level: str, source: str) -> None:
         cadence = self.optim_wrapper.cadence
         earlier = self.optim_wrapper.levels[: self.optim_wrapper.levels.index(level)]

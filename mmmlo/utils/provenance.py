@@ -1,0 +1,67 @@
+"""Where a result comes from: versions, the state of the project's git repository, the machine."""
+
+import hashlib
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmmlo.version import __version__
+
+__all__ = ['git_state', 'loaded_versions']
+
+_PACKAGES = (
+    'torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet', 'timm', 'numpy', 'cv2', 'PIL', 'sklearn'
+)
+_ROOT = Path(__file__).resolve().parents[2]
+_MOST_FILES = 100
+
+
+def loaded_versions() -> dict[str, str]:
+    """Versions of Python, of this project, and of those packages that this process has imported; nothing is imported.
+
+    Returns:
+        dict[str, str]: By the name of the module; ``cuda`` and ``gpu`` where there is one.
+    """
+    versions = dict(python=platform.python_version(), platform=platform.platform(), mmmlo=__version__)
+    for name in _PACKAGES:
+        version = getattr(sys.modules.get(name), '__version__', None)
+        if version is not None:
+            versions[name] = str(version)
+    if torch.cuda.is_available():
+        versions.update(cuda=str(torch.version.cuda), gpu=torch.cuda.get_device_name())
+    return versions
+
+
+def git_state(root: Path = _ROOT) -> dict[str, Any] | None:
+    """The state of a git repository.
+
+    Args:
+        root (Path): Its folder. Defaults to this project's.
+
+    Returns:
+        dict[str, Any] | None: ``commit``; ``changed``, lines of ``git status --porcelain``; ``diff_sha256``, of the changes
+        to files under version control, None without any. None if the folder is no repository, or git is not there.
+    """
+    # Without this test, a package installed inside another project's checkout would report that project's commit.
+    if not (root / '.git').exists():
+        return None
+    try:
+        commit = _git(root, 'rev-parse', 'HEAD').decode().strip()
+        changed = _git(root, 'status', '--porcelain').decode(errors='replace').splitlines()
+        diff = _git(root, 'diff', 'HEAD', '--no-ext-diff', '--no-textconv')
+    except (OSError, subprocess.SubprocessError):
+        return None
+    more = [f'and {len(changed) - _MOST_FILES} more'] if len(changed) > _MOST_FILES else []
+    return dict(
+        commit=commit,
+        changed=changed[:_MOST_FILES] + more,
+        diff_sha256=hashlib.sha256(diff).hexdigest() if diff else None,
+    )
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    return subprocess.run(['git', '-C', str(root), *arguments], capture_output=True, check=True, timeout=60).stdout
