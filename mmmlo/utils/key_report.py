@@ -76,7 +76,7 @@ class KeyReport:
             KeyMismatchError: Nothing matches, a key is missing, has no place in the model, or has a shape that cannot be
                 resized.
         """
-        if not self.matched:
+        if not self.matched and not self.misshapen:
             raise KeyMismatchError(
                 f'{self.source} has nothing for {self.model}: none of its {len(self.unexpected) + len(self.left_by_design)} '
                 f'keys is known, for example {listed(self.unexpected or self.left_by_design, 2)}; expected are keys such '

@@ -8,7 +8,8 @@ from mmmlo.registry import DATASETS
 
 def test_it_tells_samples_and_their_order_apart():
     train, val = (SplitDataset(Digits(), part=part) for part in ('train', 'val'))
-    prints = [data_fingerprint(dataset) for dataset in (Digits(), train, val, SplitDataset(Digits(), seed=1), Digits('test'))]
+    datasets = (Digits(), train, val, SplitDataset(Digits(), seed=1), Digits('test'))
+    prints = [data_fingerprint(dataset) for dataset in datasets]
     assert [p['images'] for p in prints] == [1438, 1150, 288, 1150, 359]
     assert {p['dataset'] for p in prints} == {'Digits'}
     assert len({p['sha256'] for p in prints}) == len(prints)

@@ -5,11 +5,21 @@ import importlib.util
 import os.path as osp
 import sys
 
+import cv2
+import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.runner import Runner
 
+from mmmlo.datasets import Digits, SplitDataset, check_dataset_folder, check_level_splits
+from mmmlo.engine import CheckClassesHook, VerifyPretrainedHook
+from mmmlo.engine.batch_dump import unpack
+from mmmlo.registry import TRANSFORMS
 from mmmlo.utils.check_config import ConfigError, check_config, refuse_problems
-from mmmlo.utils.config import load_config
+from mmmlo.utils.checkpoints import read_checkpoint, read_content
+from mmmlo.utils.config import load_config, set_backbone
+from mmmlo.utils.shrink import shrink
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
@@ -224,3 +234,106 @@ def test_training_is_refused_before_anything_is_built(train):
         train(text, '--no-check')
     with pytest.raises(train.built):
         train(text.replace('MLOMAE', 'mmmlo.MLOMAE'))
+
+
+class Code:
+    def __reduce__(self):
+        return exec, ('raise SystemExit',)
+
+
+class Input:
+    """What the wrong inputs are made with, in a folder of their own."""
+
+    def __init__(self, folder, configs) -> None:
+        self.folder = folder
+        self.path = str(folder / 'x.pth')
+        self.configs = configs
+
+    def save(self, content, cut=None) -> str:
+        torch.save(content, self.path)
+        if cut:
+            whole = (self.folder / 'x.pth').read_bytes()
+            (self.folder / 'x.pth').write_bytes(whole[: int(cut * len(whole))])
+        return self.path
+
+    def images(self, **classes) -> dict:
+        """A folder of images, class -> number; its dataset's config."""
+        for name, count in classes.items():
+            (self.folder / name).mkdir()
+            for i in range(count):
+                cv2.imwrite(str(self.folder / name / f'{i}.png'), np.full((8, 8, 3), i, np.uint8))
+        return dict(type='mmpretrain.CustomDataset', data_root=str(self.folder))
+
+    def load_image(self, content: bytes, **options) -> None:
+        (self.folder / 'x.jpg').write_bytes(content)
+        transform = TRANSFORMS.build(dict(type='mmmlo.LoadImage', **options))
+        for _ in range(100):
+            transform(dict(img_path=str(self.folder / 'x.jpg')))
+
+    def train(self, method='mae', **options) -> None:
+        """A tiny run with the hooks of tools/train.py."""
+        cfg = changed(shrink(self.configs[method], cycles=1), options)
+        cfg.work_dir, cfg.experiment_name = str(self.folder / 'run'), f'{self.folder.name}'
+        runner = Runner.from_cfg(cfg)
+        for hook in (VerifyPretrainedHook, CheckClassesHook):
+            runner.register_hook(hook())
+        runner.train()
+
+    def initialize(self, state: dict, **init_cfg) -> None:
+        path = self.save(dict(state_dict=state))
+        self.train(**{'model.backbone.init_cfg': dict(type='Pretrained', checkpoint=path, **init_cfg)})
+
+
+WIDE = {'backbone.cls_token': torch.zeros(1, 1, 64)}
+
+# How it is made, what is wrong with it; FILE is the file.
+WRONG_INPUTS = [
+    # Checkpoints.
+    (lambda x: read_content(x.path), 'checkpoint FILE does not exist'),
+    (lambda x: read_content(str(x.folder)), 'checkpoint .* is a folder; name a file in it'),
+    (lambda x: (x.folder / 'x.pth').touch() or read_content(x.path), 'FILE is no PyTorch checkpoint'),
+    (lambda x: (x.folder / 'x.pth').write_text('hello') and read_content(x.path), 'FILE is no PyTorch checkpoint'),
+    (lambda x: read_content(x.save(dict(a=torch.zeros(999)), cut=0.5)), 'FILE is no PyTorch checkpoint, or only a part of'),
+    (lambda x: read_content(x.save(dict(a=Code()))), 'FILE holds more than weights and plain values'),
+    (lambda x: read_checkpoint(x.save(dict(epoch=3))), 'FILE holds no weights: neither'),
+    (lambda x: set_backbone(Config(dict(model={})), x.path), '--backbone: the config has no model.backbone to initialize'),
+    (lambda x: x.initialize(WIDE, prefix='backbone.'), 'FILE .* is of another architecture than MaskedViT: cls_token 1x1x64'),
+    (lambda x: x.initialize(WIDE, prefix='encoder.'), "FILE has no key that begins with 'encoder.', but keys such as backbone.cls_token"),
+    (lambda x: x.train(load_from=x.save(dict(state_dict=dict(a=torch.zeros(2))))), 'FILE has nothing for'),
+    (lambda x: unpack(dict(__element__='os:path', meta={}, data={})), 'os:path is no structure of a batch'),
+    # Data.
+    (
+        lambda x: check_dataset_folder(dict(type='CustomDataset', data_root=f'{x.folder}/no'), 'train_dataloader.dataset'),
+        '`train_dataloader.dataset.data_root`: there is no folder .*/no. Put the data there, or set',
+    ),
+    (lambda x: x.load_image(b''), r'cannot decode the image .*x.jpg \(.*\). Replace the file'),
+    (lambda x: x.load_image(b'', on_corrupt='skip'), '100 of 100 images could not be decoded, the last one .*x.jpg; '),
+    (lambda x: x.load_image(b'', on_corrupt='never'), "LoadImage.on_corrupt must be 'raise' or 'skip', got 'never'"),
+    (lambda x: SplitDataset(x.images(cat=3, dog=3, owl=0)), 'CustomDataset in .*: no image for class owl'),
+    (lambda x: SplitDataset(x.images(cat=3, dog=1)), r'too few images of class dog \(1\). Each class needs at least 2'),
+    (
+        lambda x: SplitDataset(dict(x.images(cat=2), with_label=False)),
+        'CustomDataset has no labels, and a stratified split needs one class for each image',
+    ),
+    (lambda x: SplitDataset(Digits(), part='test'), '`part` of SplitDataset must be one of the keys of `fractions`'),
+    (
+        lambda x: check_level_splits(dict(finetune=Digits(), masking=Digits())),
+        '`train_cfg.dataloaders.finetune.dataset` and `train_cfg.dataloaders.masking.dataset` share 1438 images',
+    ),
+    (lambda x: check_level_splits(dict(pretrain=Digits('test'))), r"is Digits\(split='test'\), an official test split"),
+    (
+        lambda x: x.train('mlo', **{'model.downstream.num_classes': 7}),
+        'model.downstream.num_classes is 7, but the images of train_dataloader have 10 classes; set .*=10',
+    ),
+]
+
+
+@pytest.mark.parametrize(('make', 'words'), WRONG_INPUTS)
+def test_a_wrong_input_gets_one_line(configs, tmp_path, make, words):
+    with pytest.raises((ValueError, OSError, AssertionError), match=words.replace('FILE', str(tmp_path / 'x.pth'))) as error:
+        make(Input(tmp_path, configs))
+    assert '\n' not in str(error.value)
+
+
+def test_there_are_fifteen():
+    assert len(WRONG_INPUTS) >= 15

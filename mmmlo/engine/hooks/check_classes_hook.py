@@ -31,8 +31,8 @@ class CheckClassesHook(Hook):
             if classes is None or not isinstance(outputs, int) or outputs == len(classes):
                 continue
             text = (
-                f'model.{name}.num_classes is {outputs}, but the images of train_dataloader have {len(classes)} classes; set '
-                f'model.{name}.num_classes={len(classes)}'
+                f'model.{name}.num_classes is {outputs}, but the images of train_dataloader have {len(classes)} classes; '
+                f'set model.{name}.num_classes={len(classes)}'
             )
             if len(classes) > outputs:
                 raise ValueError(text)
