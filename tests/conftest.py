@@ -219,3 +219,37 @@ def tiny_checkpoint(tmp_path_factory):
         return path
 
     return build
+
+
+@pytest.fixture(scope='session')
+def patch_16_checkpoint(tiny_checkpoint):
+    """An MLO-MAE of 48 dims x 4 blocks with patches of 16 pixels, as segmentors and detectors have them, on a 4 x 4 grid."""
+    return tiny_checkpoint(
+        'patch_16',
+        backbone=dict(
+            arch=dict(embed_dims=48, num_layers=4, num_heads=4, feedforward_channels=96), img_size=64, patch_size=16
+        ),
+        neck=dict(patch_size=16),
+        head=dict(patch_size=16),
+    )
+
+
+@pytest.fixture(scope='session')
+def run_tool():
+    """Run a command-line tool as a user does; ``run('train.py', *arguments, cwd=..., code=0)`` returns what it printed."""
+    tools = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'tools')
+
+    def run(tool: str, *arguments, cwd, code: int = 0) -> str:
+        result = subprocess.run(
+            [sys.executable, os.path.join(tools, tool), *map(str, arguments)],
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=500,
+            env=dict(os.environ, OMP_NUM_THREADS='1'),
+        )
+        assert result.returncode == code, result.stdout
+        return result.stdout
+
+    return run

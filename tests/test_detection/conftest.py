@@ -91,18 +91,3 @@ def cut_down():
         return cfg
 
     return cut_down
-
-
-@pytest.fixture(scope='session')
-def encoder_checkpoint(tiny_checkpoint):
-    """An MLO-MAE of patches of 16 pixels, pretrained on another grid than the detector's."""
-    return tiny_checkpoint(
-        'detected',
-        backbone=dict(
-            arch=dict(embed_dims=WIDTH, num_layers=BLOCKS, num_heads=4, feedforward_channels=2 * WIDTH),
-            img_size=64,
-            patch_size=16,
-        ),
-        neck=dict(patch_size=16),
-        head=dict(patch_size=16),
-    )

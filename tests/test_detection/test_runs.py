@@ -2,8 +2,6 @@
 
 import os
 import os.path as osp
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,32 +13,18 @@ MASK_RCNN = 'mask-rcnn_vit-base-p16_8xb8-amp-lsj-184k_coco'
 CASCADE = 'cascade-mask-rcnn_vit-base-p16_8xb8-amp-lsj-184k_coco'
 
 
-def run(tool, *arguments, cwd, code: int = 0) -> str:
-    result = subprocess.run(
-        [sys.executable, osp.join(ROOT, 'tools', tool), *map(str, arguments)],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=500,
-        env=dict(os.environ, OMP_NUM_THREADS='1'),
-    )
-    assert result.returncode == code, result.stdout
-    return result.stdout
-
-
 @pytest.mark.parametrize('name', [MASK_RCNN, CASCADE], ids=['mask-rcnn', 'cascade'])
-def test_train_validate_resume_and_draw(name, data_folder, cut_down, encoder_checkpoint):
+def test_train_validate_resume_and_draw(name, data_folder, cut_down, patch_16_checkpoint, run_tool):
     cfg = cut_down(load_config(osp.join(ROOT, f'configs/detection/{name}.py')))
     cfg.model.backbone.rel_pos = name == CASCADE
     cfg.model.backbone.with_cp = name == CASCADE
     cfg.dump(data_folder / f'{name}.py')
-    output = run('train.py', f'{name}.py', '--backbone', encoder_checkpoint, cwd=data_folder)
+    output = run_tool('train.py', f'{name}.py', '--backbone', patch_16_checkpoint, cwd=data_folder)
     new = ', 8 new by design' if name == CASCADE else ''
     assert f'(backbone.*) in WindowedViT: {2 + 4 * 12} matched, 1 resized{new}, 3 left by design\n' in output
     assert 'Iter(train) [2/2]' in output and 'coco/bbox_mAP: ' in output and 'coco/segm_mAP: ' in output
 
-    output = run(
+    output = run_tool(
         'train.py', f'{name}.py', '--resume', '--cfg-options', 'train_cfg.max_iters=3', 'train_cfg.val_interval=3',
         cwd=data_folder)  # fmt: skip
     assert 'resumed epoch: 0, iter: 2' in output and 'Iter(train) [3/3]' in output
@@ -49,17 +33,17 @@ def test_train_validate_resume_and_draw(name, data_folder, cut_down, encoder_che
     assert list(second) == list(third)
     assert not torch.equal(second['backbone.patch_embed.projection.weight'], third['backbone.patch_embed.projection.weight'])
     if name == MASK_RCNN:
-        output = run(
+        output = run_tool(
             'test.py', f'{name}.py', folder / 'iter_3.pth', '--show-dir', 'shown', '--show-count', 3, cwd=data_folder)
         assert 'coco/bbox_mAP: ' in output and output.endswith('Pictures: shown\n')
         assert sorted(os.listdir(data_folder / 'shown')) == ['0.png', '1.png', '2.png']
 
 
 @pytest.mark.slow
-def test_wrong_boxes_stop_before_the_first_step(data_folder, cut_down):
+def test_wrong_boxes_stop_before_the_first_step(data_folder, cut_down, run_tool):
     cfg = cut_down(load_config(osp.join(ROOT, f'configs/detection/{MASK_RCNN}.py')))
     cfg.model.roi_head.bbox_head.num_classes = 3
     cfg.dump(data_folder / 'wrong.py')
-    output = run('train.py', 'wrong.py', cwd=data_folder, code=1)
+    output = run_tool('train.py', 'wrong.py', cwd=data_folder, code=1)
     assert 'error: `model.roi_head.bbox_head.num_classes` is 3, but CocoDataset' in output
     assert 'Traceback' not in output
