@@ -101,10 +101,11 @@ def main() -> None:
     args = parse_args()
     trust_checkpoints(args.trust_checkpoint)
     try:
-        cfg = merge_args(load_config(args.config, args.cfg_options), args)
+        cfg = load_config(args.config, args.cfg_options)
         try:
             if not args.no_check:
                 refuse_problems(cfg)
+            cfg = merge_args(cfg, args)
             check_transfer(cfg)
         except (ValueError, ImportError) as error:
             raise SystemExit(f'error: {error}') from error

@@ -1,6 +1,9 @@
 """Runs on folders in which some images are broken."""
 
+import importlib.util
+import json
 import os.path as osp
+import sys
 
 import cv2
 import numpy as np
@@ -60,3 +63,18 @@ def test_the_first_stops_the_run_and_is_named_unless_it_may_be_skipped(config, w
 def test_too_many_stop_the_run(config):
     with pytest.raises(TooManyCorruptImagesError, match=r'images could not be decoded, the last one data/images/train/'):
         Runner.from_cfg(config(0.2, on_corrupt='skip')).train()
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_the_command_says_so_in_one_line(config, workers, tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location('train', osp.join(ROOT, 'tools', 'train.py'))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config(0.5, workers).dump(tmp_path / 'config.py')
+    monkeypatch.setattr(sys, 'argv', ['train.py', str(tmp_path / 'config.py'), '--work-dir', str(tmp_path / 'run')])
+    with pytest.raises(SystemExit) as error:
+        module.main()
+    assert '\n' not in str(error.value)
+    assert str(error.value).startswith('error: ') and 'cannot decode the image data/images/train/' in str(error.value)
+    entry = json.loads((tmp_path / 'run/provenance.json').read_text())['runs'][0]
+    assert entry['data']['train_dataloader']['images'] == 320

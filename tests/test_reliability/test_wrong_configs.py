@@ -16,6 +16,7 @@ from mmmlo.datasets import Digits, SplitDataset, check_dataset_folder, check_lev
 from mmmlo.engine import CheckClassesHook, VerifyPretrainedHook
 from mmmlo.engine.batch_dump import unpack
 from mmmlo.registry import TRANSFORMS
+from mmmlo.utils import checkpoints
 from mmmlo.utils.check_config import ConfigError, check_config, refuse_problems
 from mmmlo.utils.checkpoints import read_checkpoint, read_content
 from mmmlo.utils.config import load_config, set_backbone
@@ -234,6 +235,17 @@ def test_training_is_refused_before_anything_is_built(train):
         train(text, '--no-check')
     with pytest.raises(train.built):
         train(text.replace('MLOMAE', 'mmmlo.MLOMAE'))
+
+
+def test_checkpoints_are_trusted_on_the_command_line_only(train):
+    text = "default_scope = 'mmpretrain'\n"
+    try:
+        for arguments in (['--trust-checkpoint'], []):
+            with pytest.raises(train.built):
+                train(text, *arguments)
+            assert checkpoints._trusted == bool(arguments)
+    finally:
+        checkpoints.trust_checkpoints(False)
 
 
 class Code:
