@@ -9,6 +9,10 @@ import sys
 import pytest
 import torch
 
+# yapf writes tables into ~/.cache when it is first imported, and a process that imports it meanwhile reads half a file. Here
+# it is imported before pytest-xdist starts its workers.
+import yapf  # noqa: F401
+
 # On these tiny tensors a second thread gains nothing, and on a busy machine its spin-waits cost up to seventy times.
 torch.set_num_threads(1)
 
