@@ -71,8 +71,8 @@ def _check_dataset(
     folder = osp.join(root, (cfg.get('data_prefix') or {}).get('img', ''))
     if '://' in annotations or '://' in folder:
         return
-    for path, there, kind in ((annotations, osp.isfile(annotations), 'file'), (folder, osp.isdir(folder), 'folder')):
-        if not there:
+    for path, exists, kind in ((annotations, osp.isfile(annotations), 'file'), (folder, osp.isdir(folder), 'folder')):
+        if not exists:
             raise ValueError(f'`{key}`: there is no {kind} {path} (that is, {osp.abspath(path)}); see docs/data.md')
     try:
         with open(annotations, encoding='utf-8') as file:
