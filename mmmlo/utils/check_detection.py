@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, Registry
 
 from mmmlo.utils.checkpoints import describe_error
+from mmmlo.utils.dataset_configs import dataset_leaves
 from mmmlo.utils.key_report import listed
 
 __all__ = ['check_detection_data']
@@ -33,22 +34,11 @@ def check_detection_data(cfg: Config) -> None:
     with DATASETS.switch_scope_and_registry(cfg.get('default_scope', 'mmdet')) as registry:
         for split in ('train', 'val', 'test'):
             loader = cfg.get(f'{split}_dataloader')
-            for key, dataset in _leaves(loader['dataset'], f'{split}_dataloader.dataset') if loader else ():
+            for key, dataset in dataset_leaves(loader['dataset'], f'{split}_dataloader.dataset') if loader else ():
                 files = (dataset.get('data_root'), dataset.get('ann_file'), dict(dataset.get('data_prefix') or {}))
                 if files not in seen and 'Coco' in str(dataset.get('type')) and dataset.get('ann_file'):
                     seen.append(files)
                     _check_dataset(dataset, key, cfg.model, registry, with_boxes=split == 'train')
-
-
-def _leaves(dataset: Mapping[str, Any], key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Keys and configs of the data sets in wrappers."""
-    if isinstance(dataset.get('dataset'), Mapping):
-        yield from _leaves(dataset['dataset'], f'{key}.dataset')
-    elif 'datasets' in dataset:
-        for i, inner in enumerate(dataset['datasets']):
-            yield from _leaves(inner, f'{key}.datasets[{i}]')
-    else:
-        yield key, dataset
 
 
 def _heads(model: Any) -> Iterator[tuple[str, int]]:

@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 
 from mmmlo.datasets import DatasetFolderError, check_dataset_folder
 from mmmlo.utils.checkpoints import describe_error
+from mmmlo.utils.dataset_configs import dataset_leaves
 from mmmlo.utils.key_report import listed
 
 __all__ = ['check_segmentation_data']
@@ -40,7 +41,7 @@ def check_segmentation_data(cfg: Config) -> None:
             if loader is None:
                 continue
             ignored = _ignored(cfg, split)
-            for key, dataset in _leaves(loader['dataset'], f'{split}_dataloader.dataset'):
+            for key, dataset in dataset_leaves(loader['dataset'], f'{split}_dataloader.dataset'):
                 if (dataset, ignored) not in seen:
                     seen.append((dataset, ignored))
                     _check_dataset(dataset, key, cfg.model, ignored)
@@ -65,17 +66,6 @@ def _ignored(cfg: Config, split: str) -> int | None:
         users = [metrics] if isinstance(metrics, Mapping) else list(metrics)
     values = {user.get('ignore_index', _IGNORED) for user in users} or {_IGNORED}
     return values.pop() if len(values) == 1 else None
-
-
-def _leaves(dataset: Mapping[str, Any], key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Keys and configs of the data sets in wrappers."""
-    if isinstance(dataset.get('dataset'), Mapping):
-        yield from _leaves(dataset['dataset'], f'{key}.dataset')
-    elif 'datasets' in dataset:
-        for i, inner in enumerate(dataset['datasets']):
-            yield from _leaves(inner, f'{key}.datasets[{i}]')
-    else:
-        yield key, dataset
 
 
 def _check_dataset(cfg: Mapping[str, Any], key: str, model: Mapping[str, Any], ignored: int | None) -> None:
