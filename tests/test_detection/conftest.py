@@ -58,6 +58,7 @@ def cut_down():
 
     def cut_down(cfg: Config, iterations: int = 2) -> Config:
         model, channels = cfg.model, 16
+        model.data_preprocessor.pad_size_divisor = SIZE[1]
         model.backbone.update(
             arch=dict(embed_dims=WIDTH, num_layers=BLOCKS, num_heads=4, feedforward_channels=2 * WIDTH),
             img_size=SIZE,

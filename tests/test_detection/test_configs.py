@@ -85,9 +85,11 @@ def test_full_size(name):
     assert cfg.train_cfg.max_iters == cfg.param_scheduler[-1].end == iterations
     assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == decay
     assert ('BFloat16' in cfg.optim_wrapper.type) == ('amp' in name)
-    for split in ('train', 'val'):
-        (pad,) = [transform for transform in cfg[f'{split}_dataloader'].dataset.pipeline if transform.type == 'Pad']
-        assert pad['size'] == (size, size)
+    (pad,) = [transform for transform in cfg.train_dataloader.dataset.pipeline if transform.type == 'Pad']
+    assert pad['size'] == (size, size)
+    # After the pipeline: what it pads belongs to the image, and boxes may lie in it.
+    assert not any(transform.type == 'Pad' for transform in cfg.val_dataloader.dataset.pipeline)
+    assert model.data_preprocessor.pad_size_divisor == size
     with torch.device('meta'):
         outs = model.eval().extract_feat(torch.empty(1, 3, size, size))
     assert [out.shape[-1] for out in outs] == [size // stride for stride in (4, 8, 16, 32, 64)]

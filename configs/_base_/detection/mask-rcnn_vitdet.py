@@ -5,6 +5,9 @@ _base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
 norm_cfg = dict(type='mmpretrain.LN2d', eps=1e-6)
 
 model = dict(
+    # Test images are padded here, to the square that the positions are for: a `Pad` in the pipeline would let boxes lie in
+    # the padding.
+    data_preprocessor=dict(pad_size_divisor=1024),
     backbone=dict(
         _delete_=True,
         type='mmmlo.WindowedViT',
