@@ -10,6 +10,7 @@ from pickle import UnpicklingError
 from typing import Any, NamedTuple
 from urllib.error import URLError
 
+import numpy as np
 import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.fileio import get_file_backend
@@ -172,6 +173,8 @@ def _safe_globals() -> list[Any]:
     training script, and those made from it, save their command line's values as a ``Namespace``.
     """
     safe = [value for value in get_torch_safe_globals() if value is not getattr]
+    # Numbers of every kind stand in the histories of a log; mmengine names three.
+    safe += {type(np.dtype(code)) for code in np.typecodes['AllInteger'] + np.typecodes['Float'] + '?'}
     return [*safe, (_history_method, 'builtins.getattr'), argparse.Namespace]
 
 
