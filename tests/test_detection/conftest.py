@@ -75,7 +75,10 @@ def cut_down():
         heads.mask_head.update(in_channels=channels, conv_out_channels=channels)
         for part in model.train_cfg.rcnn if isinstance(model.train_cfg.rcnn, list) else [model.train_cfg.rcnn]:
             part.sampler.num = 16
-        model.test_cfg.rcnn.score_thr = 0.0  # after two steps nothing is sure, and without a box there is no AP
+        for part in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):  # of thousands, most of the time
+            part.update(nms_pre=100, max_per_img=50)
+        # After two steps nothing is sure, and without a box there is no AP.
+        model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=10)
         for split in ('train', 'val', 'test'):
             loader = cfg[f'{split}_dataloader']
             loader.update(batch_size=2 if split == 'train' else 1, num_workers=0, persistent_workers=False)

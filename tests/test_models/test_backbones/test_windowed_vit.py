@@ -40,8 +40,11 @@ def test_a_window_over_the_grid_is_mmpretrain_s_vit(size, final_norm):
         (expected,), (actual,) = plain(images(size)), windowed(images(size))
         assert actual.shape == (2, 48, size[0] // 16, size[1] // 16)
         assert (actual - expected).abs().max() < 1e-5
-        # Another size than the model's own: both resize the positions.
-        assert (windowed(images((96, 80)))[0] - plain(images((96, 80)))[0]).abs().max() < 1e-5
+        # Other sizes than the model's own, also where a border does not fill a patch: both resize the positions.
+        for other in ((96, 80), (70, 89)):
+            (expected,), (actual,) = plain(images(other)), windowed(images(other))
+            assert actual.shape == (2, 48, -(-other[0] // 16), -(-other[1] // 16))
+            assert (actual - expected).abs().max() < 1e-5
 
 
 def test_windows_are_put_together_again():
