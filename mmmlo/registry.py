@@ -11,8 +11,8 @@ from mmengine.registry import Registry
 from mmmlo import compat
 
 __all__ = [
-    'DATASETS', 'EVALUATORS', 'HOOKS', 'HYPERGRADIENTS', 'LOOPS', 'METRICS', 'MODELS', 'MODEL_WRAPPERS', 'OPTIM_WRAPPERS',
-    'OPTIM_WRAPPER_CONSTRUCTORS', 'TRANSFORMS', 'VISUALIZERS'
+    'DATASETS', 'DATA_SAMPLERS', 'EVALUATORS', 'HOOKS', 'HYPERGRADIENTS', 'LOOPS', 'METRICS', 'MODELS', 'MODEL_WRAPPERS',
+    'OPTIM_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'TRANSFORMS', 'VISUALIZERS'
 ]
 
 compat.apply()
@@ -31,6 +31,7 @@ LOOPS = _child('loop', root.LOOPS, 'mmmlo.engine')
 OPTIM_WRAPPERS = _child('optim wrapper', root.OPTIM_WRAPPERS, 'mmmlo.engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child('optim wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, 'mmmlo.engine')
 DATASETS = _child('dataset', root.DATASETS, 'mmmlo.datasets')
+DATA_SAMPLERS = _child('data sampler', root.DATA_SAMPLERS, 'mmmlo.datasets')
 TRANSFORMS = _child('transform', root.TRANSFORMS, 'mmmlo.datasets')
 METRICS = _child('metric', root.METRICS, 'mmmlo.evaluation')
 EVALUATORS = _child('evaluator', root.EVALUATOR, 'mmmlo.evaluation')

@@ -7,6 +7,8 @@ from mmmlo import registry  # noqa: F401
 from mmmlo.datasets.digits import Digits
 from mmmlo.datasets.folders import DatasetFolderError, check_dataset_folder
 from mmmlo.datasets.labels import check_classes, read_labels
+from mmmlo.datasets.resumable_sampler import ResumableBatchSampler, ResumableSampler, sample_seed
+from mmmlo.datasets.seeded_dataset import SampleIndex, SeededDataset
 from mmmlo.datasets.sources import SourceIndex, sample_sources
 from mmmlo.datasets.split_dataset import SplitDataset
 from mmmlo.datasets.split_guard import (
@@ -25,6 +27,10 @@ __all__ = [
     'DatasetFolderError',
     'Digits',
     'LoadImage',
+    'ResumableBatchSampler',
+    'ResumableSampler',
+    'SampleIndex',
+    'SeededDataset',
     'SourceIndex',
     'SplitDataset',
     'SplitOverlapError',
@@ -37,6 +43,7 @@ __all__ = [
     'level_key',
     'read_labels',
     'read_test_dataset',
+    'sample_seed',
     'sample_sources',
     'stratified_parts',
 ]

@@ -17,6 +17,7 @@ from mmengine.runner.runner import _SlicedDataset
 from mmpretrain.datasets import MNIST, BaseDataset, CustomDataset, KFoldDataset
 from torch.utils.data import ConcatDataset, Subset
 
+from mmmlo.datasets.seeded_dataset import SeededDataset
 from mmmlo.datasets.split_dataset import SplitDataset
 
 __all__ = ['SourceIndex', 'archive_split', 'leaves', 'sample_sources']
@@ -105,7 +106,10 @@ def leaves(dataset: Any, indices: np.ndarray | None = None) -> Iterator[tuple[An
     Yields:
         tuple[Any, np.ndarray]: A dataset that wraps nothing, and the indices of its samples that are used.
     """
-    # First, because it hands every attribute through to the dataset inside.
+    # First, because these hand every attribute through to the dataset inside.
+    if isinstance(dataset, SeededDataset):
+        yield from leaves(dataset.dataset, indices)
+        return
     if isinstance(dataset, _SlicedDataset):
         size = min(len(dataset), len(dataset._dataset))
         yield from leaves(dataset._dataset, np.arange(size) if indices is None else indices)
