@@ -33,6 +33,7 @@ from mmmlo.utils.config import (  # noqa: E402
     settle_loaders,
     settle_norms,
 )
+from mmmlo.utils.resume import settle_resume  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,7 +45,7 @@ def parse_args() -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
-        help='go on from this checkpoint; without a value, from the latest one in the work dir',
+        help='go on from this checkpoint; without a value, from the newest whole one in the work dir, if there is one',
     )
     parser.add_argument(
         '--backbone',
@@ -84,9 +85,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
         set_backbone(cfg, args.backbone)
     if args.amp:
         enable_amp(cfg)
-    if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+    settle_resume(cfg, args.resume)
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise SystemExit(f'{args.config} has no auto_scale_lr.base_batch_size for --auto-scale-lr to scale from')

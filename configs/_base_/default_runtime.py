@@ -8,7 +8,10 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     # Each level's schedule counts that level's own steps; with one optimizer it is mmengine's hook.
     param_scheduler=dict(type='mmmlo.LevelParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
+    # Never fewer whole files than before, each with all that the run needs to go on from it exactly.
+    checkpoint=dict(type='mmmlo.SafeCheckpointHook', interval=1, max_keep_ckpts=3),
+    # At SIGTERM and Ctrl-C saves and ends; requeue=True puts a SLURM job into the queue again.
+    stop_signal=dict(type='mmmlo.StopSignalHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     rank_seed=dict(type='mmmlo.RankSeedHook'),
 )

@@ -19,7 +19,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=2, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', T_max=18, by_epoch=True, begin=2, end=20, convert_to_iter_based=True),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=5)
+train_cfg = dict(type='mmmlo.ResumableTrainLoop', max_epochs=20, val_interval=5)
 default_hooks = dict(logger=dict(interval=17), checkpoint=dict(interval=20))
 custom_hooks = [dict(type='mmmlo.MaskStatisticsHook', interval=17)]
 auto_scale_lr = dict(base_batch_size=64, enable=False)

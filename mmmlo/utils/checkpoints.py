@@ -102,7 +102,7 @@ def trust_checkpoints(trusted: bool = True) -> None:
     _trusted = trusted
 
 
-def read_content(path: str, map_location: Any = 'cpu') -> Any:
+def read_content(path: str, map_location: Any = 'cpu', mmap: bool = False) -> Any:
     """Read all that a file holds.
 
     It is unpickled by PyTorch's ``weights_only`` reader, which runs no code out of the file. Addresses with a scheme, as
@@ -111,6 +111,8 @@ def read_content(path: str, map_location: Any = 'cpu') -> Any:
     Args:
         path (str): The file, or its address.
         map_location (Any): As of ``torch.load``. Defaults to 'cpu'.
+        mmap (bool): Whether to leave the values of tensors in the file until they are used. Only for a file in PyTorch's zip
+            format. Defaults to False.
 
     Returns:
         Any: What was saved.
@@ -128,7 +130,11 @@ def read_content(path: str, map_location: Any = 'cpu') -> Any:
         raise CheckpointError(f'checkpoint {path} {what}')
     if path.endswith('.safetensors'):
         return _read_safetensors(path)
-    return _unpickle(lambda weights_only: torch.load(path, map_location=map_location, weights_only=weights_only), path)
+
+    def load(weights_only: bool) -> Any:
+        return torch.load(path, map_location=map_location, weights_only=weights_only, mmap=mmap or None)
+
+    return _unpickle(load, path)
 
 
 def _unpickle(load: Callable[[bool], Any], path: str) -> Any:

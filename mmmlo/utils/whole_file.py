@@ -2,7 +2,7 @@
 
 import os
 
-__all__ = ['write_whole']
+__all__ = ['flush', 'write_whole']
 
 
 def write_whole(path: str, text: str) -> None:
@@ -27,3 +27,19 @@ def write_whole(path: str, text: str) -> None:
         if os.path.exists(temporary):
             os.remove(temporary)
         raise
+
+
+def flush(path: str) -> None:
+    """Have the system write a file, or the names of a folder's files, to the disk.
+
+    Args:
+        path (str): The file or folder.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

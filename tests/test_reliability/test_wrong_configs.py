@@ -90,12 +90,12 @@ WRONG_CONFIGS = [
     (
         'mae',
         {'default_hooks.checkpoint.max_keep_ckpt': 1},
-        "default_hooks.checkpoint.max_keep_ckpt: CheckpointHook has no such field; did you mean 'max_keep_ckpts'?",
+        "default_hooks.checkpoint.max_keep_ckpt: SafeCheckpointHook has no such field; did you mean 'max_keep_ckpts'?",
     ),
     (
         'mae',
         {'train_cfg.max_epoch': 3},
-        "train_cfg.max_epoch: EpochBasedTrainLoop has no such field; did you mean 'max_epochs'?",
+        "train_cfg.max_epoch: ResumableTrainLoop has no such field; did you mean 'max_epochs'?",
     ),
     (
         'mae',

@@ -81,7 +81,7 @@ def test_the_command_says_what_it_found(tool, tmp_path, capsys):
     assert tool.main([config, '--cfg-options', 'train_cfg.max_epochs=4']) == 0
     assert 'warning: param_scheduler.1.end: it ends at 20, and the run has 4 epochs' in capsys.readouterr().out
     assert tool.main([config, '--cfg-options', 'train_cfg.max_epoch=4']) == 1
-    assert capsys.readouterr().out.startswith('PROBLEM: train_cfg.max_epoch: EpochBasedTrainLoop has no such field')
+    assert capsys.readouterr().out.startswith('PROBLEM: train_cfg.max_epoch: ResumableTrainLoop has no such field')
     (tmp_path / 'torn.py').write_text('model = dict(')
     with pytest.raises(SystemExit) as error:
         tool.main([str(tmp_path / 'torn.py')])

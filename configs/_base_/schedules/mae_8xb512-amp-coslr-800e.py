@@ -10,5 +10,5 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, by_epoch=True, begin=0, end=40, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', T_max=760, by_epoch=True, begin=40, end=800, convert_to_iter_based=True),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=800, val_interval=50)
+train_cfg = dict(type='mmmlo.ResumableTrainLoop', max_epochs=800, val_interval=50)
 auto_scale_lr = dict(base_batch_size=4096, enable=False)

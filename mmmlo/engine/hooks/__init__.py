@@ -8,10 +8,12 @@ from .non_finite_guard_hook import NonFiniteGuardHook
 from .prediction_picture_hook import PredictionPictureHook
 from .provenance_hook import ProvenanceHook
 from .rank_seed_hook import RankSeedHook
+from .safe_checkpoint_hook import SafeCheckpointHook
+from .stop_signal_hook import StopSignalHook
 from .verify_pretrained_hook import VerifyPretrainedHook
 
 __all__ = [
     'BackboneEMAHook', 'CheckClassesHook', 'CurriculumHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook',
     'MaskStatisticsHook', 'NonFiniteGuardHook', 'PredictionPictureHook', 'ProvenanceHook', 'RankSeedHook',
-    'VerifyPretrainedHook', 'curriculum_factor'
+    'SafeCheckpointHook', 'StopSignalHook', 'VerifyPretrainedHook', 'curriculum_factor'
 ]

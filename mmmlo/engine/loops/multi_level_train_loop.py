@@ -2,13 +2,12 @@
 
 import logging
 import math
-from collections.abc import Iterator
 from typing import Any
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import ParamSchedulerHook
 from mmengine.logging import print_log
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmmlo.datasets import check_dataset_folder, check_level_splits, read_test_dataset
@@ -19,49 +18,19 @@ from ..optim_wrappers import MultiLevelOptimWrapper
 from ..wrappers import MultiLevelDistributedDataParallel
 from .level_schedules import level_schedules
 from .loader_settings import with_settings_of
+from .resumable_batches import ResumableBatches, build_resumable_loader
+from .resumable_train_loop import ResumableTrainLoop
 
 _SEEDS_APART = 10_000
 
 
-class _LevelBatches:
-    """Endless batches of one level's loader, with a new order each time around."""
-
-    def __init__(self, loader: DataLoader) -> None:
-        self.loader = loader
-        self._rounds = 0
-        self._iterator: Iterator | None = None
-
-    def restart(self, batches_drawn: int) -> None:
-        """Go to the round in which a resumed run stands; it starts that round from its first batch."""
-        self._rounds = batches_drawn // len(self.loader)
-        self._iterator = None
-
-    def take(self, count: int) -> list[Any]:
-        """Draw the next batches."""
-        return [self._next() for _ in range(count)]
-
-    def _next(self) -> Any:
-        if self._iterator is None:
-            self._iterator = self._start()
-        try:
-            return next(self._iterator)
-        except StopIteration:
-            self._rounds += 1
-            self._iterator = self._start()
-            return next(self._iterator)
-
-    def _start(self) -> Iterator:
-        if hasattr(self.loader.sampler, 'set_epoch'):
-            self.loader.sampler.set_epoch(self._rounds)
-        return iter(self.loader)
-
-
 @LOOPS.register_module()
-class MultiLevelTrainLoop(EpochBasedTrainLoop):
+class MultiLevelTrainLoop(ResumableTrainLoop):
     """Epochs over the lowest level's data, with the batches of upper levels drawn when these are due.
 
     ``train_dataloader`` is the lowest level's ordinary loader, so everything in mmengine that reads it works as usual; the
-    other levels' loaders stand in ``dataloaders``. An iteration is one batch of ``train_dataloader``.
+    other levels' loaders stand in ``dataloaders``. An iteration is one batch of ``train_dataloader``. It resumes exactly, as
+    :class:`ResumableTrainLoop` does, in all loaders.
 
     Args:
         runner (Runner): The runner. Its ``optim_wrapper`` is built here, because the levels' schedules depend on it.
@@ -153,7 +122,7 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
                 )
 
     def _build_loaders(self, dataloaders: dict[str, dict | str], base_loader: DataLoader | dict) -> None:
-        wrapper, seed = self.optim_wrapper, self.runner.seed
+        wrapper = self.optim_wrapper
         missing = [level for level in wrapper.levels[1:] if level not in dataloaders]
         if missing:
             raise ValueError(
@@ -166,7 +135,7 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
                 f'train_cfg.dataloaders has {unknown[0]!r}; the levels above {wrapper.base!r} are {wrapper.levels[1:]} '
                 f'(the data of {wrapper.base!r} is train_dataloader)'
             )
-        self._batches: dict[str, _LevelBatches] = {}
+        self._batches: dict[str, ResumableBatches] = {}
         self._shared: dict[str, str] = {}
         datasets = {wrapper.base: self.dataloader.dataset}
         for position, level in enumerate(wrapper.levels):
@@ -177,14 +146,11 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
                 self._share(level, cfg)
                 continue
             cfg = self._loader_cfg(level, cfg, base_loader)
-            loader = self.runner.build_dataloader(
-                cfg,
-                # Samplers add the epoch to their seed and workers their number, so levels must not be neighbours.
-                seed=None if seed is None else seed + _SEEDS_APART * position,
-                diff_rank_seed=self.runner._randomness_cfg.get('diff_rank_seed', False),
-            )
-            self._check_not_empty(loader, f'train_cfg.dataloaders.{level}')
-            self._batches[level] = _LevelBatches(loader)
+            # Samplers add the epoch to their seed, so levels must not be neighbours.
+            loader = build_resumable_loader(self.runner, cfg, self.runner.seed + _SEEDS_APART * position)
+            key = f'train_cfg.dataloaders.{level}'
+            self._check_not_empty(loader, key)
+            self._batches[level] = ResumableBatches(loader, key)
             datasets[level] = loader.dataset
         for level, source in self._shared.items():
             datasets[level] = datasets[source]
@@ -227,26 +193,22 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
         check_dataset_folder(cfg['dataset'], f'train_cfg.dataloaders.{level}.dataset')
         return with_settings_of(base_loader, cfg, more=['drop_last'])
 
-    def run(self):
-        """Launch training."""
-        if self._iter:
-            # Resumed: the loop is built before the checkpoint is read.
-            for level, batches in self._batches.items():
-                batches.restart(self.optim_wrapper.gradient_counts[level])
-            length = len(self.dataloader)
-            if not self._counts_iters and self.runner.message_hub.get_info('epoch_length', length) != length:
-                # Another batch size or number of processes: the epochs that are left, whatever the iterations were.
-                self._max_iters = self._iter + (self._max_epochs - self._epoch) * length
-            # A checkpoint from inside an epoch begins that epoch anew, so the iterations say how many epochs are left.
-            left = max(self._max_iters - self._iter, 0)
-            self._max_epochs = self._epoch + math.ceil(left / length)
+    @property
+    def _all_batches(self) -> dict[str, ResumableBatches]:
+        return super()._all_batches | {batches.name: batches for batches in self._batches.values()}
+
+    def _resume_without_state(self) -> None:
+        super()._resume_without_state()
+        for level, batches in self._batches.items():
+            batches.go_to(self.optim_wrapper.gradient_counts[level] // len(batches.loader))
+
+    def _begin(self) -> None:
         if isinstance(self.runner.model, MultiLevelDistributedDataParallel):
             # Once more after initialization and checkpoints: from here on the processes' copies stay equal by themselves.
             self.runner.model.broadcast_state()
         self.optim_wrapper.meter.deferred = any(isinstance(hook, DeferredRuntimeInfoHook) for hook in self.runner.hooks)
         self._warn_of_batch_size()
         print_log(self._describe(), 'current')
-        return super().run()
 
     @staticmethod
     def _batch_size(loader: DataLoader) -> int | None:
@@ -256,7 +218,6 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
     def _warn_of_batch_size(self) -> None:
         """Learning rates hold for a batch size, which more processes change."""
         hub, images, count = self.runner.message_hub, self._batch_size(self.dataloader), get_world_size()
-        hub.update_info('epoch_length', len(self.dataloader))
         if images is None:
             return
         batch = images * count
@@ -304,23 +265,12 @@ class MultiLevelTrainLoop(EpochBasedTrainLoop):
             f'those of a cycle, start and every count cycles, a batch is images x accumulation x processes.\n{table}'
         )
 
-    def run_epoch(self) -> None:
-        """Iterate over ``train_dataloader`` once, or as far as ``max_iters`` goes."""
-        self.runner.call_hook('before_train_epoch')
-        self.runner.model.train()
-        for idx, batch in enumerate(self.dataloader):
-            self.run_iter(idx, self._gather(batch))
-            if self._iter >= self._max_iters:
-                break
-        self.runner.call_hook('after_train_epoch')
-        self._epoch += 1
-
-    def _gather(self, base_batch: Any) -> dict[str, list[Any]]:
+    def _gather(self, batch: Any) -> dict[str, list[Any]]:
         """Batches of the coming iteration: those of the levels that are due, no more."""
         batches: dict[str, list[Any]] = {}
         for level, count in self.optim_wrapper.due().items():
             if level == self.optim_wrapper.base:
-                batches[level] = [base_batch]
+                batches[level] = [batch]
             elif level in self._shared:
                 batches[level] = batches[self._shared[level]]
             else:

@@ -449,13 +449,15 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         )
 
     def state_dict(self) -> dict:
-        """State of every level's optimizer and the counters of steps and of the position in the cycle."""
+        """State of every level's optimizer, the counters of steps and of the position in the cycle, and the gradients of
+        the last steps where a hypergradient needs them."""
         return dict(
             levels=super().state_dict(),
             step_counts=dict(self.step_counts),
             gradient_counts=dict(self.gradient_counts),
             skip_counts=dict(self.skip_counts),
             skips_in_a_row=dict(self.skips_in_a_row),
+            last_gradients={level: dict(gradients) for level, gradients in self._last_gradients.items()},
         )
 
     def load_state_dict(self, state_dict: dict) -> None:
@@ -475,6 +477,12 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         self.gradient_counts = dict(state_dict['gradient_counts'])
         self.skip_counts.update(state_dict.get('skip_counts', {}))
         self.skips_in_a_row.update(state_dict.get('skips_in_a_row', {}))
+        for level, gradients in state_dict.get('last_gradients', {}).items():
+            if level in self._last_gradients:
+                device = self.level_parameters(level)[0].device
+                self._last_gradients[level] = {
+                    name: value if value is None else value.to(device) for name, value in gradients.items()
+                }
 
 
 @contextmanager

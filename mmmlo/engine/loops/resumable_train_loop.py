@@ -1,0 +1,174 @@
+"""A training loop that goes on after a checkpoint as if nothing had been."""
+
+import logging
+import math
+from typing import Any
+
+import torch
+from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mmmlo.registry import LOOPS
+
+from ..non_finite import random_state, set_random_state
+from .resumable_batches import ResumableBatches, build_resumable_loader
+
+
+@LOOPS.register_module()
+class ResumableTrainLoop(EpochBasedTrainLoop):
+    """mmengine's ``EpochBasedTrainLoop``, for runs that can be interrupted anywhere.
+
+    Together with :class:`mmmlo.SafeCheckpointHook`, which puts :meth:`state_dict` into its checkpoints, a run that is
+    resumed from one goes on with the very next batch and the very next random number. On a CPU its end is bit-identical to
+    that of a run that was not interrupted. See ``docs/reliability.md`` for the conditions.
+
+    - The augmentation of a sample is a function of seed, epoch and index, whatever the number of workers.
+    - Validation does not move the random state of training.
+
+    Args:
+        runner (Runner): The runner.
+        dataloader (DataLoader | dict): ``train_dataloader``. One that is built already gets no seeds for its samples, and an
+            epoch that was begun begins anew on resume.
+        max_epochs (int): Epochs.
+        **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` of mmengine's ``EpochBasedTrainLoop``.
+    """
+
+    _max_epochs: int
+    # Whether the length of the run is given in iterations.
+    _counts_iters = False
+
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, max_epochs: int, **kwargs) -> None:
+        if isinstance(dataloader, dict):
+            dataloader = build_resumable_loader(runner, dataloader, runner.seed)
+        super().__init__(runner, dataloader, max_epochs, **kwargs)
+        self._base_batches = ResumableBatches(self.dataloader, 'train_dataloader')
+        # Where training goes on, while something else may draw.
+        self._random: dict[str, Any] | None = None
+        self._loaded: dict[str, Any] | None = None
+
+    @property
+    def _all_batches(self) -> dict[str, ResumableBatches]:
+        """Key in the config -> batches of all loaders."""
+        return {self._base_batches.name: self._base_batches}
+
+    @property
+    def _model(self) -> nn.Module:
+        return self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._model.parameters()).device
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where this loop stands between two iterations. All processes have to call it.
+
+        Returns:
+            dict[str, Any]: ``loaders``, the place in each; ``processes``, for each process its random state and, in the
+            middle of an accumulation, its gradients.
+        """
+        gradients = {name: parameter.grad for name, parameter in self._model.named_parameters()}
+        own = dict(
+            random=self._random or random_state(self._device),
+            # After a step there are none.
+            gradients={name: gradient.cpu() for name, gradient in gradients.items() if gradient is not None},
+        )
+        return dict(
+            loaders={name: batches.state_dict() for name, batches in self._all_batches.items()},
+            processes=all_gather_object(own),
+        )
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` returned, when the loop runs."""
+        self._loaded = state
+
+    def run(self) -> nn.Module:
+        """Launch training."""
+        if self._iter:
+            self._resume()
+        self.runner.message_hub.update_info('epoch_length', len(self.dataloader))
+        self._begin()
+        return super().run()
+
+    def _begin(self) -> None:
+        """What is to be done when weights and place are those with which training begins."""
+
+    def _resume(self) -> None:
+        """Go to where the checkpoint stands, whose epoch and iteration are here already."""
+        self._base_batches.go_to(self._epoch)
+        state, self._loaded = self._loaded, None
+        if state is None:
+            self._resume_without_state()
+        else:
+            self._resume_loaders(state['loaders'])
+            self._resume_process(state['processes'])
+        length, batch = len(self.dataloader), self._base_batches.batch
+        changed = self.runner.message_hub.get_info('epoch_length', length) != length
+        if not self._counts_iters and (changed or state is not None):
+            # With another batch size or number of processes: the epochs that are left, whatever the iterations were.
+            self._max_iters = self._iter - batch + (self._max_epochs - self._epoch) * length
+        # The iterations say how many epochs are left: one that begins anew takes more of them than it had left.
+        self._max_epochs = self._epoch + math.ceil((max(self._max_iters - self._iter, 0) + batch) / length)
+
+    def _resume_without_state(self) -> None:
+        print_log(
+            'The checkpoint says nothing about loaders and random numbers, which begin anew. Those of '
+            'mmmlo.SafeCheckpointHook do',
+            'current',
+            logging.WARNING,
+        )
+
+    def _resume_loaders(self, states: dict[str, dict[str, Any]]) -> None:
+        for name, batches in self._all_batches.items():
+            if name in states:
+                batches.load_state_dict(states[name])
+
+    def _resume_process(self, states: list[dict[str, Any]]) -> None:
+        if len(states) != get_world_size():
+            print_log(
+                f'The checkpoint is of {len(states)} processes, and there are {get_world_size()}: random numbers, and '
+                'gradients that were accumulated but not yet applied, begin anew',
+                'current',
+                logging.WARNING,
+            )
+            return
+        own = states[get_rank()]
+        # The Runner may have put its tensors on the GPU.
+        self._random = {
+            name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in own['random'].items()
+        }
+        parameters = dict(self._model.named_parameters())
+        for name, gradient in own['gradients'].items():
+            parameters[name].grad = gradient.to(parameters[name].device)
+
+    def run_epoch(self) -> None:
+        """Iterate over what is left of an epoch."""
+        batches = self._base_batches
+        begun, state = batches.batch, self._random
+        self._go_on_drawing(state)
+        self.runner.call_hook('before_train_epoch')
+        if begun:  # these were called before the checkpoint was saved
+            self._go_on_drawing(state)
+        self.runner.model.train()
+        if self._iter < self._max_iters:
+            for idx, batch in enumerate(batches.rest_of_round(), begun):
+                self.run_iter(idx, self._gather(batch))
+                if self._iter >= self._max_iters:
+                    break
+        batches.finish_round()
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+        self._random = random_state(self._device)
+
+    def _go_on_drawing(self, state: dict[str, Any] | None) -> None:
+        """Set the random state, if there is one to go on from."""
+        self._random = None
+        if state is not None:
+            set_random_state(state, self._device)
+
+    def _gather(self, batch: Any) -> Any:
+        """What an iteration gets for a batch of ``train_dataloader``."""
+        return batch

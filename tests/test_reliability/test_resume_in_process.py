@@ -1,0 +1,185 @@
+"""Runs that go on from a checkpoint end bit for bit as those that were not interrupted, in one process."""
+
+import copy
+import os.path as osp
+import random
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATA_SAMPLERS, TRANSFORMS
+from mmengine.runner import Runner
+from torch.utils.data import BatchSampler
+
+from mmmlo.utils.checkpoints import read_content
+from mmmlo.utils.config import load_config
+from mmmlo.utils.shrink import shrink
+
+ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+
+
+@TRANSFORMS.register_module()
+class DrawFromAll:
+    """An augmentation that draws from Python, NumPy and PyTorch."""
+
+    def __call__(self, results):
+        noise = random.random() + np.random.rand() + float(torch.rand(()))
+        results['img'] = (results['img'] * (noise / 3)).astype(np.uint8)
+        return results
+
+
+@TRANSFORMS.register_module()
+class Note:
+    """Writes down which samples are loaded."""
+
+    seen: list = []
+
+    def __call__(self, results):
+        self.seen.append((results['sample_idx'], results['img'].sum()))
+        return results
+
+
+def part(name):
+    pipeline = [dict(type='DrawFromAll'), dict(type='PackInputs')]
+    images = dict(type='mmmlo.SyntheticImages', per_class=6, size=16, pipeline=pipeline)
+    return dict(type='mmmlo.SplitDataset', part=name, fractions=dict(train=0.5, val=0.5), seed=0, dataset=images)
+
+
+@pytest.fixture(scope='module')
+def configs():
+    """Method -> a run of three epochs of four batches that keeps the checkpoint of every iteration."""
+    found = {}
+    for method in ('mae', 'mlo-mae', 'cl-mae'):
+        folder = method.replace('-', '_')
+        cfg = shrink(load_config(osp.join(ROOT, f'configs/{folder}/{method}_vit-nano-p4_1xb64-coslr-20e_digits.py')))
+        cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
+        cfg.log_level = 'ERROR'
+        cfg.train_dataloader.pop('num_batch_per_epoch', None)
+        cfg.train_dataloader.dataset = part('train')
+        cfg.train_dataloader.drop_last = False  # the last batch is not full
+        if method == 'mlo-mae':
+            cfg.train_cfg.dataloaders = dict(finetune=dict(dataset=part('train')), masking=dict(dataset=part('val')))
+        cfg.train_cfg.pop('max_iters', None)
+        cfg.train_cfg.update(max_epochs=3, val_interval=1)
+        cfg.val_dataloader.dataset = part('val')
+        cfg.val_cfg.bank_dataloader.dataset = part('train')
+        cfg.default_hooks.checkpoint = dict(type='mmmlo.SafeCheckpointHook', interval=1, by_epoch=False)
+        found[method] = cfg
+    return found
+
+
+@pytest.fixture
+def run(configs, tmp_path):
+    """``run(method, name, options, resume=None)``: train, and return the last checkpoint and the runner."""
+
+    def train(method, name, options=None, resume=None):
+        cfg = copy.deepcopy(configs[method])
+        cfg.work_dir, cfg.experiment_name = str(tmp_path / name), f'{tmp_path.name}_{name}'
+        cfg.merge_from_dict(dict(options or {}))
+        if resume:
+            cfg.resume, cfg.load_from = True, resume
+        runner = Runner.from_cfg(Config(cfg.to_dict()))
+        runner.train()
+        return read_content((tmp_path / name / 'last_checkpoint').read_text()), runner
+
+    return train
+
+
+VARIANTS = {
+    'mae': ('mae', {}),
+    'mae, gradients of three batches': ('mae', {'optim_wrapper.accumulative_counts': 3}),
+    'mae, bfloat16': ('mae', {'optim_wrapper.type': 'mmmlo.BFloat16OptimWrapper'}),
+    'mlo-mae': ('mlo-mae', {}),
+    'mlo-mae, 10 of 12 iterations': ('mlo-mae', {'train_cfg.max_epochs': None, 'train_cfg.max_iters': 10}),
+    'mlo-mae, gradients of several batches': (
+        'mlo-mae',
+        {
+            'optim_wrapper.levels.pretrain.accumulative_counts': 3,
+            'optim_wrapper.levels.pretrain.steps': 1,
+            'optim_wrapper.levels.finetune.accumulative_counts': 2,
+        },
+    ),
+    'mlo-mae, preconditioned': ('mlo-mae', {'optim_wrapper.levels.masking.hypergradient.precondition': 'adam'}),
+    'mlo-mae, an averaged backbone': (
+        'mlo-mae',
+        {'custom_hooks': [dict(type='mmmlo.BackboneEMAHook', momentum=0.1)]},
+    ),
+    'mlo-mae, no seed': ('mlo-mae', {'randomness.seed': None}),
+    'cl-mae': ('cl-mae', {}),
+}
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_resumed_from_any_iteration_ends_the_same(variant, run, assert_same_state, tmp_path):
+    method, options = VARIANTS[variant]
+    whole, runner = run(method, 'whole', options)
+    assert runner.iter == (10 if '10 of 12' in variant else 12)
+    # In the first epoch, at its end before validation, in the second, and before the last iteration.
+    for iteration in (1, 4, 7, runner.iter - 1) if variant == 'mlo-mae' else (7,):
+        resumed, _ = run(method, f'from_{iteration}', options, str(tmp_path / f'whole/iter_{iteration}.pth'))
+        assert_same_state(whole, resumed)
+
+
+@pytest.mark.parametrize('save_best', [None, 'knn/top1'])
+def test_resumed_from_any_epoch_ends_the_same(save_best, run, assert_same_state, tmp_path):
+    """These checkpoints are saved before the epoch's validation, which draws random numbers and is not repeated, or, where
+    it was the best one, once more in it."""
+    options = {'default_hooks.checkpoint.by_epoch': True, 'default_hooks.checkpoint.save_best': save_best}
+    whole, _ = run('mae', 'whole', options)
+    for epoch in (1, 2):
+        resumed, _ = run('mae', f'from_{epoch}', options, str(tmp_path / f'whole/epoch_{epoch}.pth'))
+        assert_same_state(whole, resumed)
+
+
+@pytest.mark.parametrize('batch_sampler', [False, True])
+def test_no_sample_is_loaded_twice_or_left_out(batch_sampler, run, tmp_path):
+    pipeline = [dict(type='DrawFromAll'), dict(type='Note'), dict(type='PackInputs')]
+    options = {'train_dataloader.dataset.dataset.pipeline': pipeline}
+    if batch_sampler:
+        DATA_SAMPLERS.register_module(module=BatchSampler, force=True)
+        options['train_dataloader.batch_sampler'] = dict(type='BatchSampler', batch_size=8, drop_last=False)
+        options |= {f'train_dataloader.{name}': None for name in ('batch_size', 'drop_last')}
+    Note.seen.clear()
+    _, runner = run('mae', 'whole', options)
+    whole = list(Note.seen)
+    assert len(whole) == 3 * 30
+    Note.seen.clear()
+    run('mae', 'resumed', options, str(tmp_path / 'whole/iter_6.pth'))  # the second batch of the second epoch is done
+    assert Note.seen == whole[30 + 16 :]
+
+
+def test_another_batch_size_begins_the_epoch_anew_and_says_so(run, tmp_path, monkeypatch):
+    run('mlo-mae', 'whole')
+    said = []
+    monkeypatch.setattr('mmmlo.engine.loops.resumable_batches.print_log', lambda text, *_: said.append(text))
+    path = str(tmp_path / 'whole/iter_6.pth')
+    _, runner = run('mlo-mae', 'resumed', {'train_dataloader.batch_size': 15}, path)
+    # Two batches of the first run's second epoch; two epochs of two batches are left.
+    assert (runner.iter, runner.epoch) == (6 + 2 * 2, 3)
+    # The other levels take over the batch size.
+    assert [text.split(': ')[-1] for text in said] == 3 * ['a round had 4 batches, and now has 2']
+
+
+def test_other_processes_draw_anew_and_say_so(run, tmp_path, monkeypatch):
+    run('mae', 'whole')
+    path = tmp_path / 'whole/iter_6.pth'
+    content = read_content(str(path))
+    content['train_loop']['processes'] *= 2
+    torch.save(content, path)
+    said = []
+    monkeypatch.setattr('mmmlo.engine.loops.resumable_train_loop.print_log', lambda text, *_: said.append(text))
+    _, runner = run('mae', 'resumed', resume=str(path))
+    assert runner.iter == 12
+    assert [text.split(':')[0] for text in said] == ['The checkpoint is of 2 processes, and there are 1']
+
+
+def test_checkpoints_of_mmengine_s_hook_resume_as_before(run, tmp_path, monkeypatch):
+    """At the beginning of the epoch, in which they stand, with a warning."""
+    options = {'default_hooks.checkpoint.type': 'CheckpointHook'}
+    run('mlo-mae', 'whole', options)
+    said = []
+    monkeypatch.setattr('mmmlo.engine.loops.resumable_train_loop.print_log', lambda text, *_: said.append(text))
+    _, runner = run('mlo-mae', 'resumed', options, str(tmp_path / 'whole/iter_6.pth'))
+    assert runner.iter == 12
+    assert [text.split(',')[0] for text in said] == ['The checkpoint says nothing about loaders and random numbers']
