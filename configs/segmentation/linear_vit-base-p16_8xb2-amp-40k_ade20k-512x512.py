@@ -12,7 +12,7 @@ model = dict(
     decode_head=dict(in_channels=768, num_classes=150, norm_cfg=dict(type='SyncBN')),
     test_cfg=dict(mode='slide', crop_size=crop_size, stride=(341, 341)))
 
-# Optimizer and schedule of DINOv2's linear evaluation (Oquab et al., 2024).
+# After DINOv2's linear evaluation (Oquab et al., 2024), whose config was not at hand.
 optim_wrapper = dict(
     type='mmmlo.BFloat16OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=1e-4))
