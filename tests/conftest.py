@@ -239,8 +239,16 @@ def patch_16_checkpoint(tiny_checkpoint):
 
 
 @pytest.fixture(scope='session')
-def run_tool():
-    """Run a command-line tool as a user does; ``run('train.py', *arguments, cwd=..., code=0)`` returns what it printed."""
+def run_tool(tmp_path_factory):
+    """Run a command-line tool as a user does; ``run('train.py', *arguments, cwd=..., code=0)`` returns what it printed.
+
+    As in this process, configs are written as they are: yapf would take two fifths of each run.
+    """
+    startup = tmp_path_factory.mktemp('startup')
+    (startup / 'sitecustomize.py').write_text(
+        'from yapf.yapflib import yapf_api\nyapf_api.FormatCode = lambda text, **_: (text, True)\n'
+    )
+    path = os.pathsep.join([str(startup), *filter(None, [os.environ.get('PYTHONPATH')])])
     tools = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'tools')
 
     def run(tool: str, *arguments, cwd, code: int = 0) -> str:
@@ -251,7 +259,7 @@ def run_tool():
             stderr=subprocess.STDOUT,
             text=True,
             timeout=500,
-            env=dict(os.environ, OMP_NUM_THREADS='1'),
+            env=dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=path),
         )
         assert result.returncode == code, result.stdout
         return result.stdout
