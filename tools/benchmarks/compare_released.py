@@ -1,0 +1,290 @@
+#!/usr/bin/env python
+"""Speed and memory beside the released MLO-MAE and CL-MAE and mmpretrain's MAE, in one run, on the same weights and images.
+
+    git clone https://github.com/Alexiland/MLO-MAE
+    git clone https://github.com/ristea/cl-mae
+    git clone https://github.com/leopard-ai/betty
+    python tools/benchmarks/compare_released.py --mlo-mae MLO-MAE --cl-mae cl-mae --betty betty \\
+        [--quick] [--device cpu] [--bf16] [--json released.json] [--chart released.png]
+
+Without a checkout its part is left out: MLO-MAE needs the first and the third, CL-MAE the second, mmpretrain's MAE none.
+
+First the losses of both are compared, in float64 and without dropout: of MLO-MAE's three levels, of CL-MAE's two phases at
+each of its terms, of MAE. If one of them differs by more than 1e-8 of itself, nothing is timed and the exit status is 1.
+
+Then each variant gets a process of its own, and they run in turns, a cycle each; ratios are those of a round, their median
+and quartiles are printed. A cycle is two pretrain steps, a finetune and a masking step of MLO-MAE, with the exact
+hypergradient for ours and Betty's ``darts`` for the released; two steps of MAE; an MAE step and a masking step of CL-MAE.
+Batches lie in memory: loading, decoding and normalizing images is not timed on either side. Goals are the project's own.
+
+- ``same allocator``: both with the allocator settings of ``tools/env.sh``, which the launchers start this project with.
+- ``as documented``: ours with these settings, the other without, as its own command starts it. On GPUs the launchers set
+  none, and these rows are left out.
+- Optimizers of ours are those of the configs in ``configs/``, only sizes are replaced, and learning rates are the same on
+  both sides. mmpretrain's MAE has the optimizer of its own config.
+- Precision is fp32 on both sides but where a row says otherwise. On GPUs the released CL-MAE trains under fp16 autocast, and
+  ours is under bfloat16 autocast then.
+- ``peak memory`` is that of a whole process beyond its imports, weights and optimizer included; on GPUs that of tensors.
+
+Where the released codes do something else than this project's defaults, ours does it too: MLO-MAE's position embeddings of
+the encoder are trained and its masker has ReLU; CL-MAE's masker has one linear layer as its head, pixels are not normalized.
+
+The released codes are used unedited, from outside. What they need beside a current PyTorch and a fixed size is done here:
+
+- MLO-MAE: of ``main_cifar10.py`` its own ``main`` and ``get_args_parser`` are executed; the rest, which makes a folder and a
+  log file, is not. ``main`` stops where its engine would start training, and from there Betty's own ``run`` is
+  called for a cycle at a time. Its globals are given: the released classes with other sizes; a CIFAR-10 of which nothing is
+  loaded; a ``wandb`` that is silent; timm's ``param_groups_weight_decay``, which has moved within timm; an AdamW that takes
+  ``decoupled_weight_decay``, because Betty 0.2.1 builds every optimizer anew from its ``defaults``, where a current PyTorch
+  has that one; and the device, because Betty takes a GPU where there is one.
+- CL-MAE: its own ``engine_pretrain.train_one_epoch`` runs an epoch of one iteration. ``torch._six``, which PyTorch no longer
+  has, is there while it is imported. In place of ``DistributedDataParallel``, without which it does not run, the model is
+  in a module that hands on what it gets. Where there is no GPU, ``torch.cuda.synchronize`` does nothing, and PyTorch itself
+  switches off the autocast and the loss scalers, for CUDA only. Its ``print`` is silent. ``main_pretrain.py``, which insists
+  on timm 0.3.2, is not run: its optimizer is built by timm's ``param_groups_weight_decay``, the present name of the function
+  that it calls. For the comparison of losses, its cast to ``torch.float32`` is one to float64.
+- Betty's checkout goes on ``sys.path``, because its packaging refuses Python 3.11 and newer; its log is silenced.
+"""
+
+import argparse
+import os.path as osp
+import shlex
+import sys
+import tempfile
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from importlib.metadata import version
+
+HERE = osp.dirname(osp.abspath(__file__))
+sys.path[:0] = [HERE, osp.dirname(osp.dirname(HERE))]
+
+import torch  # noqa: E402
+from measure import (  # noqa: E402
+    Build,
+    Row,
+    Times,
+    Worker,
+    as_dicts,
+    cpu_has_bf16,
+    describe_device,
+    draw_rows,
+    in_turns,
+    launcher_allocator,
+    memory_row,
+    print_rows,
+    time_row,
+    write_json,
+)
+from mmengine.logging import MMLogger  # noqa: E402
+from released import BETTY, CL_MAE, MLO_MAE, cl_mae_cycle, missing_file, mlo_mae_cycle  # noqa: E402
+from released_losses import (  # noqa: E402
+    TOLERANCE,
+    Check,
+    check_cl_mae,
+    check_mae,
+    check_mlo_mae,
+    cl_mae_config,
+    mlo_mae_config,
+)
+from variants import Shape, build_cycle, config, learning_rates, mmpretrain_config  # noqa: E402
+
+# The other side's variants, by which allocator settings they have.
+SAME, DOCUMENTED = 'same allocator', 'as documented'
+BF16 = 'ours, bfloat16'
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line and refuse folders that are no checkouts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--mlo-mae', metavar='DIR', help=f'a checkout of {MLO_MAE}; needs --betty')
+    parser.add_argument('--cl-mae', metavar='DIR', help=f'a checkout of {CL_MAE}')
+    parser.add_argument('--betty', metavar='DIR', help=f'a checkout of {BETTY}')
+    parser.add_argument('--dims', type=int, default=192, help='encoder width')
+    parser.add_argument('--depth', type=int, default=6, help='encoder blocks')
+    parser.add_argument('--heads', type=int, default=3, help='attention heads of encoder and decoder')
+    parser.add_argument('--decoder-dims', type=int, default=96, help='decoder width')
+    parser.add_argument('--decoder-depth', type=int, default=2, help='decoder blocks')
+    parser.add_argument('--img-size', type=int, default=32, help='height and width in pixels')
+    parser.add_argument('--patch-size', type=int, default=4, help='patch size in pixels')
+    parser.add_argument(
+        '--batch-sizes', type=int, nargs='+', help='images a batch; default: 64 256, of CL-MAE the largest only'
+    )
+    parser.add_argument('--cycles', type=int, help='cycles that are timed; default: 9, with --quick 3')
+    parser.add_argument('--warmup', type=int, help='cycles before; default: 2, with --quick 1')
+    parser.add_argument('--quick', action='store_true', help='batch 64 only, few cycles: under three minutes on two cores')
+    parser.add_argument('--bf16', action='store_true', help='time ours in bfloat16 also on a CPU without units for it')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='cpu or cuda')
+    parser.add_argument('--threads', type=int, help='CPU threads; default: what PyTorch takes')
+    parser.add_argument('--json', metavar='FILE', help='write all figures here')
+    parser.add_argument('--chart', metavar='FILE', help='draw the ratios here; the ending says the format')
+    args = parser.parse_args()
+    for option, project in (('mlo_mae', MLO_MAE), ('cl_mae', CL_MAE), ('betty', BETTY)):
+        folder = getattr(args, option)
+        missing = folder and missing_file(folder, project)
+        if missing:
+            name = option.replace('_', '-')
+            parser.exit(2, f'error: {folder} has no {missing}; --{name} must be a checkout of {project}\n')
+    if bool(args.mlo_mae) != bool(args.betty):
+        parser.exit(2, f'error: --mlo-mae and --betty go together: the released MLO-MAE runs on Betty, {BETTY}\n')
+    args.batch_sizes = args.batch_sizes or ([64] if args.quick else [64, 256])
+    args.cycles = args.cycles if args.cycles is not None else 3 if args.quick else 9
+    args.warmup = args.warmup if args.warmup is not None else 1 if args.quick else 2
+    for name, least in (('cycles', 1), ('warmup', 0)):
+        if getattr(args, name) < least:
+            parser.exit(2, f'error: --{name} must be at least {least}, got {getattr(args, name)}\n')
+    return args
+
+
+def shapes(args: argparse.Namespace) -> list[Shape]:
+    """One for each batch size, the largest last."""
+    sizes = (getattr(args, name) for name in Shape._fields if name != 'batch_size')
+    shape = Shape(*sizes, batch_size=0)
+    return [shape._replace(batch_size=size) for size in sorted(args.batch_sizes)]
+
+
+def run(args: argparse.Namespace, title: str, ours: Mapping[str, Build], other: Build | None) -> Times:
+    """Time variants in turns.
+
+    Args:
+        args (argparse.Namespace): The command line.
+        title (str): What is timed, for the progress.
+        ours (Mapping[str, Callable]): Our variants, which get the launchers' allocator settings.
+        other (Callable, optional): What they are compared with; gets them too, as ``SAME``, and not, as ``DOCUMENTED``.
+
+    Returns:
+        Times: Of all variants.
+    """
+    allocator = launcher_allocator()
+    start = partial(Worker, device=args.device, threads=args.threads)
+    starts = {name: partial(start, build, allocator=allocator) for name, build in ours.items()}
+    if other is not None:
+        starts[SAME] = partial(start, other, allocator=allocator)
+        if allocator:
+            starts[DOCUMENTED] = partial(start, other)
+
+    def progress(done: str) -> None:
+        print(f'\r{title}: {done}   ', end='', file=sys.stderr, flush=True)
+
+    times = in_turns(starts, args.cycles, args.warmup, progress)
+    print(file=sys.stderr)
+    return times
+
+
+def over_other(times: Times, name: str, goals: Mapping[str, float], ours: str = 'ours', memory: bool = False) -> list[Row]:
+    """Rows over what ours is compared with, for each of its variants that has a goal and was timed."""
+    make = memory_row if memory else time_row
+    return [make(times, f'{name}, {kind}', ours, kind, goal) for kind, goal in goals.items() if kind in times.seconds]
+
+
+def time_mlo_mae(args: argparse.Namespace, shape: Shape, folder: str) -> tuple[list[Row], Times]:
+    """MLO-MAE over the released one, and over our own MAE."""
+    cfg = mlo_mae_config(shape)
+    released = None
+    ours = partial(build_cycle, cfg, shape, args.device)
+    if args.mlo_mae:
+        ours = partial(ours, weights=osp.join(folder, 'mlo_mae.pth'))
+        weights = osp.join(folder, 'mlo_mae_released.pth')
+        rates = learning_rates(cfg)
+        released = partial(mlo_mae_cycle, args.mlo_mae, args.betty, shape, rates, args.device, weights)
+    variants = dict(ours=ours, MAE=partial(build_cycle, config('MAE', shape), shape, args.device))
+    if released and (args.bf16 or args.device.startswith('cuda') or cpu_has_bf16()):
+        variants[BF16] = partial(ours, amp=True)
+    title = f'MLO-MAE cycle, batch {shape.batch_size}'
+    times = run(args, title, variants, released)
+    rows = over_other(times, title, {SAME: 0.6, DOCUMENTED: 0.45})
+    if BF16 in variants:
+        kind = DOCUMENTED if DOCUMENTED in times.seconds else SAME
+        rows += over_other(times, f'{title}, ours in bfloat16', {kind: 0.35}, BF16)
+    rows += over_other(times, f'{title}, peak memory', {SAME: 0.6, DOCUMENTED: 0.6}, memory=True)
+    return [*rows, time_row(times, f'{title}, over two steps of our MAE', 'ours', 'MAE', 3.6)], times
+
+
+def time_cl_mae(args: argparse.Namespace, shape: Shape, folder: str) -> tuple[list[Row], Times]:
+    """An iteration of CL-MAE over the released one."""
+    cfg = cl_mae_config(shape)
+    rate = learning_rates(cfg)['pretrain']
+    amp = args.device.startswith('cuda')  # the released loop is always under autocast, which is one for GPUs
+    weights = [osp.join(folder, f'{name}.pth') for name in ('cl_mae', 'cl_mae_released')]
+    ours = partial(build_cycle, cfg, shape, args.device, amp=amp, weights=weights[0], iterations=1)
+    released = partial(cl_mae_cycle, args.cl_mae, shape, rate, args.device, weights[1])
+    title = f'CL-MAE iteration, batch {shape.batch_size}'
+    times = run(args, title, dict(ours=ours), released)
+    title += ', ours in bfloat16, released in fp16' if amp else ''
+    rows = over_other(times, title, {SAME: 0.65, DOCUMENTED: 0.5})
+    return rows + over_other(times, f'{title}, peak memory', {SAME: 0.6, DOCUMENTED: 0.6}, memory=True), times
+
+
+def time_mae(args: argparse.Namespace, shape: Shape) -> tuple[list[Row], Times]:
+    """Two steps of our MAE over two of mmpretrain's."""
+    ours = partial(build_cycle, config('MAE', shape), shape, args.device)
+    theirs = partial(build_cycle, mmpretrain_config(shape), shape, args.device)
+    title = f"two MAE steps over mmpretrain's, batch {shape.batch_size}"
+    times = run(args, title, dict(ours=ours), theirs)
+    return over_other(times, title, {SAME: 0.95, DOCUMENTED: 0.8}), times
+
+
+def check_losses(args: argparse.Namespace, shape: Shape, folder: str) -> Check:
+    """Compare the losses of all that will be timed, and leave the weights in a folder."""
+    check = Check()
+    check_mae(shape, check)
+    files = {name: osp.join(folder, f'{name}.pth') for name in ('mlo_mae', 'mlo_mae_released', 'cl_mae', 'cl_mae_released')}
+    if args.mlo_mae:
+        check_mlo_mae(args.mlo_mae, args.betty, shape, check, files['mlo_mae'], files['mlo_mae_released'])
+    if args.cl_mae:
+        check_cl_mae(args.cl_mae, shape, check, files['cl_mae'], files['cl_mae_released'])
+    return check
+
+
+def main() -> int:
+    """Compare losses, time, print tables, write JSON, draw.
+
+    Returns:
+        int: The exit status, 1 if losses do not agree.
+    """
+    args = parse_args()
+    warnings.simplefilter('ignore')  # of what is older than today's PyTorch
+    MMLogger.get_current_instance().setLevel('ERROR')  # not a line for every parameter that is initialized
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    sized = shapes(args)
+    rows: list[Row] = []
+    figures = []
+    with tempfile.TemporaryDirectory() as folder:
+        check = check_losses(args, sized[0], folder)
+        check.print()
+        print(f'every relative difference under {TOLERANCE:g}: {"yes" if check.agrees else "NO"}\n', flush=True)
+        jobs = []
+        if check.agrees:
+            jobs += [partial(time_mae, args, shape) for shape in sized]
+            jobs += [partial(time_mlo_mae, args, shape, folder) for shape in sized]
+            if args.cl_mae:
+                jobs.append(partial(time_cl_mae, args, sized[-1], folder))
+        for job in jobs:
+            new, times = job()
+            rows += new
+            figures.append(dict(rows=as_dicts(new), seconds=times.seconds, peak_memory_mib=times.memory))
+
+    device = describe_device(args.device)
+    versions = f'torch {torch.__version__}, timm {version("timm")}'
+    if rows:
+        print_rows(rows, 'the other')
+        print(f'{device}, {versions}, fp32 but where a row says otherwise, {args.cycles} cycles each')
+        if args.chart:
+            draw_rows(rows, f'{device}, {versions}', args.chart)
+    if args.json:
+        settings = dict(
+            command=shlex.join(['python', *sys.argv]),
+            device=device,
+            torch=torch.__version__,
+            timm=version('timm'),
+            allocator=launcher_allocator(),
+            cpu_has_bf16=cpu_has_bf16(),
+            arguments=vars(args),
+        )
+        write_json(args.json, dict(settings=settings, agreed=check.agrees, losses=check.rows, timed=figures))
+    return 0 if check.agrees else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,280 @@
+"""The released MLO-MAE and CL-MAE as they stand in a user's checkouts, to be timed and compared.
+
+Nothing of theirs is edited or repeated here. What they need beside a current PyTorch is handed to them from outside; the
+list is in ``compare_released.py``.
+"""
+
+import argparse
+import ast
+import itertools
+import os
+import os.path as osp
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from compare_released_cl_mae import RELEASED_WEIGHTS
+from measure import Cycle
+from timm.optim import param_groups_weight_decay
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
+from torchvision import transforms
+from variants import CLASSES, MASK_RATIO, Shape, make_batch
+
+from mmmlo.converters.reference_models import import_released
+
+MLO_MAE, CL_MAE = 'https://github.com/Alexiland/MLO-MAE', 'https://github.com/ristea/cl-mae'
+BETTY = 'https://github.com/leopard-ai/betty'
+FILES = {
+    MLO_MAE: ('main_cifar10.py', 'cifar_mae_model.py', 'cifar_vit_mlo.py'),
+    CL_MAE: ('engine_pretrain.py', 'models_mae.py', 'vit_local.py', 'util/misc.py', 'util/lr_sched.py', 'util/pos_embed.py'),
+    BETTY: ('betty/engine.py', 'betty/problems/implicit_problem.py', 'betty/hypergradient/darts.py'),
+}
+
+
+def missing_file(checkout: str, project: str) -> str | None:
+    """The first file that a checkout of a project should have and this folder has not."""
+    return next((name for name in FILES[project] if not osp.isfile(osp.join(checkout, name))), None)
+
+
+class Overlay:
+    """A module, some of whose names stand for something else."""
+
+    def __init__(self, module: Any, **replaced: Any) -> None:
+        self.__dict__.update(replaced)
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+class AdamW(torch.optim.AdamW):
+    """PyTorch's, which takes the ``decoupled_weight_decay`` that it has itself put among its ``defaults``."""
+
+    def __init__(self, params: Any, *args: Any, decoupled_weight_decay: bool = True, **kwargs: Any) -> None:
+        super().__init__(params, *args, **kwargs)
+
+
+def _silent(*args: Any, **kwargs: Any) -> None:
+    """In place of ``print`` and of logging to the net."""
+
+
+def definitions(path: str, names: Sequence[str], given: dict[str, Any]) -> dict[str, Any]:
+    """Functions and classes of a script, without running the rest of it.
+
+    Args:
+        path (str): The script.
+        names (Sequence[str]): Those that are wanted.
+        given (dict[str, Any]): What the script's own imports would have defined for them.
+
+    Returns:
+        dict[str, Any]: Name -> function or class.
+    """
+    with open(path) as file:
+        tree = ast.parse(file.read(), path)
+    wanted = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in names]
+    absent = set(names) - {node.name for node in wanted}
+    if absent:
+        raise RuntimeError(f'{path} does not define {sorted(absent)}; is it another version of the released code?')
+    space = dict(given, __name__='released', __file__=path)
+    exec(compile(ast.Module(wanted, []), path, 'exec'), space)
+    return {name: space[name] for name in names}
+
+
+class _NoImages:
+    """As many images as CIFAR-10 has, by which the released script counts its iterations; none of them is loaded."""
+
+    def __init__(self, *args: Any, train: bool, **kwargs: Any) -> None:
+        self.length = 50_000 if train else 10_000
+
+    def __len__(self) -> int:
+        return self.length
+
+
+def mlo_mae(checkout: str, betty: str, shape: Shape, rates: dict[str, float], device: str) -> Any:
+    """Run the released script's own ``main`` up to where its engine would start training.
+
+    Args:
+        checkout (str): Of the released MLO-MAE.
+        betty (str): Of Betty.
+        shape (Shape): The sizes.
+        rates (dict[str, float]): Level -> learning rate.
+        device (str): 'cpu' or 'cuda'.
+
+    Returns:
+        Engine: Betty's, with the problems ``pretrain``, ``finetune`` and ``mask``, each of which gets one batch again and
+        again, from memory.
+    """
+    if betty not in sys.path:
+        sys.path.insert(0, betty)
+    from betty.configs import Config, EngineConfig
+    from betty.engine import Engine
+    from betty.logging.logger_base import get_logger
+    from betty.problems import ImplicitProblem
+
+    get_logger().setLevel('WARNING')
+    script = osp.join(checkout, 'main_cifar10.py')
+    models = import_released(checkout, 'cifar_mae_model', 'MLO-MAE')
+    heads = import_released(checkout, 'cifar_vit_mlo', 'MLO-MAE')
+    held: list[Any] = []
+
+    class Held(Engine):
+        def run(self) -> None:
+            held.append(self)
+
+    autoencoder = partial(
+        models.MaskedAutoencoderViT,
+        img_size=shape.img_size,
+        patch_size=shape.patch_size,
+        embed_dim=shape.dims,
+        depth=shape.depth,
+        num_heads=shape.heads,
+        decoder_embed_dim=shape.decoder_dims,
+        decoder_depth=shape.decoder_depth,
+        decoder_num_heads=shape.heads,
+        mlp_ratio=4,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+    )
+    masker = partial(models.MLOPatchMasking, in_features=shape.length * shape.dims, out_features=shape.length)
+    given = dict(
+        argparse=argparse,
+        os=os,
+        np=np,
+        F=F,
+        transforms=transforms,
+        CosineAnnealingLR=CosineAnnealingLR,
+        cudnn=torch.backends.cudnn,
+        torch=Overlay(torch, optim=Overlay(torch.optim, AdamW=AdamW)),
+        optim_factory=types.SimpleNamespace(param_groups_weight_decay=param_groups_weight_decay),
+        models_mae_mlo_ddp=types.SimpleNamespace(cifar10_mae_vit_base_patch16=autoencoder, MLOPatchMasking=masker),
+        models_vit_mlo_ddp=types.SimpleNamespace(
+            FinetuneVisionTransformer=partial(heads.FinetuneVisionTransformer, num_classes=CLASSES, embed_dim=shape.dims)
+        ),
+        datasets=types.SimpleNamespace(CIFAR10=_NoImages),
+        misc=types.SimpleNamespace(get_rank=lambda: 0),
+        wandb=types.SimpleNamespace(init=_silent, log=_silent),
+        print=_silent,
+        Engine=Held,
+        ImplicitProblem=ImplicitProblem,
+        Config=Config,
+        EngineConfig=partial(EngineConfig, strategy='gpu' if device.startswith('cuda') else 'cpu'),
+    )
+    found = definitions(script, ('get_args_parser', 'main'), given)
+    options = dict(
+        batch_size=shape.batch_size,
+        finetune_batchsize=shape.batch_size,
+        masking_batchsize=shape.batch_size,
+        mask_ratio=MASK_RATIO,
+        num_workers=0,
+        device=device,
+        lr=rates['pretrain'],
+        finetune_lr=rates['finetune'],
+        masking_lr=rates['masking'],
+    )
+    arguments = [f'--{name}={value}' for name, value in options.items()]
+    found['main'](found['get_args_parser']().parse_args([*arguments, '--no_pin_mem']))
+    (engine,) = held
+    for seed, problem in enumerate(engine.problems):
+        problem.train_data_iterator = [itertools.repeat(make_batch(shape, device, seed))]
+    engine.run = partial(Engine.run, engine)
+    engine.train_iters = 2  # a cycle: Betty calls the upper levels when they are due
+    return engine
+
+
+def mlo_mae_cycle(
+    checkout: str, betty: str, shape: Shape, rates: dict[str, float], device: str, weights: str | None
+) -> Cycle:
+    """Build the released MLO-MAE.
+
+    Returns:
+        Callable: Runs a cycle: two pretrain steps, a finetune and a masking step.
+    """
+    engine = mlo_mae(checkout, betty, shape, rates, device)
+    if weights:
+        parts = torch.load(weights, map_location=device, weights_only=True)
+        for problem in engine.problems:
+            problem.module.load_state_dict(parts[problem.name])
+    return engine.run
+
+
+class _Alone(nn.Module):
+    """In place of ``DistributedDataParallel``, without which the released loop does not run: a single process."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module(*args, **kwargs)
+
+
+@contextmanager
+def _old_torch() -> Iterator[None]:
+    # torch._six is gone since PyTorch 2.0. The released code takes one constant from it.
+    six = types.ModuleType('torch._six')
+    six.inf = float('inf')  # type: ignore[attr-defined]
+    sys.modules['torch._six'] = six
+    try:
+        yield
+    finally:
+        del sys.modules['torch._six']
+
+
+def cl_mae(checkout: str, shape: Shape, device: str, double: bool = False) -> nn.Module:
+    """Build the released model of CL-MAE, with the weights of the losses that its script has by default.
+
+    Args:
+        checkout (str): Of the released CL-MAE.
+        shape (Shape): The sizes.
+        device (str): 'cpu' or 'cuda'.
+        double (bool): In float64, also where the released code casts to float32. Defaults to False.
+
+    Returns:
+        nn.Module: The model.
+    """
+    models = import_released(checkout, 'models_mae', 'CL-MAE')
+    if double:
+        models.torch = Overlay(torch, float32=torch.float64)
+    model = models.MaskedAutoencoderViT(
+        img_size=shape.img_size,
+        patch_size=shape.patch_size,
+        embed_dim=shape.dims,
+        depth=shape.depth,
+        num_heads=shape.heads,
+        decoder_embed_dim=shape.decoder_dims,
+        decoder_depth=shape.decoder_depth,
+        decoder_num_heads=shape.heads,
+        mlp_ratio=4,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        **RELEASED_WEIGHTS,
+    )
+    return model.to(device, torch.float64 if double else torch.float32)
+
+
+def cl_mae_cycle(checkout: str, shape: Shape, rate: float, device: str, weights: str | None) -> Cycle:
+    """Build the released CL-MAE and its own training loop.
+
+    Returns:
+        Callable: Runs an epoch of one iteration: an MAE step and a masking step on a batch.
+    """
+    with _old_torch():
+        loop = import_released(checkout, 'engine_pretrain', 'CL-MAE')
+    loop.print = loop.misc.print = _silent
+    if not device.startswith('cuda'):
+        loop.torch = Overlay(torch, cuda=Overlay(torch.cuda, synchronize=_silent))
+    model = cl_mae(checkout, shape, device)
+    if weights:
+        model.load_state_dict(torch.load(weights, map_location=device, weights_only=True))
+    optimizer = torch.optim.AdamW(param_groups_weight_decay(model, 0.05), lr=rate, betas=(0.9, 0.95))
+    scalers = [loop.misc.NativeScalerWithGradNormCount() for _ in range(2)]
+    # A schedule without warm-up begins at the full rate.
+    args = types.SimpleNamespace(accum_iter=1, mask_ratio=MASK_RATIO, lr=rate, min_lr=0.0, warmup_epochs=0, epochs=200)
+    loader = [make_batch(shape, device)]
+    place = torch.device(device)
+    return partial(loop.train_one_epoch, _Alone(model), loader, optimizer, place, 0, 1.0, *scalers, None, args)

@@ -1,0 +1,180 @@
+"""What of this project and of mmpretrain is timed: built from this project's configs, only sizes replaced."""
+
+import os.path as osp
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from measure import Cycle
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.optim import build_optim_wrapper
+from mmpretrain.structures import DataSample
+from torch import nn
+
+import mmmlo.engine  # noqa: F401  registers the optimizer wrappers
+from mmmlo.registry import MODELS
+from mmmlo.utils.config import enable_amp, load_config
+
+CONFIGS = osp.join(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))), 'configs')
+NAMES = {
+    'MAE': 'mae/mae_vit-mini-p4_1xb128-coslr-50e_cifar10.py',
+    'MLO-MAE': 'mlo_mae/mlo-mae_vit-mini-p4_1xb128-coslr-50e_cifar10.py',
+    'CL-MAE': 'cl_mae/cl-mae_vit-mini-p4_1xb128-coslr-50e_cifar10.py',
+}
+MMPRETRAIN = 'mmpretrain::mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py'
+CLASSES = 10
+MASK_RATIO = 0.75
+
+
+class Shape(NamedTuple):
+    """Sizes of the autoencoder and of what it gets.
+
+    Attributes:
+        dims (int): Width of the encoder.
+        depth (int): Blocks of the encoder.
+        heads (int): Attention heads of encoder and decoder.
+        decoder_dims (int): Width of the decoder.
+        decoder_depth (int): Blocks of the decoder.
+        img_size (int): Height and width of an image in pixels.
+        patch_size (int): Of a patch in pixels.
+        batch_size (int): Images a batch, on every level.
+    """
+
+    dims: int
+    depth: int
+    heads: int
+    decoder_dims: int
+    decoder_depth: int
+    img_size: int
+    patch_size: int
+    batch_size: int
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """tuple[int, int]: Patches along the height and the width."""
+        return (self.img_size // self.patch_size,) * 2
+
+    @property
+    def length(self) -> int:
+        """int: Patches of an image, L."""
+        return self.grid[0] * self.grid[1]
+
+
+def config(method: str, shape: Shape) -> Config:
+    """The config of a method, of this shape.
+
+    Args:
+        method (str): A key of ``NAMES``.
+        shape (Shape): The sizes.
+
+    Returns:
+        Config: As in the file but for the sizes.
+    """
+    cfg = load_config(osp.join(CONFIGS, NAMES[method]))
+    arch = dict(embed_dims=shape.dims, num_layers=shape.depth, num_heads=shape.heads, feedforward_channels=4 * shape.dims)
+    cfg.model.backbone.update(arch=arch, img_size=shape.img_size, patch_size=shape.patch_size)
+    cfg.model.neck.update(
+        grid=shape.grid,
+        patch_size=shape.patch_size,
+        embed_dim=shape.dims,
+        decoder_embed_dim=shape.decoder_dims,
+        decoder_depth=shape.decoder_depth,
+        decoder_num_heads=shape.heads,
+    )
+    cfg.model.head.patch_size = shape.patch_size
+    if 'masker' in cfg.model:
+        cfg.model.masker.update(grid=shape.grid, embed_dims=shape.dims)
+    if 'downstream' in cfg.model:
+        cfg.model.downstream.update(in_channels=shape.dims, num_classes=CLASSES)
+    return cfg
+
+
+def learning_rates(cfg: Config) -> dict[str, float]:
+    """Level -> learning rate of a config of several levels."""
+    return {level: wrapper.optimizer.lr for level, wrapper in cfg.optim_wrapper.levels.items()}
+
+
+def mmpretrain_config(shape: Shape) -> Config:
+    """mmpretrain's MAE of this shape with the optimizer of mmpretrain's own config, in fp32, at our learning rate."""
+    ours, theirs = config('MAE', shape), get_config(MMPRETRAIN)
+    decoder = {name: value for name, value in ours.model.neck.items() if name not in ('type', 'grid', 'init_cfg')}
+    backbone = {name: value for name, value in ours.model.backbone.items() if name not in ('type', 'init_cfg')}
+    model = dict(
+        type='mmpretrain.MAE',
+        backbone=dict(type='mmpretrain.MAEViT', mask_ratio=MASK_RATIO, **backbone),
+        neck=dict(type='mmpretrain.MAEPretrainDecoder', num_patches=shape.length, **decoder),
+        head=dict(
+            type='mmpretrain.MAEPretrainHead',
+            norm_pix=True,
+            patch_size=shape.patch_size,
+            loss=dict(type='mmpretrain.PixelReconstructionLoss', criterion='L2'),
+        ),
+    )
+    optimizer = theirs.optim_wrapper.optimizer
+    optimizer.update(lr=ours.optim_wrapper.optimizer.lr, betas=ours.optim_wrapper.optimizer.betas)
+    wrapper = dict(type='OptimWrapper', optimizer=optimizer, paramwise_cfg=theirs.optim_wrapper.paramwise_cfg)
+    return Config(dict(model=model, optim_wrapper=wrapper))
+
+
+def build_model(cfg: Config, seed: int = 0) -> nn.Module:
+    """Build and initialize a config's model; a seed always gives the same weights."""
+    torch.manual_seed(seed)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    return model.train()
+
+
+def make_batch(shape: Shape, device: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images of noise, B x 3 x H x W, and their labels, B."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(shape.batch_size, 3, shape.img_size, shape.img_size, generator=generator)
+    labels = torch.randint(CLASSES, (shape.batch_size,), generator=generator)
+    return images.to(device), labels.to(device)
+
+
+def our_batch(shape: Shape, device: str, seed: int = 0) -> dict:
+    """The same as a data preprocessor returns it."""
+    images, labels = make_batch(shape, device, seed)
+    return dict(inputs=images, data_samples=[DataSample().set_gt_label(label) for label in labels])
+
+
+def build_cycle(
+    cfg: Config, shape: Shape, device: str, amp: bool = False, weights: str | None = None, iterations: int = 2
+) -> Cycle:
+    """Build a model of ours or of mmpretrain, and its cycle.
+
+    Args:
+        cfg (Config): With ``model`` and ``optim_wrapper``.
+        shape (Shape): The sizes.
+        device (str): 'cpu' or 'cuda'.
+        amp (bool): Under bfloat16 autocast. Defaults to False.
+        weights (str, optional): File with the weights to start from. Defaults to None, as initialized.
+        iterations (int): Pretrain steps of a cycle, with what is due of the other levels. Defaults to 2.
+
+    Returns:
+        Callable: Runs a cycle.
+    """
+    if amp:
+        enable_amp(cfg)
+    model: Any = build_model(cfg).to(device)
+    if weights:
+        model.load_state_dict(torch.load(weights, map_location=device, weights_only=True))
+    wrapper: Any = build_optim_wrapper(model, cfg.optim_wrapper)
+    if not hasattr(wrapper, 'update_levels'):
+        return partial(_single_level_cycle, model, wrapper, our_batch(shape, device), iterations)
+    batches = {level: our_batch(shape, device, seed) for seed, level in enumerate(wrapper.levels)}
+    return partial(_multi_level_cycle, model, wrapper, batches, iterations)
+
+
+def _multi_level_cycle(model: nn.Module, wrapper: Any, batches: dict[str, dict], iterations: int) -> None:
+    for _ in range(iterations):
+        wrapper.update_levels(model, {level: [batches[level]] * count for level, count in wrapper.due().items()})
+
+
+def _single_level_cycle(model: Any, wrapper: Any, batch: dict, iterations: int) -> None:
+    # As in mmengine's BaseModel.train_step, but for the data preprocessor.
+    for _ in range(iterations):
+        with wrapper.optim_context(model):
+            losses = model.loss(**batch)
+        wrapper.update_params(model.parse_losses(losses)[0])
