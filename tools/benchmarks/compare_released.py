@@ -54,11 +54,15 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from functools import partial
-from importlib.metadata import version
 
 HERE = osp.dirname(osp.abspath(__file__))
 sys.path[:0] = [HERE, osp.dirname(osp.dirname(HERE))]
 
+# First of all this project, which mends torchvision beside a PyTorch for CPUs.
+import mmmlo.engine  # noqa: E402, F401, I001
+import betty_checkout  # noqa: E402
+import mmpretrain  # noqa: E402
+import timm  # noqa: E402
 import torch  # noqa: E402
 from measure import (  # noqa: E402
     Build,
@@ -77,7 +81,7 @@ from measure import (  # noqa: E402
     write_json,
 )
 from mmengine.logging import MMLogger  # noqa: E402
-from released import BETTY, CL_MAE, MLO_MAE, cl_mae_cycle, missing_file, mlo_mae_cycle  # noqa: E402
+from released import CL_MAE, MLO_MAE, cl_mae_cycle, missing_file, mlo_mae_cycle  # noqa: E402
 from released_losses import (  # noqa: E402
     TOLERANCE,
     Check,
@@ -85,9 +89,8 @@ from released_losses import (  # noqa: E402
     check_mae,
     check_mlo_mae,
     cl_mae_config,
-    mlo_mae_config,
 )
-from variants import Shape, build_cycle, config, learning_rates, mmpretrain_config  # noqa: E402
+from variants import Shape, build_cycle, config, learning_rates, mlo_mae_config, mmpretrain_config  # noqa: E402
 
 # The other side's variants, by which allocator settings they have.
 SAME, DOCUMENTED = 'same allocator', 'as documented'
@@ -99,7 +102,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--mlo-mae', metavar='DIR', help=f'a checkout of {MLO_MAE}; needs --betty')
     parser.add_argument('--cl-mae', metavar='DIR', help=f'a checkout of {CL_MAE}')
-    parser.add_argument('--betty', metavar='DIR', help=f'a checkout of {BETTY}')
+    parser.add_argument('--betty', metavar='DIR', help=f'a checkout of {betty_checkout.URL}')
     parser.add_argument('--dims', type=int, default=192, help='encoder width')
     parser.add_argument('--depth', type=int, default=6, help='encoder blocks')
     parser.add_argument('--heads', type=int, default=3, help='attention heads of encoder and decoder')
@@ -110,7 +113,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--batch-sizes', type=int, nargs='+', help='images a batch; default: 64 256, of CL-MAE the largest only'
     )
-    parser.add_argument('--cycles', type=int, help='cycles that are timed; default: 9, with --quick 3')
+    parser.add_argument('--cycles', type=int, help='cycles that are timed; default: 7, with --quick 3')
     parser.add_argument('--warmup', type=int, help='cycles before; default: 2, with --quick 1')
     parser.add_argument('--quick', action='store_true', help='batch 64 only, few cycles: under three minutes on two cores')
     parser.add_argument('--bf16', action='store_true', help='time ours in bfloat16 also on a CPU without units for it')
@@ -119,16 +122,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--json', metavar='FILE', help='write all figures here')
     parser.add_argument('--chart', metavar='FILE', help='draw the ratios here; the ending says the format')
     args = parser.parse_args()
-    for option, project in (('mlo_mae', MLO_MAE), ('cl_mae', CL_MAE), ('betty', BETTY)):
+    for option, project, find in (
+        ('mlo_mae', MLO_MAE, partial(missing_file, project=MLO_MAE)),
+        ('cl_mae', CL_MAE, partial(missing_file, project=CL_MAE)),
+        ('betty', betty_checkout.URL, betty_checkout.missing_file),
+    ):
         folder = getattr(args, option)
-        missing = folder and missing_file(folder, project)
+        missing = folder and find(folder)
         if missing:
             name = option.replace('_', '-')
             parser.exit(2, f'error: {folder} has no {missing}; --{name} must be a checkout of {project}\n')
     if bool(args.mlo_mae) != bool(args.betty):
-        parser.exit(2, f'error: --mlo-mae and --betty go together: the released MLO-MAE runs on Betty, {BETTY}\n')
+        parser.exit(2, f'error: --mlo-mae needs --betty, and the other way round: it runs on Betty, {betty_checkout.URL}\n')
     args.batch_sizes = args.batch_sizes or ([64] if args.quick else [64, 256])
-    args.cycles = args.cycles if args.cycles is not None else 3 if args.quick else 9
+    args.cycles = args.cycles if args.cycles is not None else 3 if args.quick else 7
     args.warmup = args.warmup if args.warmup is not None else 1 if args.quick else 2
     for name, least in (('cycles', 1), ('warmup', 0)):
         if getattr(args, name) < least:
@@ -141,6 +148,11 @@ def shapes(args: argparse.Namespace) -> list[Shape]:
     sizes = (getattr(args, name) for name in Shape._fields if name != 'batch_size')
     shape = Shape(*sizes, batch_size=0)
     return [shape._replace(batch_size=size) for size in sorted(args.batch_sizes)]
+
+
+def bf16_is_timed(args: argparse.Namespace) -> bool:
+    """Whether ours is timed in bfloat16 too: where the device has units for it, and where asked for."""
+    return args.bf16 or args.device.startswith('cuda') or cpu_has_bf16()
 
 
 def run(args: argparse.Namespace, title: str, ours: Mapping[str, Build], other: Build | None) -> Times:
@@ -174,7 +186,10 @@ def run(args: argparse.Namespace, title: str, ours: Mapping[str, Build], other: 
 def over_other(times: Times, name: str, goals: Mapping[str, float], ours: str = 'ours', memory: bool = False) -> list[Row]:
     """Rows over what ours is compared with, for each of its variants that has a goal and was timed."""
     make = memory_row if memory else time_row
-    return [make(times, f'{name}, {kind}', ours, kind, goal) for kind, goal in goals.items() if kind in times.seconds]
+    kinds = [kind for kind in goals if kind in times.seconds]
+    # Where the launchers set nothing, there is but one allocator.
+    names = {kind: f'{name}, {kind}' if DOCUMENTED in times.seconds else name for kind in kinds}
+    return [make(times, names[kind], ours, kind, goals[kind]) for kind in kinds]
 
 
 def time_mlo_mae(args: argparse.Namespace, shape: Shape, folder: str) -> tuple[list[Row], Times]:
@@ -188,7 +203,7 @@ def time_mlo_mae(args: argparse.Namespace, shape: Shape, folder: str) -> tuple[l
         rates = learning_rates(cfg)
         released = partial(mlo_mae_cycle, args.mlo_mae, args.betty, shape, rates, args.device, weights)
     variants = dict(ours=ours, MAE=partial(build_cycle, config('MAE', shape), shape, args.device))
-    if released and (args.bf16 or args.device.startswith('cuda') or cpu_has_bf16()):
+    if released and bf16_is_timed(args):
         variants[BF16] = partial(ours, amp=True)
     title = f'MLO-MAE cycle, batch {shape.batch_size}'
     times = run(args, title, variants, released)
@@ -266,7 +281,13 @@ def main() -> int:
             figures.append(dict(rows=as_dicts(new), seconds=times.seconds, peak_memory_mib=times.memory))
 
     device = describe_device(args.device)
-    versions = f'torch {torch.__version__}, timm {version("timm")}'
+    versions = f'torch {torch.__version__}, mmpretrain {mmpretrain.__version__}, timm {timm.__version__}'
+    if args.mlo_mae is None:
+        print('without --mlo-mae and --betty: the released MLO-MAE is left out')
+    elif not bf16_is_timed(args):
+        print('ours in bfloat16 is left out: this processor has no units for it; --bf16 times it all the same')
+    if args.cl_mae is None:
+        print('without --cl-mae: CL-MAE is left out')
     if rows:
         print_rows(rows, 'the other')
         print(f'{device}, {versions}, fp32 but where a row says otherwise, {args.cycles} cycles each')
@@ -276,8 +297,7 @@ def main() -> int:
         settings = dict(
             command=shlex.join(['python', *sys.argv]),
             device=device,
-            torch=torch.__version__,
-            timm=version('timm'),
+            versions=versions,
             allocator=launcher_allocator(),
             cpu_has_bf16=cpu_has_bf16(),
             arguments=vars(args),

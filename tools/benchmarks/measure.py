@@ -141,7 +141,7 @@ class Worker:
 def _serve(connection: Connection, build: Build, device: str, threads: int | None) -> None:
     try:
         warnings.simplefilter('ignore')  # of what is older than today's PyTorch, in every step
-        MMLogger.get_current_instance().setLevel('WARNING')  # not a line for every parameter that is initialized
+        MMLogger.get_current_instance().setLevel('ERROR')  # not a line for every parameter that is initialized or not
         if threads:
             torch.set_num_threads(threads)
         before = peak_resident_memory()
@@ -211,6 +211,8 @@ def in_turns(
         for name, start in workers.items():
             started[name] = start()
             stack.callback(started[name].close)
+        for worker in started.values():
+            worker.wait()
         seconds: dict[str, list[float]] = {name: [] for name in started}
         for turn in range(warmup + cycles):
             for name in sorted(started, key=list(started).index, reverse=turn % 2 == 1):

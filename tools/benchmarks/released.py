@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from betty_checkout import AdamW, use_betty
 from compare_released_cl_mae import RELEASED_WEIGHTS
 from measure import Cycle
 from timm.optim import param_groups_weight_decay
@@ -30,11 +31,9 @@ from variants import CLASSES, MASK_RATIO, Shape, make_batch
 from mmmlo.converters.reference_models import import_released
 
 MLO_MAE, CL_MAE = 'https://github.com/Alexiland/MLO-MAE', 'https://github.com/ristea/cl-mae'
-BETTY = 'https://github.com/leopard-ai/betty'
 FILES = {
     MLO_MAE: ('main_cifar10.py', 'cifar_mae_model.py', 'cifar_vit_mlo.py'),
     CL_MAE: ('engine_pretrain.py', 'models_mae.py', 'vit_local.py', 'util/misc.py', 'util/lr_sched.py', 'util/pos_embed.py'),
-    BETTY: ('betty/engine.py', 'betty/problems/implicit_problem.py', 'betty/hypergradient/darts.py'),
 }
 
 
@@ -52,13 +51,6 @@ class Overlay:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)
-
-
-class AdamW(torch.optim.AdamW):
-    """PyTorch's, which takes the ``decoupled_weight_decay`` that it has itself put among its ``defaults``."""
-
-    def __init__(self, params: Any, *args: Any, decoupled_weight_decay: bool = True, **kwargs: Any) -> None:
-        super().__init__(params, *args, **kwargs)
 
 
 def _silent(*args: Any, **kwargs: Any) -> None:
@@ -111,14 +103,11 @@ def mlo_mae(checkout: str, betty: str, shape: Shape, rates: dict[str, float], de
         Engine: Betty's, with the problems ``pretrain``, ``finetune`` and ``mask``, each of which gets one batch again and
         again, from memory.
     """
-    if betty not in sys.path:
-        sys.path.insert(0, betty)
+    use_betty(betty)
     from betty.configs import Config, EngineConfig
     from betty.engine import Engine
-    from betty.logging.logger_base import get_logger
     from betty.problems import ImplicitProblem
 
-    get_logger().setLevel('WARNING')
     script = osp.join(checkout, 'main_cifar10.py')
     models = import_released(checkout, 'cifar_mae_model', 'MLO-MAE')
     heads = import_released(checkout, 'cifar_vit_mlo', 'MLO-MAE')

@@ -10,7 +10,17 @@ import torch
 from mmengine.config import Config
 from released import RELEASED_WEIGHTS, cl_mae, mlo_mae
 from torch import nn
-from variants import MASK_RATIO, Shape, build_model, config, learning_rates, make_batch, mmpretrain_config, our_batch
+from variants import (
+    MASK_RATIO,
+    Shape,
+    build_model,
+    config,
+    learning_rates,
+    make_batch,
+    mlo_mae_config,
+    mmpretrain_config,
+    our_batch,
+)
 
 from mmmlo.converters.base import Format
 from mmmlo.converters.cl_mae import CLMAEFormat
@@ -18,14 +28,6 @@ from mmmlo.converters.mlo_mae import MLOMAEFormat
 
 TOLERANCE = 1e-8
 FACTORS = (1.0, -0.5)  # of CL-MAE's curriculum
-
-
-def mlo_mae_config(shape: Shape) -> Config:
-    """Our MLO-MAE with the released code's trained positions and ReLU."""
-    cfg = config('MLO-MAE', shape)
-    cfg.model.backbone.learnable_pos_embed = True
-    cfg.model.masker.act_cfg = dict(type='ReLU')
-    return cfg
 
 
 def cl_mae_config(shape: Shape) -> Config:

@@ -90,6 +90,14 @@ def config(method: str, shape: Shape) -> Config:
     return cfg
 
 
+def mlo_mae_config(shape: Shape) -> Config:
+    """Our MLO-MAE with the released code's trained positions and ReLU."""
+    cfg = config('MLO-MAE', shape)
+    cfg.model.backbone.learnable_pos_embed = True
+    cfg.model.masker.act_cfg = dict(type='ReLU')
+    return cfg
+
+
 def learning_rates(cfg: Config) -> dict[str, float]:
     """Level -> learning rate of a config of several levels."""
     return {level: wrapper.optimizer.lr for level, wrapper in cfg.optim_wrapper.levels.items()}
