@@ -43,8 +43,10 @@ def test_a_folder_that_is_no_checkout(refusal, tmp_path):
     assert 'absent has no betty/engine.py' in refusal(tmp_path / 'absent')
 
 
-def test_no_cycles(refusal, script, tmp_path):
-    for name in script['BETTY_FILES']:
+def test_no_cycles(refusal, tmp_path):
+    from betty_checkout import BETTY_FILES  # beside the script
+
+    for name in BETTY_FILES:
         (tmp_path / 'betty' / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / 'betty' / name).touch()
     assert '--cycles must be at least 1, got 0' in refusal(tmp_path, '--cycles', 0)
@@ -89,3 +91,16 @@ def test_equals_betty(tmp_path, dtype):
     released = [row for row in figures['rows'] if row['wiring'] == 'released wiring']
     assert len(released) == 3 and not any(row['required'] for row in released)
     assert result.stdout.count('released wiring') == 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif('MMMLO_BETTY' not in os.environ, reason='MMMLO_BETTY names no checkout of github.com/leopard-ai/betty')
+def test_times_both(tmp_path):
+    out = tmp_path / 'out.json'
+    arguments = [os.environ['MMMLO_BETTY'], '--cycles', '1', '--time', '--device', 'cpu', '--json', str(out)]
+    result = subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
+    time, memory = json.loads(out.read_text())['timed']
+    assert (time['unit'], memory['unit']) == ('ms', 'MiB') and time['goal'] == memory['goal'] == 0.6
+    assert all(row['ratio'] == row['ours'] / row['other'] > 0 for row in (time, memory))
+    assert all(row['name'] in result.stdout for row in (time, memory))

@@ -2,7 +2,7 @@
 """The masker's hypergradient of MLO-MAE: our engine against Betty's ``darts``, on the same parameters and batches.
 
     git clone https://github.com/leopard-ai/betty
-    python tools/benchmarks/compare_betty.py betty [--cycles 5] [--dtype float64] [--seed 0] [--json betty.json]
+    python tools/benchmarks/compare_betty.py betty [--cycles 5] [--dtype float64] [--seed 0] [--time] [--json betty.json]
 
 Betty's own ``Engine`` trains a tiny MLO-MAE, built from this project's modules, at its own cadence of two pretrain steps, a
 finetune and a masking step. Whenever it has the masker's gradient, that gradient is compared with ours at the parameters and
@@ -18,33 +18,56 @@ on the batches that Betty had just then: for each of the two paths, and for thei
   of them jumps that get divided by the small step; and a term that scores hanging on the encoder add to the derivative. How
   much each weighs depends on model and moment.
 
+``--time`` adds the time of a cycle and the peak memory, ours over Betty's: the released wiring on Betty and MLO-MAE on our
+engine with the exact hypergradient, the same modules in fp32 at a size that people train, 192 dims x 6 blocks, 64 patches,
+batch 64. Each has a process of its own with the allocator settings of ``tools/env.sh``; they run in turns. AdamW has the
+learning rates of our config on both sides.
+
 Images and labels are noise and the model is untrained, so nothing here says how well either of them learns.
 
 Betty 0.2.1 is used as it is; what it needs beside a current PyTorch is done from here:
 
-- ``decoupled_weight_decay`` is taken out of the ``defaults`` of each AdamW: Betty builds every optimizer anew from them, and
-  AdamW's constructor refuses that one;
+- an AdamW that takes ``decoupled_weight_decay``: Betty builds every optimizer anew from its ``defaults``, where a current
+  PyTorch has that one, which its AdamW's constructor refuses;
 - ``trainable_parameters`` leaves out what is frozen, the position embeddings, which Betty would differentiate by;
 - the checkout goes on ``sys.path``, because Betty's packaging refuses Python 3.11 and newer;
-- ``strategy='cpu'``, because the default takes a GPU where there is one; and its log is silenced.
+- ``strategy='cpu'``, or 'gpu' for ``--time`` on one, because the default takes a GPU where there is one;
+- its log is silenced.
 """
 
 import argparse
 import copy
-import json
 import os.path as osp
 import shlex
 import sys
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
-ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
-sys.path.insert(0, ROOT)
+HERE = osp.dirname(osp.abspath(__file__))
+sys.path[:0] = [HERE, osp.dirname(osp.dirname(HERE))]
 
 import torch  # noqa: E402
+from betty_checkout import URL, AdamW, missing_file, use_betty  # noqa: E402
+from measure import (  # noqa: E402
+    Cycle,
+    Row,
+    Worker,
+    as_dicts,
+    describe_device,
+    in_turns,
+    launcher_allocator,
+    memory_row,
+    print_rows,
+    time_row,
+    write_json,
+)
 from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.optim import build_optim_wrapper  # noqa: E402
 from mmpretrain.structures import DataSample  # noqa: E402
 from torch import nn  # noqa: E402
+from variants import Shape, build_cycle, learning_rates, mlo_mae_config, our_batch  # noqa: E402
+from variants import build_model as build_config_model  # noqa: E402
 
 import mmmlo.engine  # noqa: E402, F401  registers the estimators
 from mmmlo.models.maskers import select_patches  # noqa: E402
@@ -52,12 +75,13 @@ from mmmlo.models.selfsup.base import Masking  # noqa: E402
 from mmmlo.registry import MODELS  # noqa: E402
 
 REQUIRED_COSINE = 0.999
-BETTY_FILES = ('engine.py', 'configs/__init__.py', 'problems/implicit_problem.py', 'hypergradient/darts.py')
 
 BATCH_SIZE, CLASSES, IMG_SIZE, PATCH_SIZE, DIMS = 8, 5, 16, 4, 48
 UNROLL = dict(pretrain=2, finetune=1, masking=1)
 # The released ones for CIFAR-10. They decide at which parameters is compared, not how.
 LEARNING_RATES = dict(pretrain=1e-4, finetune=1e-3, masking=1e-3)
+TIMED = Shape(dims=192, depth=6, heads=3, decoder_dims=96, decoder_depth=2, img_size=32, patch_size=4, batch_size=64)
+TIME_GOAL = MEMORY_GOAL = 0.6
 PATHS = (('finetune>pretrain',), ('pretrain',), ('finetune>pretrain', 'pretrain'))
 
 
@@ -106,19 +130,19 @@ class Moment(NamedTuple):
 def parse_args() -> argparse.Namespace:
     """Read the command line and refuse a folder that is no checkout of Betty."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('betty', metavar='BETTY_CHECKOUT', help='a checkout of https://github.com/leopard-ai/betty')
+    parser.add_argument('betty', metavar='BETTY_CHECKOUT', help=f'a checkout of {URL}')
     parser.add_argument('--cycles', type=int, default=5, help="cycles of Betty's engine; each gives one comparison")
     parser.add_argument('--dtype', choices=('float64', 'float32'), default='float64', help='of parameters and images')
     parser.add_argument('--seed', type=int, default=0, help='seed of weights, images and dropout')
+    parser.add_argument('--time', action='store_true', help='time as many cycles too, after two more, at a larger size')
+    parser.add_argument(
+        '--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='of --time only: cpu or cuda'
+    )
     parser.add_argument('--json', metavar='FILE', help='write all figures here')
     args = parser.parse_args()
-    missing = [name for name in BETTY_FILES if not osp.isfile(osp.join(args.betty, 'betty', name))]
+    missing = missing_file(args.betty)
     if missing:
-        parser.exit(
-            2,
-            f'error: {args.betty} has no betty/{missing[0]}; '
-            'BETTY_CHECKOUT must be a checkout of https://github.com/leopard-ai/betty\n',
-        )
+        parser.exit(2, f'error: {args.betty} has no {missing}; BETTY_CHECKOUT must be a checkout of {URL}\n')
     if args.cycles < 1:
         parser.exit(2, f'error: --cycles must be at least 1, got {args.cycles}\n')
     return args
@@ -190,30 +214,9 @@ def flatten(tensors: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat([tensor.detach().double().reshape(-1) for tensor in tensors])
 
 
-def adamw(module: nn.Module, lr: float) -> torch.optim.AdamW:
-    """An AdamW that Betty can build anew from its ``defaults``."""
-    optimizer = torch.optim.AdamW(module.parameters(), lr=lr, betas=(0.9, 0.95))
-    optimizer.defaults.pop('decoupled_weight_decay', None)  # older ones have none
-    return optimizer
-
-
-def run_betty(wiring: Wiring, model: nn.Module, batches: dict[str, list[dict]]) -> list[Moment]:
-    """Train the model by Betty's engine.
-
-    Args:
-        wiring (Wiring): How the problem is written.
-        model (nn.Module): Trained in place.
-        batches (dict[str, list[dict]]): Level -> its batches, in the order in which Betty gets them.
-
-    Returns:
-        list[Moment]: One for each masking step.
-    """
-    from betty.configs import Config, EngineConfig
-    from betty.engine import Engine
-    from betty.logging.logger_base import get_logger
+def betty_levels(wiring: Wiring, model: nn.Module) -> dict[str, type]:
+    """The model's levels as Betty's problems: name -> class."""
     from betty.problems import ImplicitProblem
-
-    moments: list[Moment] = []
 
     class Level(ImplicitProblem):
         def trainable_parameters(self) -> list[nn.Parameter]:
@@ -230,7 +233,70 @@ def run_betty(wiring: Wiring, model: nn.Module, batches: dict[str, list[dict]]) 
         def training_step(self, batch: dict) -> torch.Tensor:
             return pretrain_loss(model, batch)
 
-    class MaskingLevel(Level):
+    return dict(pretrain=Pretrain, finetune=Level, masking=Level)
+
+
+def betty_engine(
+    wiring: Wiring,
+    model: nn.Module,
+    kinds: Mapping[str, type],
+    rates: Mapping[str, float],
+    batches: dict[str, list[dict]],
+    strategy: str = 'cpu',
+) -> Any:
+    """Betty's engine with three levels, at our cadence.
+
+    Args:
+        wiring (Wiring): How the problem is written.
+        model (nn.Module): Trained in place.
+        kinds (dict[str, type]): Level -> class of its problem.
+        rates (dict[str, float]): Level -> learning rate.
+        batches (dict[str, list[dict]]): Level -> its batches, in the order in which Betty gets them. Its ``run`` goes
+            through those of the lowest level once.
+        strategy (str): Betty's: 'cpu' or 'gpu'. Defaults to 'cpu'.
+
+    Returns:
+        Engine: Betty's.
+    """
+    from betty.configs import Config, EngineConfig
+    from betty.engine import Engine
+
+    modules = dict(
+        pretrain=nn.ModuleList([model.backbone, model.neck, model.head]), finetune=model.downstream, masking=model.masker
+    )
+    problems = {
+        name: kinds[name](
+            name=name,
+            module=module,
+            optimizer=AdamW(module.parameters(), lr=rates[name], betas=(0.9, 0.95)),
+            train_data_loader=batches[name],
+            config=Config(type='darts', darts_alpha=wiring.alpha, unroll_steps=UNROLL[name], retain_graph=True),
+        )
+        for name, module in modules.items()
+    }
+    pretrain, finetune, masking = problems.values()
+    return Engine(
+        problems=list(problems.values()),
+        config=EngineConfig(train_iters=len(batches['pretrain']), strategy=strategy),
+        dependencies=dict(u2l={masking: [pretrain]}, l2u={pretrain: [finetune, masking], finetune: [masking]}),
+    )
+
+
+def run_betty(wiring: Wiring, model: nn.Module, batches: dict[str, list[dict]]) -> list[Moment]:
+    """Train the model by Betty's engine.
+
+    Args:
+        wiring (Wiring): How the problem is written.
+        model (nn.Module): Trained in place.
+        batches (dict[str, list[dict]]): Level -> its batches, in the order in which Betty gets them.
+
+    Returns:
+        list[Moment]: One for each masking step.
+    """
+    moments: list[Moment] = []
+    kinds = betty_levels(wiring, model)
+
+    class Recording(kinds['masking']):  # type: ignore[misc]
         def training_step(self, batch: dict) -> torch.Tensor:
             # Betty comes here once a step, right before it differentiates.
             if wiring.frozen:
@@ -254,27 +320,7 @@ def run_betty(wiring: Wiring, model: nn.Module, batches: dict[str, list[dict]]) 
             gradients = {(names[0],): first, (names[1],): total - first, tuple(names): total}
             moments.append(Moment(self.model, self.batches, gradients))
 
-    get_logger().setLevel('WARNING')
-    modules = dict(
-        pretrain=nn.ModuleList([model.backbone, model.neck, model.head]), finetune=model.downstream, masking=model.masker
-    )
-    kinds = dict(pretrain=Pretrain, finetune=Level, masking=MaskingLevel)
-    problems = {
-        name: kinds[name](
-            name=name,
-            module=module,
-            optimizer=adamw(module, LEARNING_RATES[name]),
-            train_data_loader=batches[name],
-            config=Config(type='darts', darts_alpha=wiring.alpha, unroll_steps=UNROLL[name], retain_graph=True),
-        )
-        for name, module in modules.items()
-    }
-    pretrain, finetune, masking = problems.values()
-    Engine(
-        problems=list(problems.values()),
-        config=EngineConfig(train_iters=len(batches['pretrain']), strategy='cpu'),
-        dependencies=dict(u2l={masking: [pretrain]}, l2u={pretrain: [finetune, masking], finetune: [masking]}),
-    ).run()
+    betty_engine(wiring, model, kinds | dict(masking=Recording), LEARNING_RATES, batches).run()
     return moments
 
 
@@ -310,6 +356,37 @@ def compare(wiring: Wiring, moments: list[Moment]) -> list[dict]:
     return rows
 
 
+def betty_cycle(checkout: str, shape: Shape, device: str) -> Cycle:
+    """Build the released wiring at a larger size on Betty; see :mod:`measure`.
+
+    Returns:
+        Callable: Runs a cycle: two pretrain steps, a finetune and a masking step.
+    """
+    use_betty(checkout)
+    cfg = mlo_mae_config(shape)
+    model, wiring = build_config_model(cfg), WIRINGS[1]
+    # Betty begins a list of batches anew when it is through.
+    batches = {name: [our_batch(shape, device, seed)] * steps for seed, (name, steps) in enumerate(UNROLL.items())}
+    strategy = 'gpu' if device.startswith('cuda') else 'cpu'
+    engine = betty_engine(wiring, model, betty_levels(wiring, model), learning_rates(cfg), batches, strategy)
+    return engine.run
+
+
+def time_both(args: argparse.Namespace) -> list[Row]:
+    """Ours over Betty's: seconds of a cycle and peak memory."""
+    start = partial(Worker, device=args.device, allocator=launcher_allocator())
+    starts = dict(
+        ours=partial(start, partial(build_cycle, mlo_mae_config(TIMED), TIMED, args.device)),
+        betty=partial(start, partial(betty_cycle, args.betty, TIMED, args.device)),
+    )
+    times = in_turns(starts, args.cycles, 2, lambda done: print(f'\r{done}   ', end='', file=sys.stderr, flush=True))
+    print(file=sys.stderr)
+    return [
+        time_row(times, f'cycle, batch {TIMED.batch_size}', 'ours', 'betty', TIME_GOAL),
+        memory_row(times, f'peak memory, batch {TIMED.batch_size}', 'ours', 'betty', MEMORY_GOAL),
+    ]
+
+
 def agrees(rows: list[dict]) -> bool:
     """Whether every cosine that must be is over the required one; one that is no number is not."""
     return all(cosine > REQUIRED_COSINE for row in rows if row['required'] for cosine in row['cosine'])
@@ -336,7 +413,7 @@ def main() -> int:
         int: The exit status, 1 if the gradients of the same problem do not agree.
     """
     args = parse_args()
-    sys.path.insert(0, args.betty)
+    use_betty(args.betty)
     import betty
 
     torch.set_num_threads(1)  # a second thread gains nothing on tensors this small
@@ -353,6 +430,10 @@ def main() -> int:
     print_table(rows)
     print(f'Betty {betty.__version__}, torch {torch.__version__}, {args.dtype}, seed {args.seed}, cycles {args.cycles}')
     print(f'same problem: every cosine over {REQUIRED_COSINE}: {"yes" if agreed else "NO"}')
+    timed = time_both(args) if args.time and agreed else []
+    if timed:
+        print_rows(timed, 'Betty')
+        print(describe_device(args.device))
     if args.json:
         settings = dict(
             command=shlex.join(['python', *sys.argv]),
@@ -363,8 +444,7 @@ def main() -> int:
             cycles=args.cycles,
             required_cosine=REQUIRED_COSINE,
         )
-        with open(args.json, 'w') as file:
-            json.dump(dict(settings=settings, agreed=agreed, rows=rows), file, indent=2)
+        write_json(args.json, dict(settings=settings, agreed=agreed, rows=rows, timed=as_dicts(timed)))
     return 0 if agreed else 1
 
 

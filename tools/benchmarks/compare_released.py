@@ -58,11 +58,7 @@ from functools import partial
 HERE = osp.dirname(osp.abspath(__file__))
 sys.path[:0] = [HERE, osp.dirname(osp.dirname(HERE))]
 
-# First of all this project, which mends torchvision beside a PyTorch for CPUs.
-import mmmlo.engine  # noqa: E402, F401, I001
 import betty_checkout  # noqa: E402
-import mmpretrain  # noqa: E402
-import timm  # noqa: E402
 import torch  # noqa: E402
 from measure import (  # noqa: E402
     Build,
@@ -72,6 +68,7 @@ from measure import (  # noqa: E402
     as_dicts,
     cpu_has_bf16,
     describe_device,
+    describe_versions,
     draw_rows,
     in_turns,
     launcher_allocator,
@@ -173,7 +170,7 @@ def run(args: argparse.Namespace, title: str, ours: Mapping[str, Build], other: 
     if other is not None:
         starts[SAME] = partial(start, other, allocator=allocator)
         if allocator:
-            starts[DOCUMENTED] = partial(start, other)
+            starts[DOCUMENTED] = partial(start, other, allocator={})
 
     def progress(done: str) -> None:
         print(f'\r{title}: {done}   ', end='', file=sys.stderr, flush=True)
@@ -281,7 +278,7 @@ def main() -> int:
             figures.append(dict(rows=as_dicts(new), seconds=times.seconds, peak_memory_mib=times.memory))
 
     device = describe_device(args.device)
-    versions = f'torch {torch.__version__}, mmpretrain {mmpretrain.__version__}, timm {timm.__version__}'
+    versions = describe_versions('torch', 'mmpretrain', 'timm')
     if args.mlo_mae is None:
         print('without --mlo-mae and --betty: the released MLO-MAE is left out')
     elif not bf16_is_timed(args):

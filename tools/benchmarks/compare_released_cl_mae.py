@@ -31,7 +31,6 @@ The released code is used as it is. What it needs is done from here:
 """
 
 import argparse
-import json
 import math
 import os.path as osp
 import shlex
@@ -39,13 +38,14 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
-from typing import Any
 
-ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
-sys.path.insert(0, ROOT)
+HERE = osp.dirname(osp.abspath(__file__))
+sys.path[:0] = [HERE, osp.dirname(osp.dirname(HERE))]
 
 import torch  # noqa: E402
+from measure import write_json  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
+from released import CL_MAE, RELEASED_WEIGHTS, Overlay  # noqa: E402
 from torch import nn  # noqa: E402
 
 from mmmlo.models.selfsup.cl_mae import CLMAE  # noqa: E402
@@ -57,25 +57,15 @@ RELEASED_FILES = ('models_mae.py', 'vit_local.py', 'util/pos_embed.py')
 BATCH_SIZE, IMG_SIZE, PATCH_SIZE = 32, 24, 4
 DIMS, DEPTH, HEADS, DECODER_DIMS, DECODER_DEPTH, MLP_RATIO = 48, 2, 4, 32, 1, 2
 MASK_RATIO = 0.75  # the released divergence knows no other
-RELEASED_WEIGHTS = dict(lambda_gauss=1.0, lambda_kl=0.1, lambda_diversity=2.0)  # the training script's defaults
 FACTORS = (1.0, 0.3, -1.0)
 
 BLOCK = {'norm1': 'ln1', 'norm2': 'ln2', 'mlp.fc1': 'ffn.layers.0.0', 'mlp.fc2': 'ffn.layers.1'}
 
 
-class DoubleTorch:
-    """``torch``, but for ``float32``, which is float64."""
-
-    float32 = torch.float64
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
-
-
 def parse_args() -> argparse.Namespace:
     """Read the command line and refuse a folder that is no checkout of the released code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('checkout', metavar='CHECKOUT', help='a checkout of https://github.com/ristea/cl-mae')
+    parser.add_argument('checkout', metavar='CHECKOUT', help=f'a checkout of {CL_MAE}')
     parser.add_argument('--seed', type=int, default=0, help='seed of weights and images')
     parser.add_argument('--json', metavar='FILE', help='write all figures here')
     args = parser.parse_args()
@@ -83,7 +73,7 @@ def parse_args() -> argparse.Namespace:
     if missing:
         parser.exit(
             2,
-            f'error: {args.checkout} has no {missing[0]}; CHECKOUT must be a checkout of https://github.com/ristea/cl-mae\n',
+            f'error: {args.checkout} has no {missing[0]}; CHECKOUT must be a checkout of {CL_MAE}\n',
         )
     return args
 
@@ -300,7 +290,7 @@ def main() -> int:
     images = torch.randn(BATCH_SIZE, 3, IMG_SIZE, IMG_SIZE, generator=generator, dtype=torch.float64)
     rows = []
     for norm_pix in (False, True):
-        models_mae.torch = DoubleTorch()
+        models_mae.torch = Overlay(torch, float32=torch.float64)
         torch.manual_seed(args.seed)
         rows += compare(models_mae, norm_pix, images)
     models_mae.torch = torch
@@ -322,8 +312,7 @@ def main() -> int:
         )
         for row in rows:  # JSON has no NaN
             row['difference'] = row['difference'] if math.isfinite(row['difference']) else None
-        with open(args.json, 'w') as file:
-            json.dump(dict(settings=settings, agreed=agreed, rows=rows), file, indent=2)
+        write_json(args.json, dict(settings=settings, agreed=agreed, rows=rows))
     return 0 if agreed else 1
 
 

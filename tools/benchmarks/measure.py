@@ -4,6 +4,7 @@ A variant is a function that builds something and returns another one, without a
 handed over to a child process, so it must be picklable: a function of a module, or a ``functools.partial`` of one.
 """
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -23,6 +24,8 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from mmengine.logging import MMLogger
+
+from mmmlo import registry  # noqa: F401  applies mmmlo.compat, which must precede mmpretrain and timm
 
 Cycle = Callable[[], Any]
 Build = Callable[[], Cycle]
@@ -43,6 +46,11 @@ def describe_device(device: str) -> str:
         return torch.cuda.get_device_name(device)
     names = (line.split(':')[1].strip() for line in _lines('/proc/cpuinfo') if line.startswith('model name'))
     return f'{next(names, platform.machine())}, {torch.get_num_threads()} threads'
+
+
+def describe_versions(*names: str) -> str:
+    """Names and versions of packages, for below a table."""
+    return ', '.join(f'{name} {importlib.import_module(name).__version__}' for name in names)
 
 
 def cpu_has_bf16() -> bool:
@@ -78,7 +86,7 @@ class Worker:
     Args:
         build (Callable): Builds the variant; see the module.
         device (str): 'cpu' or 'cuda'.
-        allocator (dict[str, str], optional): The ``MALLOC_`` variables of its environment. Defaults to None.
+        allocator (dict[str, str], optional): The ``MALLOC_`` variables of its environment. Defaults to None, those of ours.
         threads (int, optional): CPU threads. Defaults to None, what PyTorch takes.
     """
 
@@ -88,7 +96,7 @@ class Worker:
         context = multiprocessing.get_context('spawn')
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, build, device, threads), daemon=True)
-        with _allocator(allocator or {}):  # glibc reads these when a program starts
+        with nullcontext() if allocator is None else _allocator(allocator):  # glibc reads these when a program starts
             self._process.start()
         theirs.close()
         self._ready = False

@@ -5,21 +5,22 @@
 
 All variants run in turn within one process, a cycle each, so that a machine whose speed drifts slows all of them; medians
 are reported. A cycle is two pretrain steps; MLO-MAE adds a finetune and a masking step. Peak memory comes from a process
-for each variant on CPUs, whose allocator cannot be asked, and from CUDA's statistics on GPUs.
+for each variant: on CPUs the resident memory beyond the imports, on GPUs that of tensors.
 """
 
 import argparse
-import json
 import os.path as osp
 import statistics
-import subprocess
 import sys
 import time
+from contextlib import closing
+from functools import partial
 
-ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
-sys.path.insert(0, ROOT)
+HERE = osp.dirname(osp.abspath(__file__))
+sys.path[:0] = [HERE, osp.dirname(osp.dirname(HERE))]
 
 import torch  # noqa: E402
+from measure import Cycle, Worker, describe_device, synchronize, write_json  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.optim import build_optim_wrapper  # noqa: E402
 from mmpretrain.structures import DataSample  # noqa: E402
@@ -48,7 +49,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--threads', type=int, help='CPU threads; default: what PyTorch takes')
     parser.add_argument('--seed', type=int, default=0, help='seed of weights and images')
     parser.add_argument('--out', help='write the figures here, as JSON')
-    parser.add_argument('--memory-of', help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -133,28 +133,21 @@ class Variant:
                 self.wrapper.update_params(self.model.parse_losses(losses)[0])
 
 
-def synchronize(device: str) -> None:
-    """Wait for the device, so that a clock read after it is right."""
-    if device.startswith('cuda'):
-        torch.cuda.synchronize()
+def build(args: argparse.Namespace, name: str) -> Cycle:
+    """Build a variant; see :mod:`measure`.
 
-
-def peak_resident_memory() -> float:
-    """Peak resident memory of this process in MiB. ``ru_maxrss`` would begin at the parent's peak."""
-    with open('/proc/self/status') as status:
-        return next(int(line.split()[1]) for line in status if line.startswith('VmHWM')) / 1024
+    Returns:
+        Callable: Runs a cycle of it.
+    """
+    return Variant(args, name).cycle
 
 
 def peak_memory(args: argparse.Namespace, name: str) -> float:
-    """Peak memory of two cycles, in MiB, beyond what the imports take."""
-    if args.device.startswith('cuda'):
-        variant = Variant(args, name)
-        torch.cuda.reset_peak_memory_stats()
-        variant.cycle()
-        variant.cycle()
-        return torch.cuda.max_memory_allocated() / 2**20
-    child = [sys.executable, osp.abspath(__file__), *sys.argv[1:], '--memory-of', name]
-    return float(subprocess.run(child, check=True, capture_output=True, text=True).stdout.split()[-1])
+    """Peak memory of two cycles in a process of its own, in MiB, beyond what the imports take."""
+    with closing(Worker(partial(build, args, name), args.device, threads=args.threads)) as worker:
+        worker.cycle()
+        worker.cycle()
+        return worker.peak_memory()
 
 
 def main() -> None:
@@ -163,13 +156,6 @@ def main() -> None:
     MMLogger.get_current_instance().setLevel('WARNING')  # not a line for every parameter that is initialized
     if args.threads:
         torch.set_num_threads(args.threads)
-    if args.memory_of:
-        before = peak_resident_memory()
-        variant = Variant(args, args.memory_of)
-        variant.cycle()
-        variant.cycle()
-        print(peak_resident_memory() - before)
-        return
 
     names = ['mmpretrain MAE', 'MAE', *(f'MLO-MAE {estimator}' for estimator in sorted(HYPERGRADIENTS.module_dict))]
     variants = {name: Variant(args, name) for name in names}
@@ -209,12 +195,11 @@ def main() -> None:
             f'{row["name"]:28}{row["ms_per_pretrain_step"]:11.1f}{row["ms_per_cycle"]:12.1f}{spread:>16}{row["cycle_over_two_mae_steps"]:12.2f}'
             f'{row["pretrain_images_per_second"]:10.0f}{row["peak_memory_mib"]:10.0f}'
         )
-    device = torch.cuda.get_device_name() if args.device.startswith('cuda') else f'CPU, {torch.get_num_threads()} threads'
+    device = describe_device(args.device)
     print(f'{device}, torch {torch.__version__}, {"bfloat16 autocast" if args.amp else "fp32"}, batch {args.batch_size}')
     if args.out:
-        settings = {key: value for key, value in vars(args).items() if key not in ('out', 'memory_of')}
-        with open(args.out, 'w') as file:
-            json.dump(dict(device=device, torch=torch.__version__, settings=settings, rows=rows), file, indent=2)
+        settings = {key: value for key, value in vars(args).items() if key != 'out'}
+        write_json(args.out, dict(device=device, torch=torch.__version__, settings=settings, rows=rows))
 
 
 if __name__ == '__main__':

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from betty_checkout import AdamW, use_betty
-from compare_released_cl_mae import RELEASED_WEIGHTS
 from measure import Cycle
 from timm.optim import param_groups_weight_decay
 from torch import nn
@@ -35,6 +34,9 @@ FILES = {
     MLO_MAE: ('main_cifar10.py', 'cifar_mae_model.py', 'cifar_vit_mlo.py'),
     CL_MAE: ('engine_pretrain.py', 'models_mae.py', 'vit_local.py', 'util/misc.py', 'util/lr_sched.py', 'util/pos_embed.py'),
 }
+
+# The defaults of CL-MAE's training script.
+RELEASED_WEIGHTS = dict(lambda_gauss=1.0, lambda_kl=0.1, lambda_diversity=2.0)
 
 
 def missing_file(checkout: str, project: str) -> str | None:

@@ -14,7 +14,6 @@ seeds cost most; what they add to an image is set in relation to the time that a
 
 import argparse
 import copy
-import json
 import os.path as osp
 import statistics
 import sys
@@ -22,9 +21,10 @@ import tempfile
 import time
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
-sys.path.insert(0, ROOT)
+sys.path[:0] = [osp.dirname(osp.abspath(__file__)), ROOT]
 
 import torch  # noqa: E402
+from measure import write_json  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.hooks import Hook  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
@@ -184,8 +184,7 @@ def main() -> None:
     )
     if args.out:
         figures = dict(loading_us=without, seeded_loading_us=with_seeds, training_us=image, rows=rows)
-        with open(args.out, 'w') as file:
-            json.dump(dict(settings=vars(args)) | figures, file, indent=2)
+        write_json(args.out, dict(settings=vars(args)) | figures)
 
 
 if __name__ == '__main__':

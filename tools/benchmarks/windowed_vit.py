@@ -10,16 +10,16 @@ counts are the ratios of one run.
 """
 
 import argparse
-import json
 import os.path as osp
 import statistics
 import sys
 import time
 
-ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
-sys.path.insert(0, ROOT)
+HERE = osp.dirname(osp.abspath(__file__))
+sys.path[:0] = [HERE, osp.dirname(osp.dirname(HERE))]
 
 import torch  # noqa: E402
+from measure import describe_device, synchronize, write_json  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -67,18 +67,13 @@ def make_images(args: argparse.Namespace) -> torch.Tensor:
 
 def one_pass(args: argparse.Namespace, model: nn.Module, images: torch.Tensor) -> float:
     """Seconds of a forward and a backward pass."""
-    _synchronize(args.device)
+    synchronize(args.device)
     start = time.perf_counter()
     with torch.autocast(args.device.split(':')[0], torch.bfloat16, enabled=args.amp):
         (features,) = model(images)
     features.float().square().mean().backward()
-    _synchronize(args.device)
+    synchronize(args.device)
     return time.perf_counter() - start
-
-
-def _synchronize(device: str) -> None:
-    if device.startswith('cuda'):
-        torch.cuda.synchronize()
 
 
 def peak_memory(args: argparse.Namespace, model: nn.Module, images: torch.Tensor) -> float:
@@ -120,14 +115,13 @@ def main() -> None:
             f'{name:24}{medians[name]:9.2f}{spread:>16}{medians[name] / medians["plain"]:12.2f}{memory[name]:10.0f}'
             f'{memory[name] / memory["windowed"]:15.2f}'
         )
-    device = torch.cuda.get_device_name() if args.device.startswith('cuda') else f'CPU, {torch.get_num_threads()} threads'
+    device = describe_device(args.device)
     precision = 'bfloat16 autocast' if args.amp else 'fp32'
     print(f'ViT {args.arch}, {args.size} px, batch {args.batch_size}, {precision}, {device}, torch {torch.__version__}')
     if args.json:
         settings = {key: value for key, value in vars(args).items() if key != 'json'}
         figures = dict(seconds=seconds, peak_memory_mib=memory)
-        with open(args.json, 'w') as file:
-            json.dump(dict(device=device, torch=torch.__version__, settings=settings, **figures), file, indent=2)
+        write_json(args.json, dict(device=device, torch=torch.__version__, settings=settings, **figures))
 
 
 if __name__ == '__main__':
