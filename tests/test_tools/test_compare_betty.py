@@ -19,21 +19,6 @@ def script():
     return runpy.run_path(str(SCRIPT))
 
 
-@pytest.fixture
-def refusal(script, monkeypatch, capsys):
-    """Call the script, which has to refuse with one line before it does anything."""
-
-    def call(*arguments) -> str:
-        monkeypatch.setattr(sys, 'argv', ['compare_betty.py', *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            script['main']()
-        output = capsys.readouterr()
-        assert (stopped.value.code, output.out, output.err.count('\n')) == (2, '', 1)
-        return output.err
-
-    return call
-
-
 def test_a_folder_that_is_no_checkout(refusal, tmp_path):
     message = f'error: {tmp_path} has no betty/engine.py; BETTY_CHECKOUT must be a checkout of '
     assert refusal(tmp_path).startswith(message + 'https://github.com/leopard-ai/betty')

@@ -20,15 +20,7 @@ def script():
     return runpy.run_path(str(SCRIPT))
 
 
-def test_a_folder_that_is_no_checkout(script, monkeypatch, capsys, tmp_path):
-    def refusal(checkout: Path) -> str:
-        monkeypatch.setattr(sys, 'argv', ['compare_released_cl_mae.py', str(checkout)])
-        with pytest.raises(SystemExit) as stopped:
-            script['main']()
-        output = capsys.readouterr()
-        assert (stopped.value.code, output.out, output.err.count('\n')) == (2, '', 1)
-        return output.err
-
+def test_a_folder_that_is_no_checkout(refusal, tmp_path):
     message = f'error: {tmp_path} has no models_mae.py; CHECKOUT must be a checkout of '
     assert refusal(tmp_path).startswith(message + 'https://github.com/ristea/cl-mae')
     (tmp_path / 'models_mae.py').touch()  # MAE's own checkout has one too
