@@ -397,6 +397,11 @@ def test_adam_precondition_uses_the_last_step_s_gradients(tiny_model, tiny_wrapp
     fresh = tiny_wrapper(model, masking=dict(hypergradient=dict(type='mmmlo.ForwardMode', precondition='adam')))
     with pytest.raises(ValueError, match='last step'):
         fresh.hypergradient(model, 'masking', given['masking'], given)
+    # A checkpoint holds them: a loss scaler may leave out the first step after it.
+    fresh.load_state_dict(copy.deepcopy(adam.state_dict()))
+    torch.manual_seed(0)
+    restored = fresh.hypergradient(model, 'masking', given['masking'], given)[0]
+    assert all(torch.equal(a, b) for a, b in zip(restored, scaled, strict=True))
 
 
 @pytest.mark.parametrize('estimator', ['ForwardMode', 'FiniteDifference', 'ConjugateGradient'])
