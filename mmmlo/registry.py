@@ -12,7 +12,7 @@ from mmmlo import compat
 
 __all__ = [
     'DATASETS', 'DATA_SAMPLERS', 'EVALUATORS', 'HOOKS', 'HYPERGRADIENTS', 'LOOPS', 'METRICS', 'MODELS', 'MODEL_WRAPPERS',
-    'OPTIM_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'TRANSFORMS', 'VISUALIZERS'
+    'OPTIM_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'TRANSFORMS', 'VISBACKENDS', 'VISUALIZERS'
 ]
 
 compat.apply()
@@ -36,6 +36,7 @@ TRANSFORMS = _child('transform', root.TRANSFORMS, 'mmmlo.datasets')
 METRICS = _child('metric', root.METRICS, 'mmmlo.evaluation')
 EVALUATORS = _child('evaluator', root.EVALUATOR, 'mmmlo.evaluation')
 VISUALIZERS = _child('visualizer', root.VISUALIZERS, 'mmmlo.visualization')
+VISBACKENDS = _child('visualizer backend', root.VISBACKENDS, 'mmmlo.visualization')
 
 # Hypergradient estimators have no counterpart in mmengine, so this registry is a root of its own.
 HYPERGRADIENTS = Registry('hypergradient', scope=_SCOPE, locations=['mmmlo.engine'])

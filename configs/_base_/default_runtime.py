@@ -23,7 +23,8 @@ env_cfg = dict(
 # For runs on several processes, of several levels or of one.
 model_wrapper_cfg = dict(type='mmmlo.MultiLevelDistributedDataParallel')
 
-vis_backends = [dict(type='LocalVisBackend')]
+# What it cannot write, as on a full disk, it leaves out.
+vis_backends = [dict(type='mmmlo.SafeLocalVisBackend')]
 visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
 
 log_level = 'INFO'

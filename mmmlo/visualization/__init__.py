@@ -4,10 +4,12 @@ from .curriculum import plot_curriculum
 from .losses import plot_losses, read_scalars
 from .masks import MaskColumn, mask_column, plot_mask_table, plot_masks
 from .results import plot_results
+from .safe_local_vis_backend import SafeLocalVisBackend
 from .studies import plot_study
 
 __all__ = [
     'MaskColumn',
+    'SafeLocalVisBackend',
     'mask_column',
     'plot_curriculum',
     'plot_losses',
