@@ -1,6 +1,7 @@
 """Leaves out steps whose loss or gradient is not finite, and stops a run that has too many of them."""
 
 import logging
+import os
 import os.path as osp
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -16,6 +17,7 @@ from mmengine.runner import find_latest_checkpoint
 from torch import nn
 
 from mmmlo.registry import HOOKS
+from mmmlo.utils.checkpoints import describe_error
 
 from ..batch_dump import pack
 from ..non_finite import NonFiniteError, random_state
@@ -37,8 +39,8 @@ class NonFiniteGuardHook(Hook):
     after the step. ``tools/train.py`` adds this hook to every run.
 
     Args:
-        max_in_a_row (int): Steps of one level, left out in a row, after which the run stops. Defaults to 10. A level's
-            ``max_skips`` counts where it is lower.
+        max_in_a_row (int): Steps of one level, left out in a row, after which the run stops, also where it was resumed in
+            between. Defaults to 10. A level's ``max_skips`` counts where it is lower.
         dump (bool): Whether to write the file. Defaults to True.
 
     Raises:
@@ -55,6 +57,17 @@ class NonFiniteGuardHook(Hook):
         self.max_in_a_row = max_in_a_row
         self.dump = dump
         self._handles: list[Any] = []
+        self._loaded: dict[str, dict[str, int]] = {}
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Add how many steps were left out; a multi-level wrapper has that in a state of its own."""
+        if not self._multi:
+            checkpoint['non_finite_guard'] = dict(counts=dict(self._counts), in_a_row=dict(self._in_a_row))
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Go on counting in a run that is resumed."""
+        if runner._resume:
+            self._loaded = checkpoint.get('non_finite_guard', {})
 
     def before_train(self, runner) -> None:
         """Watch the optimizers."""
@@ -67,7 +80,9 @@ class NonFiniteGuardHook(Hook):
             self._counts = dict(wrapper.skip_counts)
             return
         wrappers = dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'': wrapper}
-        self._counts, self._in_a_row = dict.fromkeys(wrappers, 0), dict.fromkeys(wrappers, 0)
+        self._counts, self._in_a_row = (
+            {name: self._loaded.get(kind, {}).get(name, 0) for name in wrappers} for kind in ('counts', 'in_a_row')
+        )
         self._new: list[str] = []
         self._stepped: set[str] = set()
         self._handles = [model.register_forward_hook(self._after_forward)]
@@ -164,15 +179,20 @@ class NonFiniteGuardHook(Hook):
         kept = f'The last checkpoint is {last}' if last else 'There is no checkpoint yet'
         text = f'{what}, for the {_ordinal(in_a_row)} step in a row. The weights are still those of before. {kept}'
         if self.dump:
-            path = self._write(runner, level, batches)
-            text += f'. To run this step again: python tools/analysis_tools/replay_batch.py {path}'
+            rank = f'_rank_{get_rank()}' if get_world_size() > 1 else ''
+            name = f'non_finite_{f"{level}_" if level else ""}iter_{runner.iter + 1}{rank}.pth'
+            path = osp.join(runner.work_dir, name)
+            try:
+                self._write(path, runner, level, batches)
+                text += f'. To run this step again: python tools/analysis_tools/replay_batch.py {path}'
+            except (OSError, RuntimeError) as error:  # PyTorch has the latter for a full disk
+                if osp.isfile(path):
+                    os.remove(path)
+                text += f'. {path} could not be written: {describe_error(error)}'
         raise NonFiniteError(text)
 
-    def _write(self, runner, level: str, batches: Mapping[str, Any]) -> str:
-        rank = f'_rank_{get_rank()}' if get_world_size() > 1 else ''
-        name = f'non_finite_{f"{level}_" if level else ""}iter_{runner.iter + 1}{rank}.pth'
-        path, model = osp.join(runner.work_dir, name), _unwrap(runner.model)
-        wrapper = runner.optim_wrapper
+    def _write(self, path: str, runner, level: str, batches: Mapping[str, Any]) -> None:
+        wrapper, model = runner.optim_wrapper, _unwrap(runner.model)
         own = wrapper[level] if isinstance(wrapper, OptimWrapperDict) else wrapper
         amp = 'bfloat16' if isinstance(own, BFloat16OptimWrapper) else None
         if isinstance(own, AmpOptimWrapper):
@@ -191,7 +211,6 @@ class NonFiniteGuardHook(Hook):
             ),
             path,
         )
-        return path
 
 
 def _unwrap(model: Any) -> nn.Module:

@@ -81,7 +81,7 @@ def poison(loader: dict, below: int) -> None:
 def make(method: str, work_dir, **below: int) -> Config:
     """A tiny config; level -> samples that are poisoned, of the others none."""
     cfg = shrink(load_config(osp.join(ROOT, f'configs/{method}_digits.py')), cycles=2)
-    cfg.work_dir, cfg.experiment_name = str(work_dir), work_dir.name
+    cfg.work_dir, cfg.experiment_name = str(work_dir), f'{work_dir.parent.name}_{work_dir.name}'
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     cfg.custom_hooks = []
     for level, loader in (('pretrain', cfg.train_dataloader), *(cfg.train_cfg.get('dataloaders') or {}).items()):
@@ -168,6 +168,35 @@ def test_each_level_is_named_and_replayed(tmp_path, tool, level, capsys):
     assert f'{path}: iteration {last}, level {level}\n' in out
     assert 'loss: nan' in out
     assert ('masking/hypergradient_norm: nan' in out) == (level == 'masking')
+
+
+@pytest.mark.parametrize(('config', 'level'), [(MAE, ''), (MLO, 'pretrain_')])
+def test_a_resumed_run_goes_on_counting(tmp_path, config, level):
+    """Three in a row end it: two before the checkpoint, and one after."""
+    saved = dict(type='mmmlo.SafeCheckpointHook', by_epoch=False, interval=2)
+    first = make(config, tmp_path / 'first', pretrain=10_000)
+    first.default_hooks.checkpoint = saved
+    with pytest.raises(NonFiniteError, match='iteration 3: .* for the 3rd step in a row'):
+        guarded(first, max_in_a_row=3).train()
+    second = make(config, tmp_path / 'second', pretrain=10_000)
+    second.update(load_from=str(tmp_path / 'first/iter_2.pth'), resume=True)
+    second.default_hooks.checkpoint = saved
+    with pytest.raises(NonFiniteError, match='iteration 3: .* for the 3rd step in a row'):
+        guarded(second, max_in_a_row=3).train()
+    assert (tmp_path / f'second/non_finite_{level}iter_3.pth').is_file()
+
+
+def test_a_level_s_own_limit_counts_where_it_is_lower(tmp_path):
+    cfg = make(MLO, tmp_path, pretrain=10_000)
+    cfg.optim_wrapper['levels'].pretrain.max_skips = 2
+    with pytest.raises(NonFiniteError, match='iteration 2: .* for the 2nd step in a row'):
+        guarded(cfg).train()
+
+
+def test_a_dump_that_cannot_be_written_hides_nothing(tmp_path):
+    (tmp_path / 'non_finite_iter_1.pth').symlink_to('/dev/full')
+    with pytest.raises(NonFiniteError, match='for the 1st step in a row.*non_finite_iter_1.pth could not be written: '):
+        guarded(make(MAE, tmp_path, pretrain=10_000), max_in_a_row=1).train()
 
 
 def test_a_step_that_is_finite_is_replayed_with_the_same_loss(tmp_path, tool, capsys):
