@@ -8,11 +8,14 @@ import argparse
 import os
 import os.path as osp
 import sys
+import traceback
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 
 from mmengine.config import Config, DictAction  # noqa: E402
+from mmengine.runner import find_latest_checkpoint  # noqa: E402
 
+from mmmlo.datasets import DataError, DatasetFolderError  # noqa: E402
 from mmmlo.datasets.transforms import CorruptImageError  # noqa: E402
 from mmmlo.engine import (  # noqa: E402
     CheckClassesHook,
@@ -23,7 +26,7 @@ from mmmlo.engine import (  # noqa: E402
 )
 from mmmlo.utils.check_config import refuse_problems  # noqa: E402
 from mmmlo.utils.check_transfer import check_transfer  # noqa: E402
-from mmmlo.utils.checkpoints import CheckpointError, trust_checkpoints  # noqa: E402
+from mmmlo.utils.checkpoints import CheckpointError, describe_error, trust_checkpoints  # noqa: E402
 from mmmlo.utils.config import (  # noqa: E402
     build_runner,
     enable_amp,
@@ -100,23 +103,43 @@ def main() -> None:
     args = parse_args()
     trust_checkpoints(args.trust_checkpoint)
     try:
-        cfg = load_config(args.config, args.cfg_options)
         try:
+            cfg = load_config(args.config, args.cfg_options)
             if not args.no_check:
                 refuse_problems(cfg)
             cfg = merge_args(cfg, args)
             check_transfer(cfg)
-        except (ValueError, ImportError) as error:
+        except (ValueError, ImportError, FileNotFoundError) as error:
             raise SystemExit(f'error: {error}') from error
         runner = build_runner(cfg)
         for hook in (VerifyPretrainedHook, CheckClassesHook, NonFiniteGuardHook, ProvenanceHook):
             if not any(isinstance(given, hook) for given in runner.hooks):  # by the config, with settings of its own
                 runner.register_hook(hook())
         runner.train()
-    except (CheckpointError, NonFiniteError) as error:
+    except (CheckpointError, DataError, DatasetFolderError, NonFiniteError) as error:
         raise SystemExit(f'error: {error}') from error
     except CorruptImageError as error:  # out of a worker with the worker's traceback
         raise SystemExit(f'error: {str(error).strip().splitlines()[-1]}') from error
+    except (RuntimeError, OSError, EOFError) as error:
+        if not _is_of_lost_worker(error):
+            raise
+        last = find_latest_checkpoint(cfg.work_dir)
+        kept = f'--resume goes on from {last}' if last else 'There is no checkpoint yet'
+        raise SystemExit(
+            f'error: a worker of a loader was lost ({describe_error(error).rstrip(".")}). If memory was short, take fewer '
+            f'num_workers or smaller batches. {kept}'
+        ) from error
+
+
+def _is_of_lost_worker(error: Exception) -> bool:
+    """Whether an error says that a loader's worker is gone, as after SIGKILL.
+
+    PyTorch raises its own wherever the main process happens to be, so the iteration cannot be finished; or the connection
+    breaks while a batch is fetched.
+    """
+    if str(error).startswith(('DataLoader worker', 'Pin memory thread')):
+        return True
+    return any(frame.name == '_try_get_data' for frame in traceback.extract_tb(error.__traceback__))
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 # First, because it applies the fixes without which mmpretrain may not import.
 from mmmlo import registry  # noqa: F401
 from mmmlo.datasets.digits import Digits
+from mmmlo.datasets.errors import DataError
 from mmmlo.datasets.folders import DatasetFolderError, check_dataset_folder
 from mmmlo.datasets.labels import check_classes, read_labels
 from mmmlo.datasets.resumable_sampler import ResumableBatchSampler, ResumableSampler, sample_seed
@@ -24,6 +25,7 @@ from mmmlo.datasets.synthetic import SyntheticImages
 from mmmlo.datasets.transforms import LoadImage
 
 __all__ = [
+    'DataError',
     'DatasetFolderError',
     'Digits',
     'LoadImage',

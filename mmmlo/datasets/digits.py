@@ -7,6 +7,7 @@ import numpy as np
 from mmpretrain.datasets import BaseDataset
 from sklearn.datasets import load_digits
 
+from mmmlo.datasets.errors import DataError
 from mmmlo.datasets.stratify import stratified_parts
 from mmmlo.registry import DATASETS
 
@@ -37,16 +38,16 @@ class Digits(BaseDataset):
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`, as ``pipeline`` or ``indices``.
 
     Raises:
-        ValueError: ``split`` or ``size`` is not one of the above.
+        DataError: ``split`` or ``size`` is not one of the above.
     """
 
     METAINFO = {'classes': tuple('0123456789')}
 
     def __init__(self, split: str = 'train', size: int = 32, **kwargs) -> None:
         if split not in ('train', 'test'):
-            raise ValueError(f"`split` of Digits must be 'train' or 'test', not {split!r}.")
+            raise DataError(f"`split` of Digits must be 'train' or 'test', not {split!r}.")
         if not isinstance(size, int) or size < 1:
-            raise ValueError(f'`size` of Digits must be a positive number of pixels, not {size!r}.')
+            raise DataError(f'`size` of Digits must be a positive number of pixels, not {size!r}.')
         self.split = split
         self.size = size
         super().__init__(ann_file='', **kwargs)

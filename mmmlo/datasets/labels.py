@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from mmmlo.datasets.errors import DataError
+
 __all__ = ['check_classes', 'read_labels']
 
 
@@ -22,7 +24,7 @@ def read_labels(dataset: Any) -> np.ndarray:
         np.ndarray: Class indices, N, int64.
 
     Raises:
-        ValueError: The dataset has no labels, or not exactly one for each image.
+        DataError: The dataset has no labels, or not exactly one for each image.
     """
     name = type(dataset).__name__
     try:
@@ -31,14 +33,14 @@ def read_labels(dataset: Any) -> np.ndarray:
         else:
             labels = [_one_label(dataset, i) for i in range(len(dataset))]
     except (KeyError, NotImplementedError, AttributeError) as error:
-        raise ValueError(
+        raise DataError(
             f'{name} has no labels, and a stratified split needs one class for each image. Use a '
             'labelled dataset (for `CustomDataset`, `with_label=True`).'
         ) from error
     if not labels:
-        raise ValueError(f'{name} holds no image. Check its `data_root`, `data_prefix` and `ann_file`.')
+        raise DataError(f'{name} holds no image. Check its `data_root`, `data_prefix` and `ann_file`.')
     if any(np.size(label) != 1 for label in labels):
-        raise ValueError(
+        raise DataError(
             f'{name} has images with no class or with several, and a stratified split needs exactly one '
             'class for each image.'
         )
@@ -61,27 +63,27 @@ def check_classes(labels: np.ndarray, classes: Sequence[str] | None, where: str,
         least (int): How many images a class needs. Defaults to 1.
 
     Raises:
-        ValueError: A class has fewer than ``least`` images, or a label stands for no class.
+        DataError: A class has fewer than ``least`` images, or a label stands for no class.
     """
     if classes is None:
         names, counts = np.unique(labels, return_counts=True)
     else:
         if labels.min() < 0 or labels.max() >= len(classes):
             wrong = int(labels.min() if labels.min() < 0 else labels.max())
-            raise ValueError(
+            raise DataError(
                 f'{where}: an image has the label {wrong}, but there are {len(classes)} classes, '
                 f'numbered from 0 to {len(classes) - 1}. Correct the labels, or name every class in `classes`.'
             )
         names, counts = np.asarray(classes), np.bincount(labels, minlength=len(classes))
     empty = [str(name) for name in names[counts == 0]]
     if empty:
-        raise ValueError(
+        raise DataError(
             f'{where}: no image for {_listed(empty)}. Put images there, or take it out of the classes '
             '(for a dataset of folders: delete the empty folder).'
         )
     few = [f'{name} ({count})' for name, count in zip(names, counts) if count < least]
     if few:
-        raise ValueError(
+        raise DataError(
             f'{where}: too few images of {_listed(few)}. Each class needs at least {least}, one for each '
             'part. Add images, leave the class out, or cut fewer parts.'
         )

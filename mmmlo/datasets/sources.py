@@ -17,6 +17,7 @@ from mmengine.runner.runner import _SlicedDataset
 from mmpretrain.datasets import MNIST, BaseDataset, CustomDataset, KFoldDataset
 from torch.utils.data import ConcatDataset, Subset
 
+from mmmlo.datasets.errors import DataError
 from mmmlo.datasets.seeded_dataset import SeededDataset
 from mmmlo.datasets.split_dataset import SplitDataset
 
@@ -40,7 +41,7 @@ def sample_sources(dataset: Any) -> set[str]:
         set[str]: The names. A repeated sample counts once.
 
     Raises:
-        ValueError: A ``KFoldDataset`` of an archive, which forgets the indices. A dataset in memory that someone cut
+        DataError: A ``KFoldDataset`` of an archive, which forgets the indices. A dataset in memory that someone cut
             with ``get_subset`` forgets them too, and says nothing: use ``indices=`` or ``SplitDataset``.
     """
     resolver = _Paths()
@@ -127,7 +128,7 @@ def leaves(dataset: Any, indices: np.ndarray | None = None) -> Iterator[tuple[An
         yield from leaves(dataset.dataset, np.unique(chosen if indices is None else chosen[indices]))
     elif isinstance(dataset, KFoldDataset):
         if _is_archive(dataset.dataset):
-            raise ValueError(
+            raise DataError(
                 'cannot tell which images of its archive a KFoldDataset holds. Use `mmmlo.SplitDataset` with one part '
                 'for each fold instead.'
             )

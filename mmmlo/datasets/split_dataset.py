@@ -10,6 +10,7 @@ import numpy as np
 from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset, force_full_init
 from mmpretrain.datasets import KFoldDataset
 
+from mmmlo.datasets.errors import DataError
 from mmmlo.datasets.folders import check_dataset_folder
 from mmmlo.datasets.labels import check_classes, read_labels
 from mmmlo.datasets.stratify import stratified_parts
@@ -43,7 +44,7 @@ class SplitDataset:
 
     Raises:
         DatasetFolderError: The folder of the dataset is not there.
-        ValueError: An unknown part, fractions that do not sum to 1, a dataset without labels, a class without images
+        DataError: An unknown part, fractions that do not sum to 1, a dataset without labels, a class without images
             or with fewer images than there are parts.
     """
 
@@ -58,11 +59,11 @@ class SplitDataset:
         self.fractions = dict(fractions or {'train': 0.8, 'val': 0.2})
         _check_fractions(self.fractions)
         if part not in self.fractions:
-            raise ValueError(
+            raise DataError(
                 f'`part` of SplitDataset must be one of the keys of `fractions`, {_listed(self.fractions)}, not {part!r}.'
             )
         if not isinstance(seed, int):
-            raise ValueError(
+            raise DataError(
                 f'`seed` of SplitDataset must be an integer, not {seed!r}: without a fixed seed the '
                 "parts would not be each other's complement."
             )
@@ -72,7 +73,7 @@ class SplitDataset:
             check_dataset_folder(dataset)
             dataset = DATASETS.build(dataset)
         if isinstance(dataset, (RepeatDataset, ClassBalancedDataset)):
-            raise ValueError(
+            raise DataError(
                 f'`dataset` of SplitDataset is a {type(dataset).__name__}, whose copies of an image '
                 f'would land in several parts. Wrap the split instead: {type(dataset).__name__}(dataset='
                 'SplitDataset(...)).'
@@ -177,10 +178,10 @@ def _check_fractions(fractions: dict[str, float]) -> None:
     if any(
         isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1 for share in fractions.values()
     ):
-        raise ValueError(f'`fractions` of SplitDataset must be numbers above 0 and at most 1, not {fractions}.')
+        raise DataError(f'`fractions` of SplitDataset must be numbers above 0 and at most 1, not {fractions}.')
     total = sum(fractions.values())
     if not math.isclose(total, 1, abs_tol=1e-6):
-        raise ValueError(f'`fractions` of SplitDataset must sum to 1, but {fractions} sum to {total:g}.')
+        raise DataError(f'`fractions` of SplitDataset must sum to 1, but {fractions} sum to {total:g}.')
 
 
 def _listed(names: Any) -> str:

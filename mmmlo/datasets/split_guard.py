@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 from mmpretrain.datasets import ImageNet
 from torch.utils.data import DataLoader
 
+from mmmlo.datasets.errors import DataError
 from mmmlo.datasets.folders import DatasetFolderError, check_dataset_folder
 from mmmlo.datasets.sources import SourceIndex, archive_split, leaves
 from mmmlo.registry import DATASETS
@@ -22,7 +23,7 @@ __all__ = [
 ]
 
 
-class SplitOverlapError(ValueError):
+class SplitOverlapError(DataError):
     """Data that must be apart is not."""
 
 

@@ -7,6 +7,7 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmmlo.datasets import DataError
 from mmmlo.registry import HOOKS
 
 
@@ -19,7 +20,7 @@ class CheckClassesHook(Hook):
     hook to every run.
 
     Raises:
-        ValueError: Before training, if there are more classes than outputs.
+        DataError: Before training, if there are more classes than outputs.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -35,5 +36,5 @@ class CheckClassesHook(Hook):
                 f'set model.{name}.num_classes={len(classes)}'
             )
             if len(classes) > outputs:
-                raise ValueError(text)
+                raise DataError(text)
             print_log(text, 'current', logging.WARNING)

@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mmmlo.datasets import check_dataset_folder, check_level_splits, read_test_dataset
+from mmmlo.datasets import DataError, check_dataset_folder, check_level_splits, read_test_dataset
 from mmmlo.registry import LOOPS
 
 from ..hooks import DeferredRuntimeInfoHook, LevelParamSchedulerHook
@@ -46,6 +46,7 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
     Raises:
         ValueError: If levels and loaders do not fit, the run's length is missing or given twice, an accumulation does not
             divide it, or the run has no cycle.
+        DataError: If a dataset has less than one batch.
         SplitOverlapError: If levels that the model names in ``disjoint_levels`` share images (D_tr and D_val of MLO-MAE), or
             any level reads the test split.
         RuntimeError: If the model is in a wrapper that would train one loss.
@@ -88,7 +89,7 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
     def _check_not_empty(loader: DataLoader, key: str) -> None:
         if not len(loader):
             images = len(loader.dataset)  # type: ignore[arg-type]
-            raise ValueError(
+            raise DataError(
                 f'{key} has no batch: its dataset has {images} images, fewer than batch_size {loader.batch_size}, and '
                 'drop_last leaves out the rest; use a smaller batch'
             )
