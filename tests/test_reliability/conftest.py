@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-TRAIN = osp.join(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))), 'tools/train.py')
+TOOLS = osp.join(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))), 'tools')
 
 
 class ForkServer:
-    """Starts ``tools/train.py`` by ``fork_server.py``, which imports only once."""
+    """Starts ``tools/train.py``, or another tool, by ``fork_server.py``, which imports only once."""
 
     def __init__(self) -> None:
         # The model runs on one thread, without which it could not be forked either.
@@ -31,10 +31,11 @@ class ForkServer:
         self._server.stdin.flush()
         return json.loads(self._server.stdout.readline())
 
-    def start(self, *arguments: Any, cwd: Any, environment: dict[str, str]) -> int:
+    def start(self, *arguments: Any, cwd: Any, environment: dict[str, str], script: str = 'train.py') -> int:
         """Start it in a process group of its own, with its output in ``output.txt``; returns the process id."""
         output, texts = osp.join(cwd, 'output.txt'), list(map(str, arguments))
-        return self._ask(script=TRAIN, arguments=texts, cwd=str(cwd), output=output, environment=environment)
+        tool = osp.join(TOOLS, script)
+        return self._ask(script=tool, arguments=texts, cwd=str(cwd), output=output, environment=environment)
 
     def wait(self, process: int, block: bool = True) -> int | None:
         """The exit code of a process, negative for a signal; None if it is still running."""
@@ -58,7 +59,7 @@ class Programs:
         env = dict(os.environ, OMP_NUM_THREADS='1', MKL_NUM_THREADS='1') | environment
         with open(osp.join(cwd, 'output.txt'), 'a') as output:
             process = subprocess.Popen(
-                [sys.executable, TRAIN, *map(str, arguments)],
+                [sys.executable, osp.join(TOOLS, 'train.py'), *map(str, arguments)],
                 cwd=cwd,
                 env=env,
                 stdin=subprocess.DEVNULL,

@@ -1,5 +1,6 @@
-"""Runs of tools/train.py that are killed, asked to stop or robbed of a checkpoint, and go on."""
+"""Runs of tools/train.py that are killed, asked to stop, or robbed of a worker, the disk or a checkpoint, and go on."""
 
+import json
 import os
 import os.path as osp
 import random
@@ -228,6 +229,76 @@ def test_a_torn_newest_checkpoint_is_passed_over(folder, fork_server, whole, ass
     assert f'{osp.basename(torn)} is no PyTorch checkpoint, or only a part of one' in run.output
     assert f'iter_{before}.pth, of iteration {before}, the newest checkpoint that is whole' in run.output
     assert_same_state(last, whole('cl_mae'))
+
+
+def test_a_killed_worker_ends_the_run_in_one_line(folder, fork_server, whole, assert_same_state):
+    """As when memory is short. PyTorch raises wherever the main process is, so the iteration cannot be finished."""
+    run = Run(fork_server, folder / 'worker', 'mlo_mae', *options('mlo_mae', workers=2))
+    run.start()
+    run.pass_checkpoints(2)
+    with open(f'/proc/{run.process}/task/{run.process}/children') as file:
+        worker = int(file.read().split()[0])
+    os.kill(worker, signal.SIGKILL)
+    assert run.wait() == 1
+    last = run.output.splitlines()[-1]
+    # PyTorch notices it, or a connection to the worker breaks.
+    assert last.startswith('error: a worker of a loader was lost (')
+    assert last.endswith(
+        '. If memory was short, take fewer num_workers or smaller batches. --resume goes on from ' + osp.realpath(run.newest)
+    )
+    assert 'Traceback' not in run.output
+    assert_same_state(run.finish('--resume'), whole('mlo_mae'))
+
+
+def test_a_full_disk_costs_the_checkpoints_of_the_time_and_nothing_else(folder, fork_server, whole, assert_same_state):
+    """No file grows by a byte in iterations 7 and 8, and none over 200 kB, of which a checkpoint is four times, until 13."""
+    (folder / 'full_disk.py').write_text(
+        """import json
+import os
+import resource
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+ROOM = {6: 0, 8: 200_000, 13: resource.RLIM_INFINITY}
+
+@HOOKS.register_module()
+class FullDisk(Hook):
+    priority = 'LOWEST'
+    seen = []
+
+    def after_train_iter(self, runner, *_, **__):
+        iteration = runner.iter + 1
+        self.seen.append(sorted(name for name in os.listdir(runner.work_dir) if '.pth' in name))
+        if iteration in ROOM:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM[iteration], resource.RLIM_INFINITY))
+
+    def after_train(self, runner):
+        with open('seen.json', 'w') as file:
+            json.dump(self.seen, file)
+"""
+    )
+    (folder / 'full.py').write_text(
+        """_base_ = 'mae.py'
+custom_imports = dict(imports=['full_disk'])
+custom_hooks = [dict(type='FullDisk')]
+default_hooks = dict(logger=dict(interval=1))
+"""
+    )
+    run = Run(fork_server, folder / 'full', 'full', *options('mae'))
+    run.start(PYTHONPATH=str(folder))
+    assert run.wait() == 0, run.output
+    for name in ('iter_9.pth', 'iter_12.pth'):
+        assert f'{name} is not saved: [Errno 27] File too large. Earlier checkpoints are left as they are' in run.output
+    seen = json.loads((run.folder / 'seen.json').read_text())
+    assert seen[5:14] == 9 * [['iter_3.pth', 'iter_6.pth']]
+    assert seen[14] == ['iter_15.pth', 'iter_3.pth', 'iter_6.pth']
+    assert seen[32] == ['iter_27.pth', 'iter_30.pth', 'iter_33.pth']
+    assert_same_state(read_content(run.newest), whole('mae'))
+    # What is logged meanwhile is lost, in whole lines.
+    (scalars,) = run.folder.glob('run/*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in scalars.read_text().splitlines()]
+    assert [line['step'] for line in lines if 'loss' in line] == [i for i in range(1, 34) if i not in (7, 8)]
 
 
 def test_a_job_goes_back_into_the_queue(folder, fork_server):
