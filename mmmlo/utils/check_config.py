@@ -67,7 +67,7 @@ _UNREAD = dict(
 )
 
 _DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-_LEVEL_FIELDS = ('steps', 'start', 'every', 'paths', 'hypergradient', 'max_skips')
+_LEVEL_FIELDS = ('steps', 'start', 'every', 'paths', 'hypergradient', 'max_skips', 'share_passes')
 _WRAPPER_FIELDS = ('type', 'constructor', 'paramwise_cfg')
 # What mmengine's DefaultOptimWrapperConstructor asks for; it takes no notice of others.
 _PARAMWISE = (

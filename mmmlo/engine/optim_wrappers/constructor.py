@@ -29,6 +29,9 @@ class MultiLevelOptimWrapperConstructor:
             - ``paths`` (list[str]): the level moves by its hypergradient along these paths.
             - ``hypergradient`` (dict): the estimator, or lower level -> estimator for the edges that start there. Defaults
               to ``dict(type='mmmlo.ForwardMode')``.
+            - ``share_passes`` (bool): for a level with ``paths``, whether a level below whose pass can serve the
+              hypergradient too (the features that MLO-MAE's head learns on) keeps its graph for it. Saves a forward pass,
+              and holds its activations until then. Defaults to True.
             - ``max_skips`` (int): steps in a row, left out because a loss, gradient or hypergradient was not finite, after
               which the run stops. Defaults to 20. At 0 nothing is left out and no step waits for the device to see that.
         paramwise_cfg (dict, optional): Not for several levels: give it level by level.
@@ -95,16 +98,23 @@ class MultiLevelOptimWrapperConstructor:
         estimators: dict[str, dict[str, HypergradientEstimator]] = {}
         defaults = dict(steps=1, start=0, every=1)
         rhythm: dict[str, dict[str, int]] = {name: {} for name in defaults}
-        max_skips = {}
+        max_skips: dict[str, int] = {}
+        share_passes: dict[str, bool] = {}
         for position, level in enumerate(order):
             cfg = self.levels[level]
             for name, counts in rhythm.items():
                 counts[level] = cfg.pop(name, defaults[name])
             paths, estimator = cfg.pop('paths', None), cfg.pop('hypergradient', None)
-            skips = cfg.pop('max_skips', None)
+            skips, share = cfg.pop('max_skips', None), cfg.pop('share_passes', None)
             if paths is not None:
                 graphs[level] = LevelGraph(level, paths, order[:position])
                 estimators[level] = self._build_estimators(level, estimator, graphs[level])
+                share_passes[level] = True if share is None else bool(share)
+            elif share is not None:
+                raise ValueError(
+                    f'optim_wrapper.levels.{level}.share_passes does nothing without paths; it belongs to the level that '
+                    'moves by a hypergradient'
+                )
             elif estimator is not None:
                 raise ValueError(
                     f'optim_wrapper.levels.{level}.hypergradient does nothing without paths; add '
@@ -124,7 +134,7 @@ class MultiLevelOptimWrapperConstructor:
             for lower, built in by_lower.items():
                 if built.precondition == 'adam':
                     check_adam(wrappers[lower].optimizer)
-        return MultiLevelOptimWrapper(wrappers, parameters, cadence, graphs, estimators, max_skips)
+        return MultiLevelOptimWrapper(wrappers, parameters, cadence, graphs, estimators, max_skips, share_passes)
 
     @staticmethod
     def _build_estimators(level: str, cfg: dict | None, graph: LevelGraph) -> dict[str, HypergradientEstimator]:

@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from torch import nn
 from torch.func import functional_call
+from torch.profiler import record_function
 
 from mmmlo.registry import OPTIM_WRAPPERS
 
@@ -24,7 +25,8 @@ class MultiLevelProblem(Protocol):
     """What the wrapper asks of the module that it trains; :class:`mmmlo.models.BaseMaskedAutoencoder` provides it.
 
     A problem may also have ``fix_level(level, batch)``: what every pass of one hypergradient through ``level`` shares. It
-    is handed to ``level_loss`` as ``fixed``; without it, that is None.
+    is handed to ``level_loss`` as ``fixed``; without it, that is None. In ``fixed_by_others`` it may name levels for which
+    this reads no parameter of their own. The level's own loss then uses the same, and it is computed once.
     """
 
     def level_loss(self, level: str, batch: Any, fixed: Any = None) -> dict[str, torch.Tensor]:
@@ -71,6 +73,9 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
     the same, so that schedules keep their length. To see that, each step of a level waits for the device once, unless
     ``max_skips`` is 0. :class:`mmmlo.engine.NonFiniteGuardHook` names the images.
 
+    A profile by ``torch.profiler`` has the ranges ``level: <level>``, and in them ``edge: from <lower>``, ``reduce`` and
+    ``step``; ``tools/benchmarks/profile_cycle.py`` makes a table of one.
+
     Build it from a config with :class:`MultiLevelOptimWrapperConstructor`.
 
     Args:
@@ -82,6 +87,8 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             edges from each lower level.
         max_skips (dict[str, int], optional): For each level, steps left out in a row after which the run stops; at 0
             nothing is left out, except by a loss scaler. Defaults to 20.
+        share_passes (dict[str, bool], optional): For each level that moves by a hypergradient, whether the passes of levels
+            below keep their graphs for it where they can. Defaults to True.
 
     Attributes:
         step_counts (dict[str, int]): Optimizer steps of each level so far; kept in checkpoints.
@@ -102,18 +109,22 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         graphs: dict[str, LevelGraph],
         estimators: dict[str, dict[str, HypergradientEstimator]],
         max_skips: dict[str, int] | None = None,
+        share_passes: dict[str, bool] | None = None,
     ) -> None:
         super().__init__(**wrappers)
         self.cadence = cadence
         self.graphs = graphs
         self.estimators = estimators
         self.max_skips = {level: (max_skips or {}).get(level, 20) for level in wrappers}
+        self.share_passes = {level: (share_passes or {}).get(level, True) for level in graphs}
         self.step_counts = dict.fromkeys(wrappers, 0)
         self.gradient_counts = dict.fromkeys(wrappers, 0)
         self.skip_counts = dict.fromkeys(wrappers, 0)
         self.skips_in_a_row = dict.fromkeys(wrappers, 0)
         self.raises = True
         self.random_states: dict[str, dict[str, torch.Tensor]] = {}
+        # Level -> the batch of its last pass and what was fixed there, with the graph to the levels that are named.
+        self._shared: dict[str, tuple[Any, Any]] = {}
         self._finite: dict[str, torch.Tensor] = {}  # of the losses since a level's last step
         self._checks: dict[tuple[str, str], UsageCheck] = {}
         self._parameters = parameters
@@ -180,17 +191,39 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         costs: dict[str, Any] = {}
         for level in due:
             self.random_states[level] = random_state(self.level_parameters(level)[0].device)
-            with self.meter.measure(level) as cost:
-                for batch in batches[level]:
+            with self.meter.measure(level) as cost, record_function(f'level: {level}'):
+                for position, batch in enumerate(batches[level], start=1):
                     self._last_batches[level] = batch
-                    update = self._hypergradient_update if level in self.graphs else self._loss_update
-                    losses = update(problem, level, batch)
+                    if level in self.graphs:
+                        losses = self._hypergradient_update(problem, level, batch)
+                    else:
+                        recorded = self._recorded(problem, level, due) if position == due[level] else ()
+                        losses = self._loss_update(problem, level, batch, recorded)
                     if 'loss' not in losses:  # several terms: their sum is the level's loss
                         losses = losses | dict(loss=_total(level, losses).detach())
                     for name, value in losses.items():
                         self._log(f'{level}/{name}', value)
             costs.update({f'{level}/{name}': value for name, value in cost.items()})
+        self._shared.clear()
         return {name: torch.stack(values).mean() for name, values in self._logged.items()} | costs
+
+    def _recorded(self, problem: Any, level: str, due: dict[str, int]) -> Sequence[str]:
+        """Levels whose parameters a level's last pass of this iteration records, because a hypergradient can then do without
+        a pass of its own: none of them moves in between, and what the pass fixes depends on no parameter that does."""
+        if level not in getattr(problem, 'fixed_by_others', ()):
+            return ()
+        order = self.levels
+        for upper, graph in self.graphs.items():
+            if due.get(upper) == 1 and level in graph.targets and self.share_passes[upper]:
+                between = order[order.index(level) + 1 : order.index(upper)]
+                moves = set(between) & set(graph.targets[level])
+                if not moves and not self._needs_full_precision(level, self.estimators[upper][level]):
+                    return graph.targets[level]
+        return ()
+
+    def _needs_full_precision(self, lower: str, estimator: HypergradientEstimator) -> bool:
+        # The products of small vectors would vanish in fp16, and there is no loss here that could be scaled for them.
+        return estimator.full_precision or isinstance(self[lower], AmpOptimWrapper)
 
     def _note_loss(self, level: str, loss: torch.Tensor) -> None:
         """Remember, on the device, whether the losses of the coming step are finite."""
@@ -224,8 +257,10 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         self.gradient_counts[level] += 1
         if self.gradient_counts[level] % accumulation:
             return False
-        self._reducers[level].finish()
-        self._step(level)
+        with record_function('reduce'):
+            self._reducers[level].finish()
+        with record_function('step'):
+            self._step(level)
         self.step_counts[level] += 1
         return True
 
@@ -328,13 +363,15 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             if not vectors.get(lower):
                 raise self._disconnected(level, level, lower)
             self._check_keys(level, lower, vectors[lower])
-            vector = dict(zip(vectors[lower], reduce_mean(vectors[lower].values())))
+            with record_function('reduce'):
+                vector = dict(zip(vectors[lower], reduce_mean(vectors[lower].values())))
             norm = _norm(vector.values())
             self._log(f'{level}/vector_norm/{lower}', norm)
             if scale is not None and not bool(norm.isfinite()):
                 # No pass is worth its time: the scaler will leave this step out and lower the scale.
                 return [torch.full_like(p, torch.inf) for p in self.level_parameters(level)], losses
-            carried = self._cross_edges(problem, level, lower, uppers, lower_batches[lower], vector)
+            with record_function(f'edge: from {lower}'):
+                carried = self._cross_edges(problem, level, lower, uppers, lower_batches[lower], vector)
             for upper, products in carried.items():
                 if all(product is None for product in products):
                     raise self._disconnected(level, lower, upper)
@@ -373,20 +410,20 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         level_loss = _LevelLoss(problem)
         buffers = {f'problem.{name}': buffer for name, buffer in problem.named_buffers()}
         device = parameters[0].device
-        full_precision = estimator.full_precision or isinstance(self[lower], AmpOptimWrapper)
 
         def precision() -> AbstractContextManager:
-            # The products of small vectors would vanish in fp16, and there is no loss here that could be scaled for them.
-            if full_precision:
+            if self._needs_full_precision(lower, estimator):
                 return torch.autocast(device.type, enabled=False)
             return self[lower].optim_context(problem)
 
         # One seed for all passes, so that each draws the same dropout and drop path. Drawing it moves the generator on.
         seed = int(torch.randint(2**31, ()))
         fix_level = getattr(problem, 'fix_level', None)
+        shared_batch, fixed = self._shared.pop(lower, (None, None))
         with self._differentiate(*uppers):
-            with precision():
-                fixed = fix_level(lower, batch) if fix_level else None
+            if shared_batch is not batch:
+                with precision():
+                    fixed = fix_level(lower, batch) if fix_level else None
 
             def loss(given: Sequence[torch.Tensor]) -> torch.Tensor:
                 replaced = {f'problem.{name}': value for name, value in zip(vector, given)}
@@ -402,12 +439,19 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
                 raise error.located_in(problem) from error.cause
         return {upper: [next(products) for _ in target] for upper, target in zip(uppers, targets)}
 
-    def _loss_update(self, problem: Any, level: str, batch: Any) -> dict[str, torch.Tensor]:
+    def _loss_update(
+        self, problem: Any, level: str, batch: Any, recorded: Sequence[str]
+    ) -> dict[str, torch.Tensor]:
         accumulation = self.cadence.accumulation[level]
         last = (self.gradient_counts[level] + 1) % accumulation == 0
-        with self._differentiate(level):
+        with self._differentiate(level, *recorded):
             with self[level].optim_context(problem):
-                losses = problem.level_loss(level, batch)
+                if recorded:
+                    fixed = problem.fix_level(level, batch)
+                    self._shared[level] = batch, fixed
+                    losses = problem.level_loss(level, batch, fixed)
+                else:
+                    losses = problem.level_loss(level, batch)
             loss, scale = _total(level, losses) / accumulation, self._loss_scale(level)
             self._note_loss(level, loss)
             if not loss.requires_grad:

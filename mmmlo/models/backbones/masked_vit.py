@@ -1,14 +1,14 @@
 """Vision transformer that encodes a given set of visible patches."""
 
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, ModuleList
 from mmpretrain.models import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed, to_2tuple
 from torch import nn
 
 from mmmlo.registry import MODELS
 
-from ..utils import sincos_position_embedding
+from ..utils import SelectiveEncoderLayer, sincos_position_embedding
 
 
 @MODELS.register_module()
@@ -33,6 +33,8 @@ class MaskedViT(VisionTransformer):
         ValueError: If the image size is not a multiple of the patch size.
     """
 
+    layers: ModuleList
+
     def __init__(
         self,
         arch: str | dict = 'base',
@@ -50,6 +52,7 @@ class MaskedViT(VisionTransformer):
             )
         super().__init__(arch=arch, img_size=(height, width), patch_size=patch_size, out_type=out_type, **kwargs)
         self.patch_size = patch_size
+        self.layers = ModuleList(SelectiveEncoderLayer(layer) for layer in self.layers)
         if not learnable_pos_embed:  # frozen_stages may have frozen a learnable one
             self.pos_embed.requires_grad = False
 
@@ -57,6 +60,11 @@ class MaskedViT(VisionTransformer):
     def grid(self) -> tuple[int, int]:
         """tuple[int, int]: Patches along the height and the width at the image size that the model is built for."""
         return tuple(self.patch_resolution)
+
+    @property
+    def returns_tokens(self) -> bool:
+        """bool: Whether the unmasked forward returns the last layer's tokens, those of :meth:`encode`, and nothing else."""
+        return self.out_type == 'raw' and list(self.out_indices) == [len(self.layers) - 1]
 
     def init_weights(self) -> None:
         """Initialize as MAE does, then apply ``init_cfg``, so that a ``Pretrained`` entry has the last word."""
@@ -122,20 +130,24 @@ class MaskedViT(VisionTransformer):
         position = resize_pos_embed(self.pos_embed, self.patch_resolution, grid, mode=self.interpolate_mode)
         return tokens + position[:, 1:], tuple(grid)
 
-    def encode(self, tokens: torch.Tensor, ids_keep: torch.Tensor | None = None) -> torch.Tensor:
+    def encode(
+        self, tokens: torch.Tensor, ids_keep: torch.Tensor | None = None, outputs: slice = slice(None)
+    ) -> torch.Tensor:
         """Encode embedded patches, all of them or the visible ones only.
 
         Args:
             tokens (torch.Tensor): Output of :meth:`embed`, B x L x C.
             ids_keep (torch.Tensor, optional): Indices of the visible patches, B x V. Defaults to None, all patches.
+            outputs (slice): Which of class token and visible tokens to return; the last layer computes no others.
+                Defaults to all.
 
         Returns:
-            torch.Tensor: Class token and visible tokens after the final norm, B x (1 + V) x C.
+            torch.Tensor: Class token and visible tokens after the final norm, B x (1 + V) x C, or those of ``outputs``.
         """
         if ids_keep is not None:
             tokens = tokens.gather(1, ids_keep.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
         cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
         x = self.pre_norm(self.drop_after_pos(torch.cat([cls_token, tokens], dim=1)))
-        for layer in self.layers:
-            x = layer(x)
+        for i, layer in enumerate(self.layers, start=1):
+            x = layer(x, outputs if i == len(self.layers) else slice(None))
         return self.ln1(x) if self.final_norm else x

@@ -48,17 +48,36 @@ class MaskedPixelHead(MAEPretrainHead):
         x = x.reshape(x.shape[0], height, width, p, p, self.in_channels)
         return x.permute(0, 5, 1, 3, 2, 4).reshape(x.shape[0], self.in_channels, height * p, width * p)
 
-    def patch_loss(self, pred: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Reconstruction loss of every patch.
+    def construct_target(self, target: torch.Tensor, ids: torch.Tensor | None = None) -> torch.Tensor:
+        """What is to be predicted of patches: their pixels, or with ``norm_pix`` those by the patch's mean and deviation.
 
         Args:
-            pred (torch.Tensor): Predictions, B x L x (patch_size ** 2 * C).
-            images (torch.Tensor): Preprocessed images, B x C x H x W.
+            target (torch.Tensor): Preprocessed images, B x C x H x W.
+            ids (torch.Tensor, optional): Indices of the patches, B x M. Defaults to None, all in order.
 
         Returns:
-            torch.Tensor: B x L, the mean over a patch's pixels, in fp32 at least.
+            torch.Tensor: B x M x (patch_size ** 2 * C).
         """
-        target = self.construct_target(images)
+        patches = self.patchify(target)
+        if ids is not None:
+            patches = patches.gather(1, ids.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))
+        if self.norm_pix:
+            variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
+            patches = (patches - mean) / (variance + 1e-6) ** 0.5
+        return patches
+
+    def patch_loss(self, pred: torch.Tensor, images: torch.Tensor, ids: torch.Tensor | None = None) -> torch.Tensor:
+        """Reconstruction loss of each patch.
+
+        Args:
+            pred (torch.Tensor): Predictions, B x M x (patch_size ** 2 * C).
+            images (torch.Tensor): Preprocessed images, B x C x H x W.
+            ids (torch.Tensor, optional): Indices of the patches that are predicted, B x M. Defaults to None, all in order.
+
+        Returns:
+            torch.Tensor: B x M, the mean over a patch's pixels, in fp32 at least.
+        """
+        target = self.construct_target(images, ids)
         # bf16 predictions would round the loss that the hypergradient differentiates.
         loss = self.loss_module.penalty(pred.to(target.dtype), target)
         return loss.mean(dim=-1) / self.loss_module.channel
@@ -83,3 +102,20 @@ class MaskedPixelHead(MAEPretrainHead):
         if weight is not None:
             loss = loss * weight
         return loss.sum() / mask.sum()
+
+    def masked_loss(
+        self, pred: torch.Tensor, images: torch.Tensor, ids_masked: torch.Tensor, weight: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """:meth:`loss`, from predictions of the masked patches alone.
+
+        Args:
+            pred (torch.Tensor): Predictions, B x M x (patch_size ** 2 * C).
+            images (torch.Tensor): Preprocessed images, B x C x H x W.
+            ids_masked (torch.Tensor): Indices of the masked patches, B x M.
+            weight (torch.Tensor, optional): Weight of every patch, B x L. Defaults to None, 1 everywhere as in MAE.
+
+        Returns:
+            torch.Tensor: The loss, a scalar.
+        """
+        loss = self.patch_loss(pred, images, ids_masked)
+        return (loss if weight is None else loss * weight.gather(1, ids_masked)).mean()

@@ -33,6 +33,11 @@ class TokenClsHead(LinearClsHead):
         self.norm = nn.LayerNorm(in_channels, eps=1e-6)
         self.dropout = nn.Dropout(dropout)
 
+    @property
+    def read_tokens(self) -> slice:
+        """slice: The tokens of the last features that the head reads; :class:`MLOMAE` computes and passes no others."""
+        return slice(0, 1) if self.token == 'cls' else slice(None)
+
     def pre_logits(self, feats: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Pick the token, normalize it and drop out.
 

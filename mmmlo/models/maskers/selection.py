@@ -11,11 +11,13 @@ class PatchSelection(NamedTuple):
     Attributes:
         mask (torch.Tensor): 1 = masked, 0 = visible, B x L.
         ids_keep (torch.Tensor): Indices of the visible patches, B x V.
+        ids_masked (torch.Tensor): Indices of the masked patches, B x M.
         ids_restore (torch.Tensor): Permutation that restores the patch order after [visible, masked], B x L.
     """
 
     mask: torch.Tensor
     ids_keep: torch.Tensor
+    ids_masked: torch.Tensor
     ids_restore: torch.Tensor
 
 
@@ -47,7 +49,7 @@ def select_patches(scores: torch.Tensor, mask_ratio: float, temperature: float =
             paper's hard choice.
 
     Returns:
-        PatchSelection: mask, ids_keep and ids_restore.
+        PatchSelection: The choice.
 
     Raises:
         ValueError: If the ratio is outside (0, 1), or leaves no visible or no masked patch, or the temperature is negative.
@@ -63,4 +65,4 @@ def select_patches(scores: torch.Tensor, mask_ratio: float, temperature: float =
     ids_shuffle = scores.argsort(dim=1)
     ids_restore = ids_shuffle.argsort(dim=1)
     mask = (ids_restore >= visible).to(scores.dtype)
-    return PatchSelection(mask, ids_shuffle[:, :visible], ids_restore)
+    return PatchSelection(mask, ids_shuffle[:, :visible], ids_shuffle[:, visible:], ids_restore)

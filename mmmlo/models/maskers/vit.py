@@ -7,6 +7,7 @@ from torch import nn
 
 from mmmlo.registry import MODELS
 
+from ..utils import SelectiveEncoderLayer
 from .base import BaseMasker, to_mask_prob
 
 _HEADS = ('mlp', 'linear', 'token')
@@ -82,7 +83,9 @@ class ViTMasker(BaseMasker):
         self.embed_dims = embed_dims
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         self.layers = nn.ModuleList(
-            TransformerEncoderLayer(embed_dims, num_heads, int(mlp_ratio * embed_dims), norm_cfg=norm_cfg)
+            SelectiveEncoderLayer(
+                TransformerEncoderLayer(embed_dims, num_heads, int(mlp_ratio * embed_dims), norm_cfg=norm_cfg)
+            )
             for _ in range(depth)
         )
         self.norm = build_norm_layer(norm_cfg, embed_dims)
@@ -127,10 +130,10 @@ class ViTMasker(BaseMasker):
                 "build it for that grid or set model.masker.head='token', which serves any"
             )
         x = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
-        for layer in self.layers:
-            x = layer(x)
-        if self.grid is None:
-            logits = self.head(self.norm(x[:, 1:])).squeeze(-1)
-        else:
-            logits = self.head(self.norm(x[:, 0]))
+        # The last layer computes what the head reads.
+        outputs = slice(1, None) if self.grid is None else slice(0, 1)
+        for i, layer in enumerate(self.layers, start=1):
+            x = layer(x, outputs if i == len(self.layers) else slice(None))
+        logits = self.head(self.norm(x))
+        logits = logits.squeeze(-1) if self.grid is None else logits.squeeze(1)
         return to_mask_prob(logits)

@@ -1,6 +1,7 @@
 """MAE's decoder on any (H, W) grid."""
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmpretrain.models import MAEPretrainDecoder
 from mmpretrain.models.utils import resize_pos_embed
@@ -8,7 +9,7 @@ from torch import nn
 
 from mmmlo.registry import MODELS
 
-from ..utils import sincos_position_embedding
+from ..utils import SelectiveEncoderLayer, sincos_position_embedding
 
 
 @MODELS.register_module()
@@ -24,8 +25,12 @@ class GridMAEDecoder(MAEPretrainDecoder):
         **kwargs: Other arguments of ``MAEPretrainDecoder``, except ``num_patches``, which follows the grid.
     """
 
+    decoder_blocks: nn.ModuleList
+
     def __init__(self, grid: tuple[int, int] = (14, 14), patch_size: int = 16, **kwargs) -> None:
         super().__init__(num_patches=grid[0] * grid[1], patch_size=patch_size, **kwargs)
+        # PyTorch's list, as mmpretrain has it: the blocks are not to draw their weights anew.
+        self.decoder_blocks = nn.ModuleList(SelectiveEncoderLayer(block) for block in self.decoder_blocks)
         self.grid_size = (grid[0], grid[1])
         self.embed_dim = self.decoder_embed.in_features
         # A decoder of features, not of pixels, has none.
@@ -67,9 +72,46 @@ class GridMAEDecoder(MAEPretrainDecoder):
         Raises:
             ValueError: If ``ids_restore`` has another number of patches than the grid.
         """
-        if ids_restore.shape[1] != self.num_patches:
+        self._check_length(ids_restore.shape[1])
+        return super().forward(x, ids_restore)
+
+    def decode_masked(self, x: torch.Tensor, ids_keep: torch.Tensor, ids_masked: torch.Tensor) -> torch.Tensor:
+        """Predict the pixels of the masked patches from the visible ones.
+
+        The same as what :meth:`forward` has at those patches, for less: the patches are not put in order, which attention
+        does not ask for, and the last block computes nothing else.
+
+        Args:
+            x (torch.Tensor): Encoded class token and visible patches, B x (1 + V) x C.
+            ids_keep (torch.Tensor): Indices of the visible patches, B x V, in the order of ``x``.
+            ids_masked (torch.Tensor): Indices of the masked patches, B x M.
+
+        Returns:
+            torch.Tensor: Predictions in the order of ``ids_masked``, B x M x (patch_size ** 2 * channels).
+
+        Raises:
+            ValueError: If the image has another number of patches than the grid.
+        """
+        visible = ids_keep.shape[1]
+        self._check_length(visible + ids_masked.shape[1])
+        of_cls_token, of_patches = self.decoder_pos_embed[:, :1], self.decoder_pos_embed[0, 1:]
+        x = self.decoder_embed(x)
+        x = torch.cat(
+            [
+                x[:, :1] + of_cls_token,
+                x[:, 1:] + F.embedding(ids_keep, of_patches),
+                self.mask_token + F.embedding(ids_masked, of_patches),
+            ],
+            dim=1,
+        )
+        for i, block in enumerate(self.decoder_blocks, start=1):
+            x = block(x, slice(1 + visible, None) if i == len(self.decoder_blocks) else slice(None))
+        x = x[:, -ids_masked.shape[1] :]  # which are all, unless there is no block
+        return self.decoder_pred(self.decoder_norm(x))
+
+    def _check_length(self, patches: int) -> None:
+        if patches != self.num_patches:
             raise ValueError(
                 f'model.neck.grid {self.grid_size} has {self.num_patches} patches, but the images have '
-                f'{ids_restore.shape[1]}; build the decoder for the grid of the pretraining images'
+                f'{patches}; build the decoder for the grid of the pretraining images'
             )
-        return super().forward(x, ids_restore)

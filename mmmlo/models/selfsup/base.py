@@ -174,11 +174,9 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         tokens, grid = self.backbone.embed(inputs)
         if masking is None:
             masking = self.draw_masks(inputs, tokens, grid)
-        pred = self._decode(tokens, masking.selection)
-        return dict(loss=self.head.loss(pred, inputs, masking.selection.mask, masking.weight))
-
-    def _decode(self, tokens: torch.Tensor, selection: PatchSelection) -> torch.Tensor:
-        return self.neck(self.backbone.encode(tokens, selection.ids_keep), selection.ids_restore)
+        _, ids_keep, ids_masked, _ = masking.selection
+        pred = self.neck.decode_masked(self.backbone.encode(tokens, ids_keep), ids_keep, ids_masked)
+        return dict(loss=self.head.masked_loss(pred, inputs, ids_masked, masking.weight))
 
     def extract_feat(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Features of the unmasked images.
@@ -205,7 +203,8 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         """
         tokens, grid = self.backbone.embed(inputs)
         masking = self.draw_masks(inputs, tokens, grid)
-        pred = self._decode(tokens, masking.selection).float()
+        latent = self.backbone.encode(tokens, masking.selection.ids_keep)
+        pred = self.neck(latent, masking.selection.ids_restore).float()
         patches = self.head.patchify(inputs)
         if self.head.norm_pix:
             pred = pred * (patches.var(dim=-1, keepdim=True) + 1e-6).sqrt() + patches.mean(dim=-1, keepdim=True)

@@ -70,11 +70,32 @@ class MLOMAE(BaseMaskedAutoencoder):
         ``finetune`` and ``masking`` are the same function on different data: the downstream loss of unmasked images.
         """
         if level in ('finetune', 'masking') and level in self.level_modules:
-            return self.downstream.loss(self.extract_feat(batch['inputs']), batch['data_samples'])
+            features = self._downstream_features(batch['inputs']) if fixed is None else fixed
+            return self.downstream.loss(features, batch['data_samples'])
         losses = super().level_loss(level, batch, fixed)
         if level == 'pretrain' and self.bilevel is not None:
-            supervised = self.downstream.loss(self.extract_feat(batch['inputs']), batch['data_samples'])
+            supervised = self.downstream.loss(self._downstream_features(batch['inputs']), batch['data_samples'])
             losses.update(
                 {f'finetune_{name}': self.bilevel * value if 'loss' in name else value for name, value in supervised.items()}
             )
         return losses
+
+    fixed_by_others = ('finetune',)
+    """tuple[str]: Levels for which :meth:`fix_level` reads no parameter of their own: the features of ``finetune`` are the
+    encoder's, which stands still there, so they are the same before and after the head's step."""
+
+    def fix_level(self, level: str, batch: dict) -> Any:
+        """Compute what all passes of one hypergradient through a level share; see :meth:`BaseMaskedAutoencoder.fix_level`.
+
+        For ``finetune`` these are the features, with the graph to the encoder where it is differentiated.
+        """
+        if level == 'finetune':
+            return self._downstream_features(batch['inputs'])
+        return super().fix_level(level, batch)
+
+    def _downstream_features(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """:meth:`extract_feat` of what the downstream module reads, where it says so by ``read_tokens``."""
+        tokens = getattr(self.downstream, 'read_tokens', slice(None))
+        if tokens == slice(None) or not self.backbone.returns_tokens:
+            return self.extract_feat(images)
+        return (self.backbone.encode(self.backbone.embed(images)[0], outputs=tokens),)

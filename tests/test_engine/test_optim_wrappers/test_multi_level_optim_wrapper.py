@@ -467,3 +467,53 @@ def test_a_path_through_what_the_loss_does_not_reach(tiny_model, tiny_wrapper, b
     wrapper.update_levels(model, batches(wrapper.due()))
     with pytest.raises(ValueError, match=r"loss of level 'masking' does not depend on any parameter of 'finetune'"):
         wrapper.update_levels(model, batches(wrapper.due()))
+
+
+def encoder_passes(model, wrapper, batches, iterations):
+    """Passes of unmasked images through the last layer of the encoder, in these iterations."""
+    count = []
+    layer = model.backbone.layers[-1]
+    handle = layer.register_forward_hook(lambda module, args, output: count.append(args[0].shape[1] == 17))
+    for _ in range(iterations):
+        wrapper.update_levels(model, batches(wrapper.due()))
+    handle.remove()
+    return sum(count)
+
+
+@pytest.mark.parametrize('estimator', ['ForwardMode', 'DoubleBackward'])
+def test_a_shared_pass_changes_nothing_but_the_cost(tiny_model, tiny_wrapper, batches, estimator):
+    """The pass on which the head learns serves the hypergradient too: one pass less a cycle, the same parameters."""
+    models, passes = [], []
+    for share in (True, False):
+        torch.manual_seed(0)
+        model = tiny_model(downstream=dict(dropout=0.0))
+        wrapper = tiny_wrapper(model, masking=dict(hypergradient=dict(type=f'mmmlo.{estimator}'), share_passes=share))
+        passes.append(encoder_passes(model, wrapper, batches, 4))
+        models.append(model)
+        assert not wrapper._shared  # no activations are held between iterations
+    assert passes == [4, 6]
+    for (name, shared), plain in zip(models[0].named_parameters(), models[1].parameters()):
+        torch.testing.assert_close(shared, plain, rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize(
+    'updates',
+    [
+        dict(masking=dict(hypergradient=dict(type='mmmlo.FiniteDifference'))),  # needs full precision, and several passes
+        dict(masking=dict(accumulative_counts=2)),  # the graph would serve two hypergradients
+        dict(masking=dict(paths=['pretrain'])),
+    ],
+    ids=['estimator', 'accumulation', 'path'],
+)
+def test_passes_that_cannot_be_shared(tiny_model, tiny_wrapper, batches, updates):
+    model = tiny_model()
+    wrapper = tiny_wrapper(model, **updates)
+    for _ in range(2):
+        due = wrapper.due()
+        assert not any(wrapper._recorded(model, level, due) for level in due)
+        wrapper.update_levels(model, batches(due))
+
+
+def test_share_passes_without_paths_is_refused(tiny_model, tiny_wrapper):
+    with pytest.raises(ValueError, match='optim_wrapper.levels.finetune.share_passes does nothing without paths'):
+        tiny_wrapper(tiny_model(), finetune=dict(share_passes=False))

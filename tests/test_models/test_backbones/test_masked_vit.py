@@ -174,3 +174,13 @@ def test_a_pretrained_file_of_another_grid_is_resized(tmp_path):
     state['pos_embed'] = resize_pos_embed(state['pos_embed'], (4, 4), (4, 6), mode='bicubic')
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, state[name])
+
+
+@pytest.mark.parametrize('outputs', [slice(0, 1), slice(1, None)], ids=str)
+def test_encodes_all_and_returns_some(outputs):
+    model = build()
+    randomize(model)
+    tokens, _ = model.embed(images(16, 16))
+    ids_keep = torch.rand(3, 16, generator=torch.Generator().manual_seed(2)).argsort(1)[:, :5]
+    torch.testing.assert_close(model.encode(tokens, outputs=outputs), model.encode(tokens)[:, outputs])
+    torch.testing.assert_close(model.encode(tokens, ids_keep, outputs), model.encode(tokens, ids_keep)[:, outputs])

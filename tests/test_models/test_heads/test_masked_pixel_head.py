@@ -103,3 +103,15 @@ def test_low_precision_predictions_are_compared_in_the_images_precision():
     head = MaskedPixelHead(patch_size=4)
     assert head.patch_loss(low, images).dtype == torch.float32
     torch.testing.assert_close(head.loss(low, images, mask), head.loss(low.float(), images, mask), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('norm_pix', [False, True])
+def test_masked_patches_alone(norm_pix):
+    """The same loss from predictions of the masked patches, in any order."""
+    images, pred, _, weight = problem()
+    ids = torch.rand(weight.shape, generator=torch.Generator().manual_seed(3)).argsort(1)[:, :5]
+    mask = torch.zeros_like(weight).scatter(1, ids, 1.0)
+    some = pred.gather(1, ids.unsqueeze(-1).expand(-1, -1, pred.shape[-1]))
+    head = MaskedPixelHead(patch_size=4, norm_pix=norm_pix)
+    torch.testing.assert_close(head.masked_loss(some, images, ids, weight), head.loss(pred, images, mask, weight))
+    torch.testing.assert_close(head.masked_loss(some, images, ids), head.loss(pred, images, mask))

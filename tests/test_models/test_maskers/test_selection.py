@@ -19,10 +19,12 @@ def test_counts_and_indices(length, ratio, temperature):
     assert selection.mask.unique().tolist() == [0, 1]
     assert (selection.mask.sum(1) == length - visible).all()
     assert selection.ids_keep.shape == (5, visible)
-    for mask, keep, restore in zip(*selection):
+    assert selection.ids_masked.shape == (5, length - visible)
+    for mask, keep, masked, restore in zip(*selection):
         assert set(keep.tolist()) == set((mask == 0).nonzero().flatten().tolist())
         shuffle = restore.argsort()
         assert torch.equal(shuffle[:visible], keep)
+        assert torch.equal(shuffle[visible:], masked)
         assert sorted(shuffle.tolist()) == list(range(length))
         # ids_restore undoes [visible, masked].
         assert torch.equal(torch.arange(length)[shuffle][restore], torch.arange(length))

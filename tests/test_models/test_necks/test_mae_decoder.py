@@ -116,3 +116,23 @@ def test_a_pretrained_file_has_the_last_word(tmp_path, others, with_grid):
 def test_wrong_number_of_patches():
     with pytest.raises(ValueError, match=r'model\.neck\.grid \(4, 4\) has 16 patches, but the images have 24'):
         ours().double()(*inputs(num_patches=24))
+
+
+@pytest.mark.parametrize('depth', [0, 1, 2])
+def test_masked_patches_alone(depth):
+    """What forward has at the masked patches, and the same gradients, in whatever order the visible ones come."""
+    decoder = GridMAEDecoder(grid=(2, 6), **{**SIZES, 'decoder_depth': depth}).double()
+    randomize(decoder)
+    latent, ids_restore = inputs(num_patches=12, visible=3)
+    latent.requires_grad_()
+    ids = ids_restore.argsort(1)
+    ids_keep, ids_masked = ids[:, :3], ids[:, 3:]
+    every = decoder(latent, ids_restore)
+    expected = every.gather(1, ids_masked.unsqueeze(-1).expand(-1, -1, every.shape[-1]))
+    actual = decoder.decode_masked(latent, ids_keep, ids_masked)
+    torch.testing.assert_close(actual, expected)
+    reached = [latent, *(p for p in decoder.parameters() if p.requires_grad)]
+    wanted, got = (torch.autograd.grad(x.square().sum(), reached, allow_unused=True) for x in (expected, actual))
+    torch.testing.assert_close([g for g in got if g is not None], [g for g in wanted if g is not None])
+    with pytest.raises(ValueError, match='has 12 patches, but the images have 11'):
+        decoder.decode_masked(latent, ids_keep, ids_masked[:, 1:])

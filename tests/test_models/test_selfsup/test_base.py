@@ -53,7 +53,7 @@ def test_the_masks_do_not_depend_on_the_graph(tiny_model, tiny_batch):
     assert not torch.equal(other.selection.mask, fixed.selection.mask)
     assert (model.loss(**batch, masking=other)['loss'] - model.loss(**batch, masking=fixed)['loss']).abs() > 1e-6
     assert fixed.mask_prob.requires_grad and not fixed.selection.mask.requires_grad
-    assert model.fix_level('finetune', batch) is None
+    assert model.fix_level('masking', batch) is None
 
 
 @pytest.mark.parametrize(

@@ -159,3 +159,18 @@ def test_bilevel_joins_the_two_lower_levels(tiny_model, tiny_wrapper, tiny_batch
 def test_bilevel_needs_a_weight_and_a_head(tiny_model, updates):
     with pytest.raises(ValueError, match=r'model\.bilevel.*positive'):
         tiny_model(**updates)
+
+
+@pytest.mark.parametrize(
+    ('updates', 'tokens'),
+    [({}, 1), (dict(downstream=dict(token='mean')), 17), (dict(backbone=dict(out_indices=[0, 1])), 17)],
+)
+def test_the_downstream_module_gets_what_it_reads(tiny_model, tiny_batch, updates, tokens):
+    model = perturbed(tiny_model(**updates)).eval()
+    batch = tiny_batch(0)
+    seen = []
+    model.downstream.register_forward_pre_hook(lambda module, args: seen.append(args[0][-1].shape[1]))
+    actual = model.level_loss('masking', batch)
+    expected = model.downstream.loss(model.extract_feat(batch['inputs']), batch['data_samples'])
+    torch.testing.assert_close(actual, expected)
+    assert seen == [tokens, 17]

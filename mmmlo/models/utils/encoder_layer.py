@@ -1,0 +1,60 @@
+"""A transformer layer that computes no output that nobody reads."""
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
+
+
+class SelectiveEncoderLayer(TransformerEncoderLayer):
+    """mmpretrain's encoder layer, for all tokens or for some of them.
+
+    A model's last layer need not compute tokens that are not read: with the class token alone, what is left of it are the
+    keys and values, a sixth of its operations. Queries, keys and values are separated so that the backward pass writes
+    their gradients once; mmpretrain's indexing makes it fill and add up three tensors of the full size.
+
+    It takes over another layer's modules, and with them names and initialization.
+
+    Args:
+        layer (TransformerEncoderLayer): The layer. It is not to be used any more.
+    """
+
+    def __init__(self, layer: TransformerEncoderLayer) -> None:
+        BaseModule.__init__(self, layer.init_cfg)
+        self.embed_dims = layer.embed_dims
+        self.ln1, self.attn, self.ln2, self.ffn = layer.ln1, layer.attn, layer.ln2, layer.ffn
+        self.train(layer.training)
+
+    def forward(self, x: torch.Tensor, outputs: slice = slice(None)) -> torch.Tensor:  # noqa: B008 - not changed
+        """Compute the layer.
+
+        Args:
+            x (torch.Tensor): Tokens, B x L x C.
+            outputs (slice): The tokens to return; all attend to all. Defaults to all.
+
+        Returns:
+            torch.Tensor: B x O x C.
+        """
+        x, attended = x[:, outputs], self._attend(self.ln1(x), outputs)
+        x = x + attended
+        return self.ffn(self.ln2(x), identity=x)
+
+    def _attend(self, x: torch.Tensor, outputs: slice) -> torch.Tensor:
+        attn = self.attn
+
+        def heads(projected: torch.Tensor, kinds: int) -> tuple[torch.Tensor, ...]:
+            split = projected.unflatten(-1, (kinds, attn.num_heads, attn.head_dims))
+            return split.permute(2, 0, 3, 1, 4).unbind()
+
+        if outputs == slice(None):
+            query, key, value = heads(attn.qkv(x), 3)
+        else:
+            weight, bias = attn.qkv.weight, attn.qkv.bias
+            sizes = [attn.embed_dims, 2 * attn.embed_dims]
+            (of_query, of_others), biases = weight.split(sizes), (None, None) if bias is None else bias.split(sizes)
+            (query,) = heads(F.linear(x[:, outputs], of_query, biases[0]), 1)
+            key, value = heads(F.linear(x, of_others, biases[1]), 2)
+        dropout = attn.attn_drop if attn.training else 0.0
+        x = attn.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        x = attn.proj(x.transpose(1, 2).flatten(2))
+        return attn.out_drop(attn.gamma1(attn.proj_drop(x)))
