@@ -24,6 +24,7 @@ from mmmlo.engine import (  # noqa: E402
     ProvenanceHook,
     VerifyPretrainedHook,
 )
+from mmmlo.utils.allocator import keep_freed_memory  # noqa: E402
 from mmmlo.utils.check_config import refuse_problems  # noqa: E402
 from mmmlo.utils.check_transfer import check_transfer  # noqa: E402
 from mmmlo.utils.checkpoints import CheckpointError, describe_error, trust_checkpoints  # noqa: E402
@@ -102,6 +103,7 @@ def main() -> None:
     """Build the runner and train."""
     args = parse_args()
     trust_checkpoints(args.trust_checkpoint)
+    keep_freed_memory()
     try:
         try:
             cfg = load_config(args.config, args.cfg_options)

@@ -6,7 +6,7 @@ _base_ = '../mae/mae_vit-nano-p4_1xb64-coslr-20e_digits.py'
 model = dict(type='mmmlo.CLMAE', masker=dict(type='mmmlo.ViTMasker', grid=(8, 8), embed_dims=96))
 
 optimizer = dict(
-    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0.))
 optim_wrapper = dict(
     _delete_=True,

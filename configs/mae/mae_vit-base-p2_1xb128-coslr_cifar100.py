@@ -9,7 +9,8 @@ _base_ = [
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05),
+    constructor='mmmlo.GroupedOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0.))
 param_scheduler = [dict(type='CosineAnnealingLR', T_max=401, by_epoch=True, begin=0, end=401, convert_to_iter_based=True)]
 train_cfg = dict(type='mmmlo.ResumableTrainLoop', max_epochs=401, val_interval=20)

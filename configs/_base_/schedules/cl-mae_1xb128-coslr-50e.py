@@ -1,7 +1,7 @@
 # The two levels of CL-MAE for small images, on the same batches: 50 epochs at batch 128. Both levels have the same settings,
 # as in the released code, where one optimizer moves everything.
 optimizer = dict(
-    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0.))
 optim_wrapper = dict(
     constructor='mmmlo.MultiLevelOptimWrapperConstructor', levels=dict(pretrain=optimizer, masking=optimizer))

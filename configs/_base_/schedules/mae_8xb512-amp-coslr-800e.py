@@ -1,7 +1,8 @@
 # MAE's recipe for ImageNet (He et al., 2022, appendix A.1): lr 1.5e-4 per 256 images, 40 epochs of warm-up.
 optim_wrapper = dict(
     type='mmmlo.BFloat16OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1.5e-4 * 4096 / 256, betas=(0.9, 0.95), weight_decay=0.05),
+    constructor='mmmlo.GroupedOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=1.5e-4 * 4096 / 256, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
     paramwise_cfg=dict(
         norm_decay_mult=0.,
         bias_decay_mult=0.,

@@ -21,7 +21,8 @@ class MultiLevelOptimWrapperConstructor:
 
     Args:
         optim_wrapper_cfg (dict): ``levels``: level -> config of mmengine's ``OptimWrapper`` (``type``, ``optimizer``,
-            ``paramwise_cfg``, ``clip_grad``, ``accumulative_counts``, ``constructor``) plus
+            ``paramwise_cfg``, ``clip_grad``, ``accumulative_counts``, ``constructor``, by default
+            :class:`GroupedOptimWrapperConstructor`) plus
 
             - ``steps`` (int): optimizer steps a cycle. Defaults to 1.
             - ``start`` (int): cycles before an upper level begins. Defaults to 0.
@@ -125,6 +126,7 @@ class MultiLevelOptimWrapperConstructor:
             modules = nn.Module()
             for name in available[level]:
                 setattr(modules, name, getattr(model, name))
+            cfg.setdefault('constructor', 'mmmlo.GroupedOptimWrapperConstructor')
             wrappers[level] = build_optim_wrapper(modules, cfg)
             refuse_sharded_optimizer(level, wrappers[level].optimizer)
         accumulation = {level: wrapper._accumulative_counts for level, wrapper in wrappers.items()}

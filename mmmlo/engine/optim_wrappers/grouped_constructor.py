@@ -1,0 +1,35 @@
+"""Parameters with the same settings in one group of the optimizer."""
+
+from mmengine.optim import DefaultOptimWrapperConstructor
+from torch import nn
+
+from mmmlo.registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """mmengine's default constructor, with one group for all parameters whose settings are the same.
+
+    With a ``paramwise_cfg`` mmengine makes a group of every parameter. An optimizer then updates them one by one, and its
+    ``foreach`` and ``fused`` kernels have nothing to put together; schedulers too go through them one by one. The result is
+    the same. Only what tells groups apart by their position differs: a state of the optimizer is loaded by the constructor
+    that saved it.
+
+    Args:
+        *args: Those of mmengine's ``DefaultOptimWrapperConstructor``.
+        **kwargs: Those of mmengine's ``DefaultOptimWrapperConstructor``.
+    """
+
+    def add_params(
+        self, params: list[dict], module: nn.Module, prefix: str = '', is_dcn_module: int | float | None = None
+    ) -> None:
+        """Add all parameters of a module; see mmengine's ``DefaultOptimWrapperConstructor``."""
+        super().add_params(params, module, prefix, is_dcn_module)
+        if prefix:  # a child, for which mmengine calls this too
+            return
+        groups: dict[tuple, dict] = {}
+        for single in params:
+            settings = tuple(sorted((name, repr(value)) for name, value in single.items() if name != 'params'))
+            group = groups.setdefault(settings, dict(single, params=[]))
+            group['params'] += single['params']
+        params[:] = groups.values()
