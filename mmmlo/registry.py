@@ -11,8 +11,9 @@ from mmengine.registry import Registry
 from mmmlo import compat
 
 __all__ = [
-    'DATASETS', 'DATA_SAMPLERS', 'EVALUATORS', 'HOOKS', 'HYPERGRADIENTS', 'LOOPS', 'METRICS', 'MODELS', 'MODEL_WRAPPERS',
-    'OPTIM_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'TRANSFORMS', 'VISBACKENDS', 'VISUALIZERS'
+    'DATASETS', 'DATA_SAMPLERS', 'EVALUATORS', 'FUNCTIONS', 'HOOKS', 'HYPERGRADIENTS', 'LOOPS', 'METRICS', 'MODELS',
+    'MODEL_WRAPPERS', 'OPTIM_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'TRANSFORMS', 'VISBACKENDS',
+    'VISUALIZERS'
 ]
 
 compat.apply()
@@ -32,6 +33,7 @@ OPTIM_WRAPPERS = _child('optim wrapper', root.OPTIM_WRAPPERS, 'mmmlo.engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child('optim wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, 'mmmlo.engine')
 DATASETS = _child('dataset', root.DATASETS, 'mmmlo.datasets')
 DATA_SAMPLERS = _child('data sampler', root.DATA_SAMPLERS, 'mmmlo.datasets')
+FUNCTIONS = _child('function', root.FUNCTIONS, 'mmmlo.datasets')
 TRANSFORMS = _child('transform', root.TRANSFORMS, 'mmmlo.datasets')
 METRICS = _child('metric', root.METRICS, 'mmmlo.evaluation')
 EVALUATORS = _child('evaluator', root.EVALUATOR, 'mmmlo.evaluation')

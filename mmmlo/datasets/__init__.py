@@ -4,9 +4,11 @@ from importlib.util import find_spec
 
 # First, because it applies the fixes without which mmpretrain may not import.
 from mmmlo import registry  # noqa: F401
+from mmmlo.datasets.collate import batch_collate
 from mmmlo.datasets.digits import Digits
 from mmmlo.datasets.errors import DataError
 from mmmlo.datasets.folders import DatasetFolderError, check_dataset_folder
+from mmmlo.datasets.in_memory_images import InMemoryImages
 from mmmlo.datasets.labels import check_classes, read_labels
 from mmmlo.datasets.resumable_sampler import ResumableBatchSampler, ResumableSampler, sample_seed
 from mmmlo.datasets.seeded_dataset import SampleIndex, SeededDataset
@@ -22,12 +24,13 @@ from mmmlo.datasets.split_guard import (
 )
 from mmmlo.datasets.stratify import stratified_parts
 from mmmlo.datasets.synthetic import SyntheticImages
-from mmmlo.datasets.transforms import LoadImage
+from mmmlo.datasets.transforms import LoadImage, TorchRandomResizedCrop
 
 __all__ = [
     'DataError',
     'DatasetFolderError',
     'Digits',
+    'InMemoryImages',
     'LoadImage',
     'ResumableBatchSampler',
     'ResumableSampler',
@@ -37,6 +40,8 @@ __all__ = [
     'SplitDataset',
     'SplitOverlapError',
     'SyntheticImages',
+    'TorchRandomResizedCrop',
+    'batch_collate',
     'check_classes',
     'check_dataset_folder',
     'check_disjoint',

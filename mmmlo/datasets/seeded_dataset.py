@@ -38,6 +38,9 @@ class SeededDataset:
     sample is drawn as it would be without this wrapper. In the main process the generators are put back afterwards, so that
     the model's draws are the same whether or not there are workers.
 
+    A dataset with ``takes_seeds``, such as :class:`InMemoryImages`, draws from the seeds itself: it gets the indices as they
+    are, a batch at a time.
+
     In everything else it is the dataset inside. The training loops of this project put it around theirs.
 
     Args:
@@ -59,8 +62,10 @@ class SeededDataset:
     def __getitem__(self, idx: int) -> Any:
         return self.__getitems__([idx])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[Any]:
         """Take samples; PyTorch's loaders call this for a batch, for which the generators are put back once."""
+        if getattr(self.dataset, 'takes_seeds', False):
+            return self.dataset.__getitems__(indices)
         with _put_back():
             return [self._take(idx) for idx in indices]
 

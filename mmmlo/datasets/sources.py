@@ -18,6 +18,7 @@ from mmpretrain.datasets import MNIST, BaseDataset, CustomDataset, KFoldDataset
 from torch.utils.data import ConcatDataset, Subset
 
 from mmmlo.datasets.errors import DataError
+from mmmlo.datasets.in_memory_images import InMemoryImages
 from mmmlo.datasets.seeded_dataset import SeededDataset
 from mmmlo.datasets.split_dataset import SplitDataset
 
@@ -108,7 +109,7 @@ def leaves(dataset: Any, indices: np.ndarray | None = None) -> Iterator[tuple[An
         tuple[Any, np.ndarray]: A dataset that wraps nothing, and the indices of its samples that are used.
     """
     # First, because these hand every attribute through to the dataset inside.
-    if isinstance(dataset, SeededDataset):
+    if isinstance(dataset, (SeededDataset, InMemoryImages)):
         yield from leaves(dataset.dataset, indices)
         return
     if isinstance(dataset, _SlicedDataset):

@@ -2,7 +2,7 @@
 model = dict(
     type='mmmlo.MAE',
     data_preprocessor=dict(
-        type='SelfSupDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3, to_rgb=False,
+        type='mmmlo.DeviceDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3, to_rgb=False,
         non_blocking=True),  # loaders pin their memory, so a batch need not wait for the device
     backbone=dict(
         type='mmmlo.MaskedViT',

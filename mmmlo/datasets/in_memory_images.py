@@ -1,0 +1,191 @@
+"""Small images that stay in memory, and are cropped and mirrored by the data preprocessor."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import force_full_init
+from mmpretrain.structures import DataSample
+
+from mmmlo.datasets.collate import GatheredBatch
+from mmmlo.datasets.folders import check_dataset_folder
+from mmmlo.registry import DATASETS
+
+__all__ = ['InMemoryImages', 'uniform_integers']
+
+_META = ('sample_idx', 'img_path', 'ori_shape')
+
+
+def uniform_integers(seeds: np.ndarray, stream: int, count: int) -> np.ndarray:
+    """Draw one of ``count`` integers for each seed, by SplitMix64 (Steele et al., 2014): a function of seed and stream.
+
+    NumPy's generators would have to be made anew for each seed, which takes longer than all else that a sample needs.
+
+    Args:
+        seeds (np.ndarray): B, uint64.
+        stream (int): Which draw of a sample, from 0.
+        count (int): How many integers there are, at most 2 ** 32.
+
+    Returns:
+        np.ndarray: B, int64, from 0 to ``count - 1``.
+    """
+    with np.errstate(over='ignore'):
+        x = seeds + np.uint64((stream + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x ^= x >> np.uint64(31)
+    return ((x >> np.uint64(32)) * np.uint64(count) >> np.uint64(32)).astype(np.int64)
+
+
+@DATASETS.register_module()
+class InMemoryImages:
+    """Holds the images of a dataset in one uint8 tensor, and fetches a batch by one gather.
+
+    It stands in for a pipeline of ``RandomCrop(crop_size=<size of the images>, padding=padding)``, ``RandomFlip`` and
+    ``PackInputs``: it draws where to crop and whether to mirror, and :class:`mmmlo.DeviceDataPreprocessor` does both, on the
+    device of the model. The dataset inside gives images of one size, by a pipeline that draws nothing: none for images that
+    are in memory anyway, ``[LoadImage, Resize]`` for files::
+
+        train = dict(type='CIFAR10', data_root='data/cifar10', split='train', pipeline=[])
+        dataset = dict(type='mmmlo.InMemoryImages', padding=4, flip_prob=0.5, dataset=dict(
+            type='mmmlo.SplitDataset', part='train', dataset=train))
+
+    With ``collate_fn=dict(type='mmmlo.batch_collate')`` a batch stays in one piece; with another one it is taken apart and
+    put together again. A sample holds
+
+    - ``inputs``: the whole image, 3 x H x W, uint8;
+    - ``data_samples``: with ``gt_label``, ``sample_idx``, ``img_path`` and ``ori_shape``, as far as the dataset gives them,
+      and ``img_shape``;
+    - ``shift``: rows and columns by which the crop begins further down and to the right than the image, 2, int64, from
+      ``-padding`` to ``padding``; there are zeros outside of the image;
+    - ``flip``: whether the crop is mirrored, bool.
+
+    In everything else it is the dataset inside.
+
+    Args:
+        dataset (Any): The dataset, or its config, with :class:`SplitDataset` and other wrappers.
+        padding (int): Pixels by which a crop may stick out of the image on each side. Defaults to 0, no crop.
+        flip_prob (float): Probability that an image is mirrored. Defaults to 0.
+        lazy_init (bool): Whether to wait with loading the images until they are needed. Defaults to False.
+
+    Raises:
+        ValueError: Padding or probability are out of range, or the images do not fit into one tensor.
+    """
+
+    # SeededDataset leaves the seeds to this class, which draws all of a batch at once.
+    takes_seeds = True
+
+    def __init__(self, dataset: Any, padding: int = 0, flip_prob: float = 0.0, lazy_init: bool = False) -> None:
+        if isinstance(padding, bool) or not isinstance(padding, int) or padding < 0:
+            raise ValueError(f'`padding` of InMemoryImages must be a number of pixels, 0 or more, not {padding!r}.')
+        if not 0 <= flip_prob <= 1:
+            raise ValueError(f'`flip_prob` of InMemoryImages must be in [0, 1], not {flip_prob!r}.')
+        self.padding = padding
+        self.flip_prob = flip_prob
+        if isinstance(dataset, Mapping):
+            check_dataset_folder(dataset)
+            dataset = DATASETS.build(dataset)
+        self.dataset = dataset
+        self._fully_initialized = False
+        if not lazy_init:
+            self.full_init()
+
+    def __getattr__(self, name: str) -> Any:
+        # Neither what a copy is asked for before it has a dataset, nor what Python itself looks for, nor the way by which
+        # other wrappers get at a sample of a dataset without this one.
+        if name in ('dataset', 'prepare_data') or name.startswith('__'):
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def full_init(self) -> None:
+        """Load the images."""
+        if self._fully_initialized:
+            return
+        if hasattr(self.dataset, 'full_init'):
+            self.dataset.full_init()
+        count = len(self.dataset)
+        if not count:
+            raise ValueError(f'{type(self.dataset).__name__} in InMemoryImages holds no image.')
+        self._labels: list[torch.Tensor | None] = []
+        self._metas: list[dict[str, Any]] = []
+        images: torch.Tensor | None = None
+        for i in range(count):
+            sample = self.dataset[i]
+            image = _image(sample, i)
+            if images is None:
+                images = torch.empty((count, *image.shape), dtype=torch.uint8)
+            elif image.shape != images.shape[1:]:
+                raise ValueError(
+                    f'image {i} of {type(self.dataset).__name__} in InMemoryImages has the shape {tuple(image.shape)}, and '
+                    f"those before it {tuple(images.shape[1:])}. Add dict(type='Resize', scale=(W, H)) to the dataset's "
+                    'pipeline.'
+                )
+            images[i] = image
+            label = sample.get('gt_label')
+            self._labels.append(None if label is None else DataSample().set_gt_label(label).gt_label)
+            meta = {name: sample[name] for name in _META if name in sample}
+            self._metas.append(meta | dict(img_shape=tuple(image.shape[1:])))
+        assert images is not None
+        self.images = images
+        self._fully_initialized = True
+
+    @force_full_init
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, idx: int) -> dict[str, Any]:
+        return self.__getitems__([idx])[0]
+
+    @force_full_init
+    def __getitems__(self, indices: Sequence[int]) -> GatheredBatch:
+        """Fetch a batch; PyTorch's loaders call this with the indices of one.
+
+        Args:
+            indices (Sequence[int]): The samples. The draws of a :class:`SampleIndex` depend on its seed alone; those of a
+                plain ``int`` come from NumPy's global generator.
+
+        Returns:
+            GatheredBatch: The batch.
+        """
+        chosen = [int(i) for i in indices]
+        shift, flip = self._draw(indices)
+        samples = []
+        for i in chosen:
+            sample = DataSample()
+            for name, value in self._metas[i].items():
+                sample.set_field(value, name, field_type='metainfo')
+            label = self._labels[i]
+            if label is not None:
+                sample.set_field(label, 'gt_label')
+            samples.append(sample)
+        # Copies whole images; indexing by a tensor takes twenty times as long.
+        images = self.images.index_select(0, torch.tensor(chosen))
+        return GatheredBatch(dict(inputs=images, data_samples=samples, shift=shift, flip=flip))
+
+    def _draw(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where to crop, B x 2, and whether to mirror, B."""
+        seeds = np.array(
+            [seed if (seed := getattr(i, 'seed', None)) is not None else np.random.randint(2**63 - 1) for i in indices],
+            dtype=np.uint64,
+        )
+        places = 2 * self.padding + 1
+        shift = np.stack([uniform_integers(seeds, stream, places) for stream in range(2)], axis=1) - self.padding
+        flip = uniform_integers(seeds, 2, 2**32) < self.flip_prob * 2**32
+        return torch.from_numpy(shift), torch.from_numpy(flip)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(padding={self.padding}, flip_prob={self.flip_prob}, dataset={self.dataset!r})'
+
+
+def _image(sample: Any, i: int) -> torch.Tensor:
+    """The image of a sample, 3 x H x W."""
+    image = sample.get('img') if isinstance(sample, Mapping) else None
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        kind = f'{image.dtype} of the shape {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
+        found = 'no `img`' if image is None else f'an `img` that is {kind}'
+        raise ValueError(
+            f'image {i} in InMemoryImages has {found}, and should have one of H x W x 3 in uint8. The pipeline of the '
+            'dataset ends before PackInputs: [] for images in memory such as CIFAR-10, LoadImage and Resize for files.'
+        )
+    return torch.from_numpy(image).permute(2, 0, 1)

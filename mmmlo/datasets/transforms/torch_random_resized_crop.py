@@ -1,0 +1,70 @@
+"""``RandomResizedCrop`` by PyTorch's resize."""
+
+from typing import Any
+
+import mmcv
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmpretrain.datasets.transforms import RandomResizedCrop
+
+from mmmlo.registry import TRANSFORMS
+
+__all__ = ['TorchRandomResizedCrop']
+
+
+@TRANSFORMS.register_module()
+class TorchRandomResizedCrop(RandomResizedCrop):
+    """mmpretrain's ``RandomResizedCrop`` with the pillow backend, in a fraction of its time.
+
+    The boxes are those of mmpretrain's class with the same random state. The images are resized by
+    ``torch.nn.functional.interpolate`` with ``antialias=True``, which filters uint8 images as Pillow does, with vector
+    instructions; a pixel differs by at most one of 256 levels.
+
+    Args:
+        *args: Arguments of mmpretrain's class, except ``backend``.
+        interpolation (str): 'bicubic' or 'bilinear'. Defaults to 'bicubic'.
+        **kwargs: Other arguments of mmpretrain's class.
+
+    Raises:
+        ValueError: ``interpolation`` is something else, or there is a ``backend`` other than 'pillow'.
+    """
+
+    def __init__(self, *args: Any, interpolation: str = 'bicubic', **kwargs: Any) -> None:
+        if interpolation not in ('bicubic', 'bilinear'):
+            raise ValueError(
+                f"TorchRandomResizedCrop.interpolation must be 'bicubic' or 'bilinear', got {interpolation!r}; for others "
+                'use RandomResizedCrop'
+            )
+        if kwargs.get('backend', 'pillow') != 'pillow':
+            raise ValueError(
+                f"TorchRandomResizedCrop.backend can only be 'pillow', whose results it gives, got {kwargs['backend']!r}; "
+                'for others use RandomResizedCrop'
+            )
+        super().__init__(*args, **(kwargs | dict(interpolation=interpolation, backend='pillow')))
+
+    def transform(self, results: dict) -> dict:
+        """Crop and resize.
+
+        Args:
+            results (dict): With ``img``, H x W x C, uint8.
+
+        Returns:
+            dict: The same with ``img`` and ``img_shape`` replaced.
+
+        Raises:
+            ValueError: The image is not uint8.
+        """
+        image = results['img']
+        if image.dtype != np.uint8:
+            raise ValueError(f'TorchRandomResizedCrop needs images in uint8, got {image.dtype}')
+        top, left, height, width = self.rand_crop_params(image)
+        image = mmcv.imcrop(image, np.array([left, top, left + width - 1, top + height - 1]))
+        image = image[..., None] if image.ndim == 2 else image
+        # A view with channels last, for which PyTorch has its fastest kernel.
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        pixels = F.interpolate(pixels, tuple(self.scale), mode=self.interpolation, antialias=True)
+        image = np.ascontiguousarray(pixels[0].permute(1, 2, 0).numpy())
+        results['img'] = image.reshape(*self.scale) if results['img'].ndim == 2 else image
+        results['img_shape'] = results['img'].shape
+        return results
