@@ -40,6 +40,12 @@ class Note:
         return results
 
 
+def in_memory(name):
+    images = dict(type='mmmlo.SyntheticImages', per_class=6, size=16, pipeline=[])
+    split = dict(type='mmmlo.SplitDataset', part=name, fractions=dict(train=0.5, val=0.5), seed=0, dataset=images)
+    return dict(_delete_=True, type='mmmlo.InMemoryImages', padding=2, flip_prob=0.5, dataset=split)
+
+
 def part(name):
     pipeline = [dict(type='DrawFromAll'), dict(type='PackInputs')]
     images = dict(type='mmmlo.SyntheticImages', per_class=6, size=16, pipeline=pipeline)
@@ -104,6 +110,15 @@ VARIANTS = {
     'mlo-mae, an averaged backbone': (
         'mlo-mae',
         {'custom_hooks': [dict(type='mmmlo.BackboneEMAHook', momentum=0.1)]},
+    ),
+    'mlo-mae, images in memory': (
+        'mlo-mae',
+        {
+            'train_dataloader.dataset': in_memory('train'),
+            'train_dataloader.collate_fn.type': 'mmmlo.batch_collate',
+            'train_cfg.dataloaders.finetune.dataset': in_memory('train'),
+            'train_cfg.dataloaders.masking.dataset': in_memory('val'),
+        },
     ),
     'mlo-mae, no seed': ('mlo-mae', {'randomness.seed': None}),
     'cl-mae': ('cl-mae', {}),

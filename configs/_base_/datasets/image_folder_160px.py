@@ -3,7 +3,7 @@ _base_ = './image_folder_32px.py'
 
 train_pipeline = [
     dict(type='mmmlo.LoadImage'),
-    # To one grey level what RandomResizedCrop(backend='pillow') gives, in a fraction of its time.
+    # What RandomResizedCrop(backend='pillow') gives but for rounding, in a fraction of its time.
     dict(type='mmmlo.TorchRandomResizedCrop', scale=160, crop_ratio_range=(0.2, 1.0), interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs'),

@@ -6,7 +6,7 @@ split = dict(type='mmmlo.SplitDataset', fractions=dict(train=0.8, val=0.2), seed
 
 train_pipeline = [
     dict(type='mmmlo.LoadImage'),
-    # To one grey level what RandomResizedCrop(backend='pillow') gives, in a fraction of its time.
+    # What RandomResizedCrop(backend='pillow') gives but for rounding, in a fraction of its time.
     dict(type='mmmlo.TorchRandomResizedCrop', scale=224, crop_ratio_range=(0.2, 1.0), interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs'),

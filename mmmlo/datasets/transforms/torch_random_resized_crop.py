@@ -19,7 +19,8 @@ class TorchRandomResizedCrop(RandomResizedCrop):
 
     The boxes are those of mmpretrain's class with the same random state. The images are resized by
     ``torch.nn.functional.interpolate`` with ``antialias=True``, which filters uint8 images as Pillow does, with vector
-    instructions; a pixel differs by at most one of 256 levels.
+    instructions. Of a photograph's values 97.5 % are the same, 2.5 % differ by one of 256 levels, and one in 14,000, next to
+    some that clip between the two passes of the filter, by more.
 
     Args:
         *args: Arguments of mmpretrain's class, except ``backend``.
@@ -61,10 +62,12 @@ class TorchRandomResizedCrop(RandomResizedCrop):
         top, left, height, width = self.rand_crop_params(image)
         image = mmcv.imcrop(image, np.array([left, top, left + width - 1, top + height - 1]))
         image = image[..., None] if image.ndim == 2 else image
-        # A view with channels last, for which PyTorch has its fastest kernel.
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        if min(image.strides) < 0:  # mirrored before, which PyTorch has no view for
+            image = image.copy()
+        # Views on both sides: the kernel reads channels last, and what it writes needs no copy in PackInputs.
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
         pixels = F.interpolate(pixels, tuple(self.scale), mode=self.interpolation, antialias=True)
-        image = np.ascontiguousarray(pixels[0].permute(1, 2, 0).numpy())
-        results['img'] = image.reshape(*self.scale) if results['img'].ndim == 2 else image
+        resized = pixels[0].permute(1, 2, 0).numpy()
+        results['img'] = resized[..., 0] if results['img'].ndim == 2 else resized
         results['img_shape'] = results['img'].shape
         return results
