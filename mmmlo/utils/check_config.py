@@ -146,14 +146,15 @@ def check_config(cfg: Config) -> list[Problem]:
         cfg (Config): The config.
 
     Returns:
-        list[Problem]: Misspelt keys, fields that nothing reads, unknown types, levels without data, and, as warnings,
-        schedules that do not fit the run. Empty if nothing was found.
+        list[Problem]: Misspelt keys, fields that nothing reads, unknown types, levels without data, images whose
+        augmentation nothing does, and, as warnings, schedules that do not fit the run. Empty if nothing was found.
     """
     return [
         *_check_top_level(cfg),
         *_check_names(cfg),
         *_check_types(cfg),
         *_check_levels(cfg),
+        *_check_preprocessor(cfg),
         *_check_schedules(cfg),
     ]
 
@@ -353,6 +354,27 @@ def _check_levels(cfg: Config) -> Iterator[Problem]:
         elif level not in levels:
             there = ', '.join(map(repr, levels))
             yield Problem(f'train_cfg.dataloaders.{level}', f'optim_wrapper.levels has no {level!r}, but {there}')
+
+
+def _check_preprocessor(cfg: Config) -> Iterator[Problem]:
+    loaders = {'train_dataloader': cfg.get('train_dataloader')}
+    levels = (cfg.get('train_cfg') or {}).get('dataloaders') or {}
+    loaders |= {f'train_cfg.dataloaders.{level}': loader for level, loader in levels.items()}
+    kind = ((cfg.get('model') or {}).get('data_preprocessor') or {}).get('type', 'SelfSupDataPreprocessor')
+    cls = find_type(kind, cfg.get('default_scope') or 'mmengine', ['MODELS']) if isinstance(kind, str) else kind
+    if cls is None or any(parent.__name__ == 'DeviceDataPreprocessor' for parent in inspect.getmro(cls)):
+        return
+    for key, loader in loaders.items():
+        dataset = loader.get('dataset') if isinstance(loader, Mapping) else None
+        while isinstance(dataset, Mapping):
+            if dataset.get('type') == 'mmmlo.InMemoryImages':
+                yield Problem(
+                    'model.data_preprocessor.type',
+                    f'{kind!r} does not crop and mirror the images of mmmlo.InMemoryImages in {key}; write '
+                    "'mmmlo.DeviceDataPreprocessor'",
+                )
+                return
+            dataset = dataset.get('dataset')
 
 
 def _check_schedules(cfg: Config) -> Iterator[Problem]:

@@ -51,6 +51,18 @@ WRONG_CONFIGS = [
     ('mae', {'resume_from': 'a.pth'}, 'resume_from: nothing reads it; write load_from and resume=True, or pass --resume'),
     ('mae', {'seed': 3}, 'seed: nothing reads it; write randomness.seed'),
     ('mae', {'optim_wrapper.fp16': {}}, f'optim_wrapper.fp16: OptimWrapper does not read it; {AMP}'),
+    # What the data leaves to the model.
+    (
+        'mlo',
+        {
+            'train_cfg.dataloaders.masking.dataset': dict(
+                _delete_=True, type='mmmlo.InMemoryImages', dataset=dict(type='mmmlo.Digits', pipeline=[])
+            ),
+            'model.data_preprocessor.type': 'SelfSupDataPreprocessor',
+        },
+        "model.data_preprocessor.type: 'SelfSupDataPreprocessor' does not crop and mirror the images of "
+        "mmmlo.InMemoryImages in train_cfg.dataloaders.masking; write 'mmmlo.DeviceDataPreprocessor'",
+    ),
     # Fields of the optimizer.
     ('mae', {'optim_wrapper.clipgrad': {}}, "optim_wrapper.clipgrad: nothing reads it; did you mean 'clip_grad'?"),
     (
