@@ -56,7 +56,7 @@ WRONG_CONFIGS = [
         'mlo',
         {
             'train_cfg.dataloaders.masking.dataset': dict(
-                _delete_=True, type='mmmlo.InMemoryImages', dataset=dict(type='mmmlo.Digits', pipeline=[])
+                type='mmmlo.InMemoryImages', dataset=dict(type='mmmlo.Digits', pipeline=[])
             ),
             'model.data_preprocessor.type': 'SelfSupDataPreprocessor',
         },
