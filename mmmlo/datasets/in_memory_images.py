@@ -9,6 +9,7 @@ from mmengine.dataset import force_full_init
 from mmpretrain.structures import DataSample
 
 from mmmlo.datasets.collate import GatheredBatch
+from mmmlo.datasets.errors import DataError
 from mmmlo.datasets.folders import check_dataset_folder
 from mmmlo.registry import DATASETS
 
@@ -70,7 +71,7 @@ class InMemoryImages:
         lazy_init (bool): Whether to wait with loading the images until they are needed. Defaults to False.
 
     Raises:
-        ValueError: Padding or probability are out of range, or the images do not fit into one tensor.
+        DataError: Padding or probability are out of range, or the images do not fit into one tensor.
     """
 
     # SeededDataset leaves the seeds to this class, which draws all of a batch at once.
@@ -78,9 +79,9 @@ class InMemoryImages:
 
     def __init__(self, dataset: Any, padding: int = 0, flip_prob: float = 0.0, lazy_init: bool = False) -> None:
         if isinstance(padding, bool) or not isinstance(padding, int) or padding < 0:
-            raise ValueError(f'`padding` of InMemoryImages must be a number of pixels, 0 or more, not {padding!r}.')
+            raise DataError(f'`padding` of InMemoryImages must be a number of pixels, 0 or more, not {padding!r}.')
         if not 0 <= flip_prob <= 1:
-            raise ValueError(f'`flip_prob` of InMemoryImages must be in [0, 1], not {flip_prob!r}.')
+            raise DataError(f'`flip_prob` of InMemoryImages must be in [0, 1], not {flip_prob!r}.')
         self.padding = padding
         self.flip_prob = flip_prob
         if isinstance(dataset, Mapping):
@@ -106,7 +107,7 @@ class InMemoryImages:
             self.dataset.full_init()
         count = len(self.dataset)
         if not count:
-            raise ValueError(f'{type(self.dataset).__name__} in InMemoryImages holds no image.')
+            raise DataError(f'{type(self.dataset).__name__} in InMemoryImages holds no image.')
         self._labels: list[torch.Tensor | None] = []
         self._metas: list[dict[str, Any]] = []
         images: torch.Tensor | None = None
@@ -116,7 +117,7 @@ class InMemoryImages:
             if images is None:
                 images = torch.empty((count, *image.shape), dtype=torch.uint8)
             elif image.shape != images.shape[1:]:
-                raise ValueError(
+                raise DataError(
                     f'image {i} of {type(self.dataset).__name__} in InMemoryImages has the shape {tuple(image.shape)}, and '
                     f"those before it {tuple(images.shape[1:])}. Add dict(type='Resize', scale=(W, H)) to the dataset's "
                     'pipeline.'
@@ -184,7 +185,7 @@ def _image(sample: Any, i: int) -> torch.Tensor:
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         kind = f'{image.dtype} of the shape {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
         found = 'no `img`' if image is None else f'an `img` that is {kind}'
-        raise ValueError(
+        raise DataError(
             f'image {i} in InMemoryImages has {found}, and should have one of H x W x 3 in uint8. The pipeline of the '
             'dataset ends before PackInputs: [] for images in memory such as CIFAR-10, LoadImage and Resize for files.'
         )

@@ -13,6 +13,7 @@ from mmengine.runner.runner import _SlicedDataset
 from torch.utils.data import DataLoader
 
 from mmmlo.datasets import (
+    DataError,
     InMemoryImages,
     ResumableSampler,
     SampleIndex,
@@ -201,7 +202,7 @@ def test_files_keep_their_names(image_folder):
     ],
 )
 def test_bad_input(changes, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(DataError, match=message):
         InMemoryImages(**(dict(dataset=split()) | changes))
 
 
