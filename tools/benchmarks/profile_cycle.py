@@ -56,6 +56,7 @@ _ATEN = torch.ops.aten
 COUNTED = {
     'aten::mm': (_ATEN.mm, 2),
     'aten::addmm': (_ATEN.addmm, 3),
+    'aten::addmm_': (_ATEN.addmm, 3),
     'aten::bmm': (_ATEN.bmm, 2),
     'aten::baddbmm': (_ATEN.baddbmm, 3),
 } | {
@@ -100,10 +101,11 @@ class Training:
     """
 
     def __init__(self, cfg: Any, batch_size: int, device: str, seed: int) -> None:
+        kind = MODELS.get(cfg.model.type)
+        if kind is None or not issubclass(kind, BaseMaskedAutoencoder):
+            raise SystemExit(f'error: {cfg.filename} trains a {cfg.model.type}, not a masked autoencoder of this project')
         torch.manual_seed(seed)
         model = MODELS.build(cfg.model)
-        if not isinstance(model, BaseMaskedAutoencoder):
-            raise SystemExit(f'error: {cfg.filename} trains a {type(model).__name__}, not a masked autoencoder')
         model.init_weights()
         self.model = model.to(device).train()
         self.wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
