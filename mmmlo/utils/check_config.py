@@ -69,7 +69,9 @@ _UNREAD = dict(
 _DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 _LEVEL_FIELDS = ('steps', 'start', 'every', 'paths', 'hypergradient', 'max_skips', 'share_passes')
 _WRAPPER_FIELDS = ('type', 'constructor', 'paramwise_cfg')
-# What mmengine's DefaultOptimWrapperConstructor asks for; it takes no notice of others.
+# mmengine's, and ours with the same settings.
+_DEFAULT_CONSTRUCTORS = ('DefaultOptimWrapperConstructor', 'mmmlo.GroupedOptimWrapperConstructor')
+# What they ask for; they take no notice of others.
 _PARAMWISE = (
     'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult',
     'flat_decay_mult', 'bypass_duplicate'
@@ -238,7 +240,7 @@ def _check_wrapper(key: str, wrapper: Mapping, scope: str) -> Iterator[Problem]:
         for problem in _unknown(key, wrapper, [*fields, *_WRAPPER_FIELDS, *more], complete):
             field = problem.key.rpartition('.')[2]
             yield Problem(problem.key, f'{kind} does not read it; {_UNREAD[field]}') if field in ('fp16', 'amp') else problem
-    if wrapper.get('constructor', 'DefaultOptimWrapperConstructor') == 'DefaultOptimWrapperConstructor':
+    if wrapper.get('constructor', _DEFAULT_CONSTRUCTORS[0]) in _DEFAULT_CONSTRUCTORS:
         paramwise = wrapper.get('paramwise_cfg')
         yield from _unknown(f'{key}.paramwise_cfg', paramwise, _PARAMWISE)
         for name, settings in dict((paramwise or {}).get('custom_keys') or {}).items():
