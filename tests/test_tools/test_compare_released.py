@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / 'tools' / 'benchmarks' / 'compare_released.py'
-TINY = dict(dims=24, depth=1, heads=2, decoder_dims=16, decoder_depth=1, img_size=32, patch_size=4)
+TINY = dict(dims=24, depth=1, heads=2, decoder_dims=16, decoder_depth=1, decoder_heads=2, img_size=32, patch_size=4)
 TINY_OPTIONS = [f'--{name.replace("_", "-")}={value}' for name, value in TINY.items()]
 CHECKOUTS = dict(mlo_mae='MMMLO_MLO_MAE', cl_mae='MMMLO_CL_MAE', betty='MMMLO_BETTY')
 
@@ -113,6 +113,9 @@ class Local:
     def peak_memory(self):
         return 1.0
 
+    def tensor_memory(self):
+        return 2.0
+
     def close(self):
         pass
 
@@ -128,15 +131,17 @@ def test_in_turns(measure):
     assert ''.join(order) == 'abc' + 'cba' + 'abc'
     assert {name: len(seconds) for name, seconds in times.seconds.items()} == dict(a=2, b=2, c=2)
     assert times.memory == dict(a=1, b=1, c=1)
+    assert times.tensors == dict(a=2, b=2, c=2)
 
 
 def test_rows(measure, capsys, tmp_path):
-    times = measure.Times(dict(ours=[1.0, 2.0, 9.0], other=[2.0, 5.0, 10.0]), dict(ours=30.0, other=40.0))
+    times = measure.Times(dict(ours=[1.0, 2.0, 9.0], other=[2.0, 5.0, 10.0]), dict(ours=30.0, other=40.0), dict(ours=1.0, other=4.0))
     time_row = measure.time_row(times, 'a cycle', 'ours', 'other', 0.6)
     memory_row = measure.memory_row(times, 'memory', 'ours', 'other', 0.6)
     # The median of the ratios, not the ratio of the medians, which would be 0.4.
     assert (time_row.ours, time_row.other, time_row.ratio) == (2000, 5000, 0.5)
     assert time_row.quartiles == pytest.approx((0.45, 0.7))
+    assert measure.tensor_row(times, 'tensors', 'ours', 'other').ratio == 0.25
     assert memory_row.ratio == 0.75 and memory_row.quartiles == (0.75, 0.75)
     measure.print_rows([time_row, memory_row], 'the other')
     head, *lines = capsys.readouterr().out.splitlines()

@@ -80,7 +80,9 @@ BATCH_SIZE, CLASSES, IMG_SIZE, PATCH_SIZE, DIMS = 8, 5, 16, 4, 48
 UNROLL = dict(pretrain=2, finetune=1, masking=1)
 # The released ones for CIFAR-10. They decide at which parameters is compared, not how.
 LEARNING_RATES = dict(pretrain=1e-4, finetune=1e-3, masking=1e-3)
-TIMED = Shape(dims=192, depth=6, heads=3, decoder_dims=96, decoder_depth=2, img_size=32, patch_size=4, batch_size=64)
+TIMED = Shape(
+    dims=192, depth=6, heads=3, decoder_dims=128, decoder_depth=4, decoder_heads=4, img_size=32, patch_size=4, batch_size=64
+)
 TIME_GOAL = MEMORY_GOAL = 0.6
 PATHS = (('finetune>pretrain',), ('pretrain',), ('finetune>pretrain', 'pretrain'))
 

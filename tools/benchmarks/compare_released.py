@@ -26,6 +26,8 @@ Batches lie in memory: loading, decoding and normalizing images is not timed on 
 - Precision is fp32 on both sides but where a row says otherwise. On GPUs the released CL-MAE trains under fp16 autocast, and
   ours is under bfloat16 autocast then.
 - ``peak memory`` is that of a whole process beyond its imports, weights and optimizer included; on GPUs that of tensors.
+  ``peak of tensors`` is that of the tensors that a cycle makes, without what the allocator holds and cannot reuse.
+- ``without share_passes``: ours with one forward pass more, which holds fewer activations at a time.
 
 Where the released codes do something else than this project's defaults, ours does it too: MLO-MAE's position embeddings of
 the encoder are trained and its masker has ReLU; CL-MAE's masker has one linear layer as its head, pixels are not normalized.
@@ -48,12 +50,13 @@ The released codes are used unedited, from outside. What they need beside a curr
 """
 
 import argparse
+import copy
 import os.path as osp
 import shlex
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 HERE = osp.dirname(osp.abspath(__file__))
@@ -75,6 +78,7 @@ from measure import (  # noqa: E402
     launcher_allocator,
     memory_row,
     print_rows,
+    tensor_row,
     time_row,
     write_json,
 )
@@ -92,7 +96,7 @@ from variants import Shape, build_cycle, config, learning_rates, mlo_mae_config,
 
 # The other side's variants, by which allocator settings they have.
 SAME, DOCUMENTED = 'same allocator', 'as documented'
-BF16 = 'ours, bfloat16'
+BF16, APART = 'ours, bfloat16', 'ours, without share_passes'
 
 
 def parse_args() -> argparse.Namespace:
@@ -103,9 +107,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--betty', metavar='DIR', help=f'a checkout of {betty_checkout.URL}')
     parser.add_argument('--dims', type=int, default=192, help='encoder width')
     parser.add_argument('--depth', type=int, default=6, help='encoder blocks')
-    parser.add_argument('--heads', type=int, default=3, help='attention heads of encoder and decoder')
-    parser.add_argument('--decoder-dims', type=int, default=96, help='decoder width')
-    parser.add_argument('--decoder-depth', type=int, default=2, help='decoder blocks')
+    parser.add_argument('--heads', type=int, default=3, help='attention heads of the encoder')
+    # Two thirds of the encoder's width and blocks, as in ViT-B.
+    parser.add_argument('--decoder-dims', type=int, default=128, help='decoder width')
+    parser.add_argument('--decoder-depth', type=int, default=4, help='decoder blocks')
+    parser.add_argument('--decoder-heads', type=int, default=4, help='attention heads of the decoder')
     parser.add_argument('--img-size', type=int, default=32, help='height and width in pixels')
     parser.add_argument('--patch-size', type=int, default=4, help='patch size in pixels')
     parser.add_argument(
@@ -180,9 +186,10 @@ def run(args: argparse.Namespace, title: str, ours: Mapping[str, Build], other: 
     return times
 
 
-def over_other(times: Times, name: str, goals: Mapping[str, float], ours: str = 'ours', memory: bool = False) -> list[Row]:
-    """Rows over what ours is compared with, for each of its variants that has a goal and was timed."""
-    make = memory_row if memory else time_row
+def over_other(
+    times: Times, name: str, goals: Mapping[str, float], ours: str = 'ours', make: Callable[..., Row] = time_row
+) -> list[Row]:
+    """Rows over what ours is compared with, for each of its variants that is named and was timed."""
     kinds = [kind for kind in goals if kind in times.seconds]
     # Where the launchers set nothing, there is but one allocator.
     names = {kind: f'{name}, {kind}' if DOCUMENTED in times.seconds else name for kind in kinds}
@@ -199,7 +206,13 @@ def time_mlo_mae(args: argparse.Namespace, shape: Shape, folder: str) -> tuple[l
         weights = osp.join(folder, 'mlo_mae_released.pth')
         rates = learning_rates(cfg)
         released = partial(mlo_mae_cycle, args.mlo_mae, args.betty, shape, rates, args.device, weights)
-    variants = dict(ours=ours, MAE=partial(build_cycle, config('MAE', shape), shape, args.device))
+    apart = copy.deepcopy(cfg)
+    apart.optim_wrapper.levels.masking.share_passes = False
+    variants = {
+        'ours': ours,
+        APART: partial(ours.func, apart, *ours.args[1:], **ours.keywords),
+        'MAE': partial(build_cycle, config('MAE', shape), shape, args.device),
+    }
     if released and bf16_is_timed(args):
         variants[BF16] = partial(ours, amp=True)
     title = f'MLO-MAE cycle, batch {shape.batch_size}'
@@ -208,7 +221,10 @@ def time_mlo_mae(args: argparse.Namespace, shape: Shape, folder: str) -> tuple[l
     if BF16 in variants:
         kind = DOCUMENTED if DOCUMENTED in times.seconds else SAME
         rows += over_other(times, f'{title}, ours in bfloat16', {kind: 0.35}, BF16)
-    rows += over_other(times, f'{title}, peak memory', {SAME: 0.6, DOCUMENTED: 0.6}, memory=True)
+    rows += over_other(times, f'{title}, peak memory', {SAME: 0.6, DOCUMENTED: 0.6}, make=memory_row)
+    rows += over_other(times, f'{title}, peak of tensors', {SAME: 0.6}, make=tensor_row)
+    for name, make in (('', time_row), (', peak memory', memory_row), (', peak of tensors', tensor_row)):
+        rows += over_other(times, f'{title}, without share_passes{name}', {SAME: 0.6}, APART, make)
     return [*rows, time_row(times, f'{title}, over two steps of our MAE', 'ours', 'MAE', 3.6)], times
 
 
@@ -224,7 +240,8 @@ def time_cl_mae(args: argparse.Namespace, shape: Shape, folder: str) -> tuple[li
     times = run(args, title, dict(ours=ours), released)
     title += ', ours in bfloat16, released in fp16' if amp else ''
     rows = over_other(times, title, {SAME: 0.65, DOCUMENTED: 0.5})
-    return rows + over_other(times, f'{title}, peak memory', {SAME: 0.6, DOCUMENTED: 0.6}, memory=True), times
+    rows += over_other(times, f'{title}, peak memory', {SAME: 0.6, DOCUMENTED: 0.6}, make=memory_row)
+    return rows + over_other(times, f'{title}, peak of tensors', {SAME: 0.6}, make=tensor_row), times
 
 
 def time_mae(args: argparse.Namespace, shape: Shape) -> tuple[list[Row], Times]:

@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from mmengine.logging import MMLogger
 
 from mmmlo import registry  # noqa: F401  applies mmmlo.compat, which must precede mmpretrain and timm
+from mmmlo.utils.tensor_memory import TensorMemory
 
 Cycle = Callable[[], Any]
 Build = Callable[[], Cycle]
@@ -119,6 +120,16 @@ class Worker:
         self.wait()
         return self._ask('peak')
 
+    def tensor_memory(self) -> float:
+        """Run a cycle more, and look at the tensors in it.
+
+        Returns:
+            float: In MiB, the most that were alive at a time of those that it made, see :class:`TensorMemory`. Weights and the
+            optimizer's state do not count, nor does what the allocator cannot reuse.
+        """
+        self.wait()
+        return self._ask('tensors')
+
     def wait(self) -> None:
         """Wait until the variant is built."""
         if not self._ready:
@@ -156,7 +167,12 @@ def _serve(connection: Connection, build: Build, device: str, threads: int | Non
         cycle = build()
         connection.send(0.0)
         while True:
-            if connection.recv() == 'peak':
+            what = connection.recv()
+            if what == 'tensors':
+                with TensorMemory() as memory:
+                    cycle()
+                connection.send(memory.peak / 2**20)
+            elif what == 'peak':
                 on_gpu = device.startswith('cuda')
                 connection.send(torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_resident_memory() - before)
             else:
@@ -192,10 +208,12 @@ class Times:
     Attributes:
         seconds (dict[str, list[float]]): Variant -> seconds of each cycle.
         memory (dict[str, float]): Variant -> peak memory in MiB.
+        tensors (dict[str, float]): Variant -> peak memory of the tensors of a cycle in MiB.
     """
 
     seconds: dict[str, list[float]]
     memory: dict[str, float]
+    tensors: dict[str, float]
 
 
 def in_turns(
@@ -228,7 +246,8 @@ def in_turns(
                 if turn >= warmup:
                     seconds[name].append(taken)
             progress(f'cycle {turn + 1} of {warmup + cycles}')
-        return Times(seconds, {name: worker.peak_memory() for name, worker in started.items()})
+        memory = {name: worker.peak_memory() for name, worker in started.items()}
+        return Times(seconds, memory, {name: worker.tensor_memory() for name, worker in started.items()})
 
 
 @dataclass
@@ -273,8 +292,16 @@ def time_row(times: Times, name: str, ours: str, other: str, goal: float | None 
 
 def memory_row(times: Times, name: str, ours: str, other: str, goal: float | None = None) -> Row:
     """Compare the peak memory of two variants."""
-    mine, theirs = times.memory[ours], times.memory[other]
-    return Row(name, mine, theirs, 'MiB', [mine / theirs], goal)
+    return _memory_row(times.memory, name, ours, other, goal)
+
+
+def tensor_row(times: Times, name: str, ours: str, other: str, goal: float | None = None) -> Row:
+    """Compare the peak memory of the tensors that a cycle of two variants makes."""
+    return _memory_row(times.tensors, name, ours, other, goal)
+
+
+def _memory_row(memory: Mapping[str, float], name: str, ours: str, other: str, goal: float | None) -> Row:
+    return Row(name, memory[ours], memory[other], 'MiB', [memory[ours] / memory[other]], goal)
 
 
 def print_rows(rows: Sequence[Row], other: str) -> None:

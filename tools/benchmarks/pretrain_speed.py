@@ -36,9 +36,11 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--dims', type=int, default=192, help='encoder width')
     parser.add_argument('--depth', type=int, default=6, help='encoder blocks')
-    parser.add_argument('--heads', type=int, default=3, help='attention heads of encoder and decoder')
-    parser.add_argument('--decoder-dims', type=int, default=96, help='decoder width')
-    parser.add_argument('--decoder-depth', type=int, default=2, help='decoder blocks')
+    parser.add_argument('--heads', type=int, default=3, help='attention heads of the encoder')
+    # Two thirds of the encoder's width and blocks, as in ViT-B.
+    parser.add_argument('--decoder-dims', type=int, default=128, help='decoder width')
+    parser.add_argument('--decoder-depth', type=int, default=4, help='decoder blocks')
+    parser.add_argument('--decoder-heads', type=int, default=4, help='attention heads of the decoder')
     parser.add_argument('--img-size', type=int, default=32, help='height and width in pixels')
     parser.add_argument('--patch-size', type=int, default=4, help='patch size in pixels')
     parser.add_argument('--batch-size', type=int, default=64, help='images a batch, on every level')
@@ -63,7 +65,7 @@ def model_cfg(args: argparse.Namespace, name: str) -> dict:
         embed_dim=args.dims,
         decoder_embed_dim=args.decoder_dims,
         decoder_depth=args.decoder_depth,
-        decoder_num_heads=args.heads,
+        decoder_num_heads=args.decoder_heads,
     )
     size = dict(img_size=args.img_size, patch_size=args.patch_size)
     if name == 'mmpretrain MAE':

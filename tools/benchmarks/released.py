@@ -128,7 +128,7 @@ def mlo_mae(checkout: str, betty: str, shape: Shape, rates: dict[str, float], de
         num_heads=shape.heads,
         decoder_embed_dim=shape.decoder_dims,
         decoder_depth=shape.decoder_depth,
-        decoder_num_heads=shape.heads,
+        decoder_num_heads=shape.decoder_heads,
         mlp_ratio=4,
         norm_layer=partial(nn.LayerNorm, eps=1e-6),
     )
@@ -240,7 +240,7 @@ def cl_mae(checkout: str, shape: Shape, device: str, double: bool = False) -> nn
         num_heads=shape.heads,
         decoder_embed_dim=shape.decoder_dims,
         decoder_depth=shape.decoder_depth,
-        decoder_num_heads=shape.heads,
+        decoder_num_heads=shape.decoder_heads,
         mlp_ratio=4,
         norm_layer=partial(nn.LayerNorm, eps=1e-6),
         **RELEASED_WEIGHTS,

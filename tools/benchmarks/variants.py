@@ -33,9 +33,10 @@ class Shape(NamedTuple):
     Attributes:
         dims (int): Width of the encoder.
         depth (int): Blocks of the encoder.
-        heads (int): Attention heads of encoder and decoder.
+        heads (int): Attention heads of the encoder.
         decoder_dims (int): Width of the decoder.
         decoder_depth (int): Blocks of the decoder.
+        decoder_heads (int): Attention heads of the decoder.
         img_size (int): Height and width of an image in pixels.
         patch_size (int): Of a patch in pixels.
         batch_size (int): Images a batch, on every level.
@@ -46,6 +47,7 @@ class Shape(NamedTuple):
     heads: int
     decoder_dims: int
     decoder_depth: int
+    decoder_heads: int
     img_size: int
     patch_size: int
     batch_size: int
@@ -80,7 +82,7 @@ def config(method: str, shape: Shape) -> Config:
         embed_dim=shape.dims,
         decoder_embed_dim=shape.decoder_dims,
         decoder_depth=shape.decoder_depth,
-        decoder_num_heads=shape.heads,
+        decoder_num_heads=shape.decoder_heads,
     )
     cfg.model.head.patch_size = shape.patch_size
     if 'masker' in cfg.model:

@@ -35,8 +35,8 @@ class SelectiveEncoderLayer(TransformerEncoderLayer):
         Returns:
             torch.Tensor: B x O x C.
         """
-        x, attended = x[:, outputs], self._attend(self.ln1(x), outputs)
-        x = x + attended
+        attended = self._attend(self.ln1(x), outputs)
+        x = (x if outputs == slice(None) else x[:, outputs]) + attended
         return self.ffn(self.ln2(x), identity=x)
 
     def _attend(self, x: torch.Tensor, outputs: slice) -> torch.Tensor:
@@ -44,7 +44,7 @@ class SelectiveEncoderLayer(TransformerEncoderLayer):
 
         def heads(projected: torch.Tensor, kinds: int) -> tuple[torch.Tensor, ...]:
             split = projected.unflatten(-1, (kinds, attn.num_heads, attn.head_dims))
-            return split.permute(2, 0, 3, 1, 4).unbind()
+            return tuple(part.transpose(1, 2) for part in split.unbind(2))
 
         if outputs == slice(None):
             query, key, value = heads(attn.qkv(x), 3)
