@@ -135,7 +135,8 @@ def test_in_turns(measure):
 
 
 def test_rows(measure, capsys, tmp_path):
-    times = measure.Times(dict(ours=[1.0, 2.0, 9.0], other=[2.0, 5.0, 10.0]), dict(ours=30.0, other=40.0), dict(ours=1.0, other=4.0))
+    seconds = dict(ours=[1.0, 2.0, 9.0], other=[2.0, 5.0, 10.0])
+    times = measure.Times(seconds, dict(ours=30.0, other=40.0), dict(ours=1.0, other=4.0))
     time_row = measure.time_row(times, 'a cycle', 'ours', 'other', 0.6)
     memory_row = measure.memory_row(times, 'memory', 'ours', 'other', 0.6)
     # The median of the ratios, not the ratio of the medians, which would be 0.4.

@@ -124,8 +124,8 @@ class Worker:
         """Run a cycle more, and look at the tensors in it.
 
         Returns:
-            float: In MiB, the most that were alive at a time of those that it made, see :class:`TensorMemory`. Weights and the
-            optimizer's state do not count, nor does what the allocator cannot reuse.
+            float: In MiB, the most that were alive at a time of those that it made, see :class:`TensorMemory`. Weights and
+            the optimizer's state do not count, nor does what the allocator cannot reuse.
         """
         self.wait()
         return self._ask('tensors')
