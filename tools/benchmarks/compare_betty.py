@@ -418,6 +418,7 @@ def main() -> int:
     use_betty(args.betty)
     import betty
 
+    device = describe_device(args.device)  # with the threads that are timed
     torch.set_num_threads(1)  # a second thread gains nothing on tensors this small
     MMLogger.get_current_instance().setLevel('WARNING')  # not a line for every parameter that is initialized
     dtype = getattr(torch, args.dtype)
@@ -435,7 +436,7 @@ def main() -> int:
     timed = time_both(args) if args.time and agreed else []
     if timed:
         print_rows(timed, 'Betty')
-        print(describe_device(args.device))
+        print(device)
     if args.json:
         settings = dict(
             command=shlex.join(['python', *sys.argv]),
