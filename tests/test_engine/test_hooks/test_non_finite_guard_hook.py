@@ -207,13 +207,13 @@ def test_a_step_that_is_finite_is_replayed_with_the_same_loss(tmp_path, tool, ca
     class Break(Hook):
         def before_train_iter(self, runner, batch_idx, data_batch=None):
             if batch_idx == 1:
-                loss = runner.model.head.loss
+                loss = runner.model.head.masked_loss
 
                 def broken(*args, **kwargs):
                     losses.append(loss(*args, **kwargs))
                     return losses[-1] * torch.inf
 
-                runner.model.head.loss = broken
+                runner.model.head.masked_loss = broken
 
     runner.register_hook(Break())
     with pytest.raises(NonFiniteError):
