@@ -7,6 +7,7 @@
 import argparse
 import os
 import os.path as osp
+import signal
 import sys
 import traceback
 
@@ -123,14 +124,15 @@ def main() -> None:
     except CorruptImageError as error:  # out of a worker with the worker's traceback
         raise SystemExit(f'error: {str(error).strip().splitlines()[-1]}') from error
     except (RuntimeError, OSError, EOFError) as error:
-        if not _is_of_lost_worker(error):
-            raise
-        last = find_latest_checkpoint(cfg.work_dir)
-        kept = f'--resume goes on from {last}' if last else 'There is no checkpoint yet'
-        raise SystemExit(
-            f'error: a worker of a loader was lost ({describe_error(error).rstrip(".")}). If memory was short, take fewer '
-            f'num_workers or smaller batches. {kept}'
-        ) from error
+        try:
+            if not _is_of_lost_worker(error):
+                raise
+            message = _lost_worker(error, cfg)
+        except RuntimeError as late:  # PyTorch's own may come while a broken connection is looked at
+            if not _is_of_lost_worker(late):
+                raise
+            message = _lost_worker(late, cfg)
+        raise SystemExit(message) from error
 
 
 def _is_of_lost_worker(error: Exception) -> bool:
@@ -142,6 +144,17 @@ def _is_of_lost_worker(error: Exception) -> bool:
     if str(error).startswith(('DataLoader worker', 'Pin memory thread')):
         return True
     return any(frame.name == '_try_get_data' for frame in traceback.extract_tb(error.__traceback__))
+
+
+def _lost_worker(error: Exception, cfg: Config) -> str:
+    # PyTorch's handler would raise once more while this process ends.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    last = find_latest_checkpoint(cfg.work_dir)
+    kept = f'--resume goes on from {last}' if last else 'There is no checkpoint yet'
+    return (
+        f'error: a worker of a loader was lost ({describe_error(error).rstrip(".")}). If memory was short, take fewer '
+        f'num_workers or smaller batches. {kept}'
+    )
 
 
 if __name__ == '__main__':

@@ -231,6 +231,7 @@ def test_a_torn_newest_checkpoint_is_passed_over(folder, fork_server, whole, ass
     assert_same_state(last, whole('cl_mae'))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_the_run_in_one_line(folder, fork_server, whole, assert_same_state):
     """As when memory is short. PyTorch raises wherever the main process is, so the iteration cannot be finished."""
     run = Run(fork_server, folder / 'worker', 'mlo_mae', *options('mlo_mae', workers=2))
