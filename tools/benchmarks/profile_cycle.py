@@ -22,7 +22,6 @@ The profiler slows small operators down. The table is scaled to the median of th
 """
 
 import argparse
-import json
 import math
 import os.path as osp
 import statistics
@@ -32,10 +31,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
-sys.path.insert(0, ROOT)
+HERE = osp.dirname(osp.abspath(__file__))
+sys.path[:0] = [HERE, osp.dirname(osp.dirname(HERE))]
 
 import torch  # noqa: E402
+from measure import describe_device, synchronize, write_json  # noqa: E402
 from mmengine.config import DictAction  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.optim import build_optim_wrapper  # noqa: E402
@@ -143,12 +143,6 @@ class Training:
             yield 'downstream', self.model.downstream
 
 
-def synchronize(device: str) -> None:
-    """Wait for the device, so that a clock read after it is right."""
-    if device.startswith('cuda'):
-        torch.cuda.synchronize()
-
-
 def time_calls(call: Callable[[], Any], count: int, device: str) -> list[float]:
     """Seconds of so many calls."""
     seconds = []
@@ -225,7 +219,7 @@ def attribute(events: list[Any], on_device: bool) -> dict[tuple[str, str, str], 
     table: dict[tuple[str, str, str], dict[str, float]] = defaultdict(lambda: dict(seconds=0.0, operations=0))
     for event in events:
         level = inside(event, levels)
-        if level is None or (event.name in (f'{LEVEL}{level}',) and on_device):
+        if level is None or (on_device and event.name == f'{LEVEL}{level}'):
             continue
         node = next((e for e in ancestors(event) if e.name.startswith(BACKWARD)), None)
         edge = inside(event, edges)
@@ -342,7 +336,7 @@ def main() -> None:
     ]
     rows = [row for row in rows if row['seconds'] >= 0.0005 * cycle or row['operations']]
     print_table(rows, cycle, rate)
-    device = torch.cuda.get_device_name() if args.device.startswith('cuda') else f'CPU, {torch.get_num_threads()} threads'
+    device = describe_device(args.device)
     print(
         f'{device}, torch {torch.__version__}, {"bfloat16 autocast" if args.amp else "fp32"}, batch {batch_size}: '
         f'{1000 * cycle:.0f} ms a cycle ({1000 * min(seconds):.0f}-{1000 * max(seconds):.0f}), '
@@ -357,8 +351,7 @@ def main() -> None:
         result['loader_seconds'] = time_loaders(cfg, training, batch_size, args.seed)
         print(f'the loaders alone, with the workers of the config: {1000 * result["loader_seconds"]:.0f} ms a cycle')
     if args.out:
-        with open(args.out, 'w') as file:
-            json.dump(result, file, indent=2)
+        write_json(args.out, result)
 
 
 if __name__ == '__main__':

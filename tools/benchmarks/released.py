@@ -91,6 +91,22 @@ class _NoImages:
         return self.length
 
 
+def _sizes(shape: Shape) -> dict[str, Any]:
+    """What both released autoencoders take, under the names of MAE's own."""
+    return dict(
+        img_size=shape.img_size,
+        patch_size=shape.patch_size,
+        embed_dim=shape.dims,
+        depth=shape.depth,
+        num_heads=shape.heads,
+        decoder_embed_dim=shape.decoder_dims,
+        decoder_depth=shape.decoder_depth,
+        decoder_num_heads=shape.decoder_heads,
+        mlp_ratio=4,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+    )
+
+
 def mlo_mae(checkout: str, betty: str, shape: Shape, rates: dict[str, float], device: str) -> Any:
     """Run the released script's own ``main`` up to where its engine would start training.
 
@@ -119,19 +135,7 @@ def mlo_mae(checkout: str, betty: str, shape: Shape, rates: dict[str, float], de
         def run(self) -> None:
             held.append(self)
 
-    autoencoder = partial(
-        models.MaskedAutoencoderViT,
-        img_size=shape.img_size,
-        patch_size=shape.patch_size,
-        embed_dim=shape.dims,
-        depth=shape.depth,
-        num_heads=shape.heads,
-        decoder_embed_dim=shape.decoder_dims,
-        decoder_depth=shape.decoder_depth,
-        decoder_num_heads=shape.decoder_heads,
-        mlp_ratio=4,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
-    )
+    autoencoder = partial(models.MaskedAutoencoderViT, **_sizes(shape))
     masker = partial(models.MLOPatchMasking, in_features=shape.length * shape.dims, out_features=shape.length)
     given = dict(
         argparse=argparse,
@@ -232,19 +236,7 @@ def cl_mae(checkout: str, shape: Shape, device: str, double: bool = False) -> nn
     models = import_released(checkout, 'models_mae', 'CL-MAE')
     if double:
         models.torch = Overlay(torch, float32=torch.float64)
-    model = models.MaskedAutoencoderViT(
-        img_size=shape.img_size,
-        patch_size=shape.patch_size,
-        embed_dim=shape.dims,
-        depth=shape.depth,
-        num_heads=shape.heads,
-        decoder_embed_dim=shape.decoder_dims,
-        decoder_depth=shape.decoder_depth,
-        decoder_num_heads=shape.decoder_heads,
-        mlp_ratio=4,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
-        **RELEASED_WEIGHTS,
-    )
+    model = models.MaskedAutoencoderViT(**_sizes(shape), **RELEASED_WEIGHTS)
     return model.to(device, torch.float64 if double else torch.float32)
 
 

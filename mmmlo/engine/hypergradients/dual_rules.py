@@ -58,10 +58,9 @@ def _layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):  # n
 
 def _linear(input, weight, bias=None):  # noqa: A002
     """``F.linear`` with a tangent that takes no pass but the products. Not to be differentiated: it writes in place."""
-    (x, dx), (w, dw), (_, db) = (
+    (x, dx), (w, dw), (b, db) = (
         (None, None) if value is None else forward_ad.unpack_dual(value) for value in (input, weight, bias)
     )
-    b = None if bias is None else forward_ad.unpack_dual(bias).primal
     output = F.linear(x, w, b)
     if dx is None and dw is None:
         tangent = db.to(output.dtype).expand_as(output)
