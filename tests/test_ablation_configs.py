@@ -6,10 +6,11 @@ import os.path as osp
 import pytest
 import torch
 
+from mmmlo.launch.config import build_runner, load_config
+from mmmlo.launch.shrink import shrink
+from mmmlo.launch.studies import job_config, read_studies
 from mmmlo.registry import MODELS
-from mmmlo.studies import job_config, read_studies
-from mmmlo.utils.config import build_runner, is_multi_level, load_config
-from mmmlo.utils.shrink import shrink
+from mmmlo.utils.config import is_multi_level
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 FOLDER = osp.join(ROOT, 'configs', 'mlo_mae', 'ablations')

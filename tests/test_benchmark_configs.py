@@ -14,9 +14,9 @@ from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmengine.runner import Runner
 
 from mmmlo.evaluation.data import find_data
+from mmmlo.launch.config import enable_amp, load_config
+from mmmlo.launch.shrink import shrink
 from mmmlo.registry import DATASETS, MODELS
-from mmmlo.utils.config import enable_amp, load_config
-from mmmlo.utils.shrink import shrink
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 METHODS = ('mae', 'mlo_mae', 'cl_mae')

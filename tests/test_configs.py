@@ -8,9 +8,10 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmmlo.launch.config import enable_amp, load_config
+from mmmlo.launch.shrink import shrink
 from mmmlo.registry import MODELS
-from mmmlo.utils.config import enable_amp, is_multi_level, load_config
-from mmmlo.utils.shrink import shrink
+from mmmlo.utils.config import is_multi_level
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 CONFIGS = sorted(osp.relpath(path, ROOT) for path in glob.glob(osp.join(ROOT, 'configs', '*mae', '*.py')))

@@ -91,3 +91,9 @@ def test_frameworks_are_pinned(name):
 def test_every_folder_with_code_is_packaged():
     folders = {path.parent for path in (ROOT / 'mmmlo').rglob('*.py')}
     assert {folder for folder in folders if not (folder / '__init__.py').exists()} == set()
+
+
+def test_no_folder_imports_one_above_it():
+    lint = Path(sys.executable).with_name('lint-imports')
+    result = subprocess.run([lint], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr

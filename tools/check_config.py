@@ -20,9 +20,9 @@ sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 with redirect_stdout(sys.stderr):
     from mmengine.config import DictAction
 
-    from mmmlo.utils.check_config import check_config
+    from mmmlo.launch.config import load_config
+    from mmmlo.preflight.check_config import find_config_problems
     from mmmlo.utils.checkpoints import describe_error
-    from mmmlo.utils.config import load_config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         with redirect_stdout(sys.stderr):
-            problems = check_config(load_config(args.config, args.cfg_options))
+            problems = find_config_problems(load_config(args.config, args.cfg_options))
     except Exception as error:  # a config is Python
         parser.error(f'{args.config} cannot be read: {describe_error(error)}')
     for problem in problems:

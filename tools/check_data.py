@@ -25,8 +25,8 @@ with redirect_stdout(sys.stderr):
     from mmpretrain.datasets import CIFAR10
 
     from mmmlo.datasets.duplicates import broken_images, shared_arrays, shared_files
-    from mmmlo.datasets.layouts import LAYOUTS, check_layout, split_files
-    from mmmlo.utils.key_report import listed
+    from mmmlo.preflight.layouts import LAYOUTS, check_layout, split_files
+    from mmmlo.utils.key_report import format_list
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -56,7 +56,7 @@ def find_leakage(data: str, root: str) -> tuple[int, str]:
     else:
         (_, train), (where, test) = split_files(data, root).items()
         pairs, total = shared_files(train, test), len(test)
-    examples = listed([f'{second} is {first}' for first, second in pairs], 3)
+    examples = format_list([f'{second} is {first}' for first, second in pairs], 3)
     return len(pairs), f'{len(pairs)} of {total} images of {where} are training images too, by content: {examples}'
 
 
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.decode and osp.isdir(args.root):
         broken = list(broken_images(split_files(args.data, args.root)))
         if broken:
-            report.problems.append(f'{len(broken)} images cannot be decoded: {listed(broken, 20)}')
+            report.problems.append(f'{len(broken)} images cannot be decoded: {format_list(broken, 20)}')
     for fact in report.facts:
         print(f'  {fact}')
     for text in report.incomplete:

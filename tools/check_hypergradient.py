@@ -46,9 +46,10 @@ from torch.utils._pytree import tree_map  # noqa: E402
 with redirect_stdout(sys.stderr):
     from mmmlo.engine import HypergradientEstimator, InverseHessian, NotDifferentiableError, build_estimator
     from mmmlo.engine.loops.loader_settings import with_settings_of
+    from mmmlo.launch.config import enable_amp, load_config
+    from mmmlo.launch.shrink import shrink
     from mmmlo.registry import HYPERGRADIENTS, MODELS
-    from mmmlo.utils.config import enable_amp, is_multi_level, load_config
-    from mmmlo.utils.shrink import shrink
+    from mmmlo.utils.config import is_multi_level
     from mmmlo.utils.tensor_memory import TensorMemory
 
 LOWEST_COSINE = 0.99

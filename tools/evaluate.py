@@ -30,18 +30,18 @@ from mmmlo import compat  # noqa: E402
 from mmmlo.evaluation.data import NAMED_DATA, find_data  # noqa: E402
 from mmmlo.evaluation.encoder import Encoder, load_encoder  # noqa: E402
 from mmmlo.evaluation.feature_cache import FeatureCache  # noqa: E402
-from mmmlo.evaluation.finetune import finetune_recipe  # noqa: E402
-from mmmlo.evaluation.protocols import (  # noqa: E402
+from mmmlo.evaluation.results import ProtocolResult, ResultsFile, Row, to_markdown  # noqa: E402
+from mmmlo.launch.config import load_config  # noqa: E402
+from mmmlo.launch.finetune import finetune_recipe  # noqa: E402
+from mmmlo.launch.protocols import (  # noqa: E402
     few_shot_protocol,
     finetune_protocol,
     knn_protocol,
     linear_protocol,
     transfer_protocol,
 )
-from mmmlo.evaluation.results import ProtocolResult, ResultsFile, Row, to_markdown  # noqa: E402
-from mmmlo.evaluation.transfer import TRANSFER_TASKS, transfer_recipe  # noqa: E402
+from mmmlo.launch.transfer import TRANSFER_TASKS, transfer_recipe  # noqa: E402
 from mmmlo.utils.checkpoints import default_labels  # noqa: E402
-from mmmlo.utils.config import load_config  # noqa: E402
 from mmmlo.visualization import plot_results  # noqa: E402
 
 CLASSIFICATION = ('knn', 'linear', 'few-shot', 'finetune')

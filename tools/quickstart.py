@@ -22,7 +22,7 @@ from mmengine.runner import Runner  # noqa: E402
 
 from mmmlo.datasets import SplitDataset  # noqa: E402
 from mmmlo.evaluation import extract_features, knn_scores, linear_probe  # noqa: E402
-from mmmlo.utils.config import load_config  # noqa: E402
+from mmmlo.launch.config import load_config  # noqa: E402
 from mmmlo.visualization import plot_losses, plot_masks, read_scalars  # noqa: E402
 
 CONFIGS = dict(

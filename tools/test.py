@@ -18,9 +18,9 @@ from mmengine.model import is_model_wrapper  # noqa: E402
 
 from mmmlo.engine.hooks import PredictionPictureHook  # noqa: E402
 from mmmlo.engine.loops import KNNTestLoop  # noqa: E402
-from mmmlo.utils.check_transfer import check_frameworks  # noqa: E402
+from mmmlo.launch.config import build_runner, load_config, resolve_loaders, resolve_norms, set_work_dir  # noqa: E402
+from mmmlo.preflight.check_transfer import check_frameworks  # noqa: E402
 from mmmlo.utils.checkpoints import CheckpointError, trust_checkpoints  # noqa: E402
-from mmmlo.utils.config import build_runner, load_config, set_work_dir, settle_loaders, settle_norms  # noqa: E402
 from mmmlo.utils.key_report import check_whole_model  # noqa: E402
 
 
@@ -67,8 +67,8 @@ def main() -> None:
         raise SystemExit(f'{args.config} has no test_cfg: nothing to test')
     if args.amp:
         cfg.test_cfg.fp16 = True
-    settle_loaders(cfg, pin_memory=not args.no_pin_memory)
-    settle_norms(cfg)
+    resolve_loaders(cfg, pin_memory=not args.no_pin_memory)
+    resolve_norms(cfg)
     try:
         check_frameworks(cfg)
     except ImportError as error:

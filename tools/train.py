@@ -18,27 +18,22 @@ from mmengine.runner import find_latest_checkpoint  # noqa: E402
 
 from mmmlo.datasets import DataError, DatasetFolderError  # noqa: E402
 from mmmlo.datasets.transforms import CorruptImageError  # noqa: E402
-from mmmlo.engine import (  # noqa: E402
-    CheckClassesHook,
-    NonFiniteError,
-    NonFiniteGuardHook,
-    ProvenanceHook,
-    VerifyPretrainedHook,
-)
-from mmmlo.utils.allocator import keep_freed_memory  # noqa: E402
-from mmmlo.utils.check_config import refuse_problems  # noqa: E402
-from mmmlo.utils.check_transfer import check_transfer  # noqa: E402
-from mmmlo.utils.checkpoints import CheckpointError, describe_error, trust_checkpoints  # noqa: E402
-from mmmlo.utils.config import (  # noqa: E402
+from mmmlo.engine import NonFiniteError, NonFiniteGuardHook, ProvenanceHook  # noqa: E402
+from mmmlo.launch.config import (  # noqa: E402
     build_runner,
     enable_amp,
     load_config,
+    resolve_loaders,
+    resolve_norms,
     set_backbone,
     set_work_dir,
-    settle_loaders,
-    settle_norms,
 )
-from mmmlo.utils.resume import settle_resume  # noqa: E402
+from mmmlo.launch.resume import resolve_resume  # noqa: E402
+from mmmlo.preflight import CheckClassesHook, VerifyPretrainedHook  # noqa: E402
+from mmmlo.preflight.check_config import check_config  # noqa: E402
+from mmmlo.preflight.check_transfer import check_transfer  # noqa: E402
+from mmmlo.utils.allocator import keep_freed_memory  # noqa: E402
+from mmmlo.utils.checkpoints import CheckpointError, describe_error, trust_checkpoints  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -90,13 +85,13 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
         set_backbone(cfg, args.backbone)
     if args.amp:
         enable_amp(cfg)
-    settle_resume(cfg, args.resume)
+    resolve_resume(cfg, args.resume)
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise SystemExit(f'{args.config} has no auto_scale_lr.base_batch_size for --auto-scale-lr to scale from')
         cfg.auto_scale_lr.enable = True
-    settle_loaders(cfg, not args.no_pin_memory, not args.no_persistent_workers)
-    settle_norms(cfg)
+    resolve_loaders(cfg, not args.no_pin_memory, not args.no_persistent_workers)
+    resolve_norms(cfg)
     return cfg
 
 
@@ -109,7 +104,7 @@ def main() -> None:
         try:
             cfg = load_config(args.config, args.cfg_options)
             if not args.no_check:
-                refuse_problems(cfg)
+                check_config(cfg)
             cfg = merge_args(cfg, args)
             check_transfer(cfg)
         except (ValueError, ImportError, FileNotFoundError) as error:

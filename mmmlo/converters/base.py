@@ -9,7 +9,7 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
 
 from mmmlo.utils.checkpoints import CheckpointError
-from mmmlo.utils.key_report import listed
+from mmmlo.utils.key_report import format_list
 
 from .keys import KeyTable
 
@@ -184,7 +184,7 @@ def rename(state: State, translate: Callable[[str], str | None], drops: Mapping[
         else:
             unknown.append(key)
     if unknown:
-        raise ConversionError(f'{len(unknown)} of {len(state)} keys are unknown ({why}): {listed(unknown, 3)}')
+        raise ConversionError(f'{len(unknown)} of {len(state)} keys are unknown ({why}): {format_list(unknown, 3)}')
     return mapped
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mmmlo.utils.key_report import listed
+from mmmlo.utils.key_report import format_list
 from mmmlo.version import __version__
 
 from .base import ConversionError, Format, Grid, State
@@ -84,7 +84,7 @@ def convert(
         raise ConversionError(f'{read.name} as {source.name}: {error}{_guess(read, source)}') from error
     if not any(key.startswith('backbone.') for key in reading.state):
         raise ConversionError(
-            f'{read.name} holds no encoder, but keys such as {listed(list(read.state), 3)}; '
+            f'{read.name} holds no encoder, but keys such as {format_list(list(read.state), 3)}; '
             'of the released MLO-MAE on CIFAR, name pretrain.pth before masking.pth and finetune.pth'
         )
     shape = encoder_shape(reading.state, read.name)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmmlo.utils.checkpoints import CheckpointError, checkpoint_of, file_hash, read_content
-from mmmlo.utils.key_report import listed
+from mmmlo.utils.key_report import format_list
 
 from .base import ConversionError, Format, State
 from .registry import FORMATS
@@ -56,7 +56,7 @@ def read_sources(paths: Sequence[str]) -> Source:
             part = FORMATS['mlo-mae'].prepare(part)
         twice = sorted(set(part) & set(state))
         if twice:
-            raise ConversionError(f'{path} holds weights that the files before it hold too: {listed(twice, 3)}')
+            raise ConversionError(f'{path} holds weights that the files before it hold too: {format_list(twice, 3)}')
         state.update(part)
     hashes = {path: file_hash(path) if osp.isfile(path) else '' for path in paths}
     return Source(state, meta, ' + '.join(paths), hashes)

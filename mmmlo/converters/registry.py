@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from mmmlo.utils.key_report import listed
+from mmmlo.utils.key_report import format_list
 
 from .base import ConversionError, Format
 from .cl_mae import CLMAEFormat
@@ -56,10 +56,11 @@ def detect_format(state: Mapping[str, Tensor], source: str) -> Format:
     guess, unknown = closest_format(state)
     if len(unknown) == len(state):
         raise ConversionError(
-            f'the format of {source} is unknown: none of its {len(state)} keys is, for example {listed(list(state), 3)}'
+            f'the format of {source} is unknown: none of its {len(state)} keys is, for example {format_list(list(state), 3)}'
         )
     raise ConversionError(
-        f'the format of {source} is unknown. The closest is {guess.name}, which has no keys such as {listed(unknown, 3)}; '
+        f'the format of {source} is unknown. The closest is {guess.name}, which has no keys such as '
+        f'{format_list(unknown, 3)}; '
         f'if it is of that format, say --from {guess.name}'
     )
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from mmmlo.utils.key_report import listed
+from mmmlo.utils.key_report import format_list
 
 __all__ = ['ConversionReport']
 
@@ -43,11 +43,11 @@ class ConversionReport:
         how = ', recognized by its keys' if self.detected else ''
         lines = [f'Key report of {self.source} ({self.source_format}{how}) to {self.target_format}: {", ".join(counts)}']
         for reason, keys in _by_reason(self.dropped).items():
-            lines.append(f'  dropped: {len(keys)}, {reason}: {listed(keys)}')
+            lines.append(f'  dropped: {len(keys)}, {reason}: {format_list(keys)}')
         for key, (old, new, function) in self.resized.items():
             lines.append(f'  resized: {key} from {old[0]} x {old[1]} to {new[0]} x {new[1]} patches by {function}')
         for reason, keys in _by_reason(self.added).items():
-            lines.append(f'  added: {len(keys)}, {reason}: {listed(keys)}')
+            lines.append(f'  added: {len(keys)}, {reason}: {format_list(keys)}')
         return '\n'.join([*lines, *(f'  note: {note}' for note in self.notes)])
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
-from mmmlo.utils.key_report import listed
+from mmmlo.utils.key_report import format_list
 
 from .base import ConversionError
 
@@ -71,7 +71,7 @@ def encoder_shape(state: Mapping[str, Tensor], source: str) -> EncoderShape:
     if missing:
         raise ConversionError(
             f'{source} holds an incomplete encoder of {depth} blocks: it lacks {len(missing)} weights, in our names '
-            f'{listed([f"backbone.{key}" for key in missing], 3)}'
+            f'{format_list([f"backbone.{key}" for key in missing], 3)}'
         )
     position = state['backbone.pos_embed']
     length = position.shape[1] - 1
@@ -83,7 +83,8 @@ def encoder_shape(state: Mapping[str, Tensor], source: str) -> EncoderShape:
     ]
     if wrong:
         raise ConversionError(
-            f'{source} is no plain vision transformer of width {width}: {listed(wrong, 3)}. Encoders whose blocks differ in '
+            f'{source} is no plain vision transformer of width {width}: '
+            f'{format_list(wrong, 3)}. Encoders whose blocks differ in '
             'width are not supported.'
         )
     return EncoderShape(width, depth, hidden, patch, length)

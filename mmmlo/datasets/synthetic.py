@@ -10,7 +10,7 @@ from mmmlo.registry import DATASETS
 class SyntheticImages(BaseDataset):
     """Noise with a bright square whose place depends on the class.
 
-    Stands in for a dataset that is not there in shrunken configs (:func:`mmmlo.utils.shrink.shrink`); numbers from it mean
+    Stands in for a dataset that is not there in shrunken configs (:func:`mmmlo.launch.shrink.shrink`); numbers from it mean
     nothing.
 
     Args:

@@ -13,7 +13,7 @@ import numpy as np
 from mmmlo.datasets import DatasetFolderError, SourceIndex, check_classes, check_dataset_folder, read_labels
 from mmmlo.registry import DATASETS
 from mmmlo.utils.checkpoints import describe_error
-from mmmlo.utils.key_report import listed
+from mmmlo.utils.key_report import format_list
 
 __all__ = ['NAMED_DATA', 'EvaluationData', 'EvaluationDataError', 'find_data']
 
@@ -249,14 +249,14 @@ def find_data(data: str, data_root: str | None = None) -> EvaluationData:
     test = next((name for name in ('test', 'val') if osp.isdir(osp.join(data, name))), None)
     if test is None or not osp.isdir(osp.join(data, 'train')):
         raise EvaluationDataError(
-            f'--data {data} holds {listed(sorted(os.listdir(data))) or "nothing"}; '
+            f'--data {data} holds {format_list(sorted(os.listdir(data))) or "nothing"}; '
             'it needs train/<class>/* and test/<class>/*'
         )
     classes = {split: _class_folders(osp.join(data, split)) for split in ('train', test)}
     if classes['train'] != classes[test]:
         odd = sorted(set(classes['train']) ^ set(classes[test]))
         raise EvaluationDataError(
-            f'--data {data}: train and {test} do not have the same classes; only one of them has {listed(odd)}'
+            f'--data {data}: train and {test} do not have the same classes; only one of them has {format_list(odd)}'
         )
     splits: Mapping[str, str] = dict(train='train', test=test)
     common = dict(type='CustomDataset', data_root=osp.abspath(data))

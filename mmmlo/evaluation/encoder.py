@@ -9,12 +9,12 @@ from mmengine.config import Config, ConfigDict
 from mmengine.utils import to_2tuple
 from torch import nn
 
+from mmmlo import compat
 from mmmlo.registry import MODELS
 from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, describe_error, file_hash, read_checkpoint
-from mmmlo.utils.config import checkpoint_config
 from mmmlo.utils.key_report import KeyReport, backbone_prefix, cut_prefix, load_weights
 
-__all__ = ['ARCHITECTURE', 'Encoder', 'load_encoder']
+__all__ = ['ARCHITECTURE', 'Encoder', 'checkpoint_config', 'load_encoder']
 
 # Settings of a backbone that say which weights it has and what they are, whatever it is used for.
 ARCHITECTURE = (
@@ -134,3 +134,26 @@ def _reads_bgr(cfg: Config) -> bool:
             return any('LoadImage' in str(transform.get('type')) for transform in dataset['pipeline'])
         dataset = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
     return True
+
+
+def checkpoint_config(path: str, checkpoint: Checkpoint) -> Config:
+    """Read the config that mmengine wrote into a checkpoint. A config is Python code.
+
+    Args:
+        path (str): The file, for messages.
+        checkpoint (Checkpoint): Its content.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        CheckpointError: It has none, or one that cannot be read.
+    """
+    text = checkpoint.meta.get('cfg')
+    if not isinstance(text, str):
+        raise CheckpointError(f"{path} holds no config (meta['cfg'] of an mmengine checkpoint)")
+    compat.apply()
+    try:
+        return compat.fix_config(Config.fromstring(text, '.py'))
+    except Exception as error:  # a config is Python
+        raise CheckpointError(f'the config in {path} cannot be read: {describe_error(error)}') from error

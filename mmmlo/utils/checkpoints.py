@@ -5,6 +5,7 @@ import hashlib
 import io
 import logging
 import os.path as osp
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -26,7 +27,8 @@ from mmengine.runner.checkpoint import (
 from torch import Tensor
 
 __all__ = [
-    'Checkpoint', 'CheckpointError', 'checkpoint_of', 'default_labels', 'describe_error', 'file_hash', 'read_checkpoint',
+    'Checkpoint', 'CheckpointError', 'check_checkpoint', 'checkpoint_of', 'default_labels',
+    'describe_error', 'file_hash', 'read_checkpoint',
     'read_content', 'trust_checkpoints', 'use_safe_loaders'
 ]
 
@@ -135,6 +137,34 @@ def read_content(path: str, map_location: Any = 'cpu', mmap: bool = False) -> An
         return torch.load(path, map_location=map_location, weights_only=weights_only, mmap=mmap or None)
 
     return _unpickle(load, path)
+
+
+def check_checkpoint(path: str) -> dict[str, Any]:
+    """Read a checkpoint, and all its bytes, to see whether it is whole.
+
+    Args:
+        path (str): The file.
+
+    Returns:
+        dict[str, Any]: Its content; tensors stay in the file until they are used.
+
+    Raises:
+        CheckpointError: It is torn, its bytes are not those that were written, or it is no checkpoint.
+    """
+    whole = zipfile.is_zipfile(path)  # else it is torn, or of PyTorch before 1.6
+    content = read_content(path, mmap=whole)
+    if not isinstance(content, dict):
+        raise CheckpointError(f'{path} holds a {type(content).__name__}, where a checkpoint is a dict')
+    if whole:
+        # PyTorch writes checksums and does not read them.
+        try:
+            with zipfile.ZipFile(path) as file:
+                broken = file.testzip()
+        except (zipfile.BadZipFile, OSError) as error:
+            raise CheckpointError(f'{path} is only a part of a checkpoint: {describe_error(error)}') from error
+        if broken is not None:
+            raise CheckpointError(f'{path} is damaged: the bytes of {broken} are not those that were written')
+    return content
 
 
 def _unpickle(load: Callable[[bool], Any], path: str) -> Any:

@@ -1,77 +1,9 @@
-"""What the command-line tools do to a config before a Runner is built from it."""
+"""What a config holds."""
 
-import os.path as osp
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.logging import print_log
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
-
-from mmmlo import compat
-from mmmlo.engine.wrappers.sharding import SHARDING_IS_NOT_SUPPORTED
-from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, describe_error, read_checkpoint
-from mmmlo.utils.key_report import backbone_prefix
-
-
-def load_config(path: str, options: dict | None = None) -> Config:
-    """Read a config file, apply ``--cfg-options`` and the fixes that the dependency stack needs.
-
-    Args:
-        path (str): The config file.
-        options (dict, optional): Dotted keys and their values.
-
-    Returns:
-        Config: The config.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-    """
-    if not osp.isfile(path):
-        raise FileNotFoundError(f'config {path} does not exist')
-    compat.apply()
-    cfg = compat.fix_config(Config.fromfile(path))
-    if options:
-        cfg.merge_from_dict(options)
-    return cfg
-
-
-def checkpoint_config(path: str, checkpoint: Checkpoint) -> Config:
-    """Read the config that mmengine wrote into a checkpoint. A config is Python code.
-
-    Args:
-        path (str): The file, for messages.
-        checkpoint (Checkpoint): Its content.
-
-    Returns:
-        Config: The config.
-
-    Raises:
-        CheckpointError: It has none, or one that cannot be read.
-    """
-    text = checkpoint.meta.get('cfg')
-    if not isinstance(text, str):
-        raise CheckpointError(f"{path} holds no config (meta['cfg'] of an mmengine checkpoint)")
-    compat.apply()
-    try:
-        return compat.fix_config(Config.fromstring(text, '.py'))
-    except Exception as error:  # a config is Python
-        raise CheckpointError(f'the config in {path} cannot be read: {describe_error(error)}') from error
-
-
-def set_work_dir(cfg: Config, path: str, work_dir: str | None = None) -> None:
-    """Choose the work dir: the one asked for, else the config's own, else ``work_dirs/<name of the config>``.
-
-    Args:
-        cfg (Config): The config, changed in place.
-        path (str): The config file.
-        work_dir (str, optional): The folder asked for on the command line.
-    """
-    if work_dir is not None:
-        cfg.work_dir = work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
 
 
 def is_multi_level(cfg: Config) -> bool:
@@ -90,106 +22,20 @@ def dataloaders(cfg: Config) -> Iterator[ConfigDict]:
         yield from (loader for loader in (loop.get('dataloaders') or {}).values() if not isinstance(loader, str))
 
 
-def enable_amp(cfg: Config) -> None:
-    """Train every level, or the one optimizer, under bfloat16 autocast, on GPUs and CPUs."""
-    wrappers = cfg.optim_wrapper.levels.values() if is_multi_level(cfg) else [cfg.optim_wrapper]
-    for wrapper in wrappers:
-        wrapper['type'] = 'mmmlo.BFloat16OptimWrapper'
-        # Arguments of mmengine's AmpOptimWrapper, if the config named it.
-        for name in ('loss_scale', 'dtype', 'use_fsdp'):
-            wrapper.pop(name, None)
-
-
-def settle_loaders(cfg: Config, pin_memory: bool = True, persistent_workers: bool = True) -> None:
-    """Switch off pinned memory and persistent workers in all loaders, where asked for or where they cannot work.
+def dataset_leaves(dataset: Mapping[str, Any], key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Find the data sets within wrappers such as ``RepeatDataset`` and ``ConcatDataset``.
 
     Args:
-        cfg (Config): The config, changed in place.
-        pin_memory (bool): False switches pinned memory off; without a GPU it is off anyway, as PyTorch would warn.
-        persistent_workers (bool): False makes every epoch start its workers anew; a loader without workers has none to keep.
+        dataset (Mapping): The config of a data set or of a wrapper.
+        key (str): Where it stands, for messages.
+
+    Yields:
+        tuple[str, Mapping]: Key and config of each data set that holds no other.
     """
-    for loader in dataloaders(cfg):
-        if not (pin_memory and torch.cuda.is_available()):
-            loader['pin_memory'] = False
-        if not persistent_workers or loader.get('num_workers') == 0:
-            loader['persistent_workers'] = False
-
-
-def settle_norms(cfg: Config) -> None:
-    """Take ordinary batch norms in place of synchronized ones where there is no GPU: PyTorch has those for GPUs only.
-
-    The configs of mmseg name ``SyncBN``, which on a single GPU works as an ordinary one.
-
-    Args:
-        cfg (Config): The config, changed in place.
-    """
-    if torch.cuda.is_available():
-        return
-    found = 0
-
-    def walk(node: object) -> None:
-        nonlocal found
-        if isinstance(node, dict):
-            if str(node.get('type', '')).split('.')[-1] in ('SyncBN', 'MMSyncBN'):
-                node['type'] = 'BN'
-                found += 1
-            node = list(node.values())
-        if isinstance(node, (list, tuple)):
-            for value in node:
-                walk(value)
-
-    walk(cfg.get('model'))
-    if found:
-        print_log(f'no GPU: {found} norms of the model are BN in place of SyncBN', 'current')
-
-
-def set_backbone(cfg: Config, checkpoint: str) -> None:
-    """Initialize the backbone of a config of mmpretrain, mmseg or mmdet from a pretrained checkpoint.
-
-    Args:
-        cfg (Config): The config, changed in place.
-        checkpoint (str): A checkpoint of this project, or a file that holds an encoder alone, with mmpretrain's keys.
-
-    Raises:
-        CheckpointError: The file cannot be read.
-        ValueError: The config's model has no backbone.
-    """
-    if 'backbone' not in (cfg.get('model') or {}):
-        raise ValueError('--backbone: the config has no model.backbone to initialize')
-    # A dict, not an entry of a list: after a list, mmpretrain's VisionTransformer draws its position embedding anew.
-    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
-    prefix = backbone_prefix(read_checkpoint(checkpoint).state_dict)
-    if prefix is not None:
-        cfg.model.backbone.init_cfg.prefix = prefix
-    if 'pretrained' in cfg.model:  # the older way of mmseg and mmdet, which may not stand beside init_cfg
-        cfg.model.pretrained = None
-
-
-def build_runner(cfg: Config) -> Runner:
-    """Build the runner that a config asks for, in the launcher's process group if there is a launcher.
-
-    Args:
-        cfg (Config): The config.
-
-    Returns:
-        Runner: The runner.
-
-    Raises:
-        NotImplementedError: If a multi-level config asks for mmengine's ``FlexibleRunner``, which splits models.
-        RuntimeError: If a multi-level config would be trained on several processes in mmengine's own wrapper.
-    """
-    if is_multi_level(cfg) and cfg.get('runner_type') == 'FlexibleRunner':
-        strategy = (cfg.get('strategy') or {}).get('type')
-        raise NotImplementedError(
-            f"runner_type='FlexibleRunner' with strategy {strategy!r} is for models that are split over processes. "
-            f'{SHARDING_IS_NOT_SUPPORTED}'
-        )
-    wrapper = (cfg.get('model_wrapper_cfg') or {}).get('type', 'MMDistributedDataParallel')
-    if is_multi_level(cfg) and cfg.get('launcher', 'none') != 'none' and wrapper == 'MMDistributedDataParallel':
-        # On a CPU PyTorch would refuse mmengine's wrapper first, with an error about device numbers.
-        raise RuntimeError(
-            'model_wrapper_cfg is that of MMDistributedDataParallel, which trains one loss in place of the levels; set '
-            "model_wrapper_cfg=dict(type='mmmlo.MultiLevelDistributedDataParallel')"
-        )
-    compat.init_dist_on_cpu(cfg.get('launcher', 'none'), cfg.get('env_cfg', {}).get('dist_cfg', {}))
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if isinstance(dataset.get('dataset'), Mapping):
+        yield from dataset_leaves(dataset['dataset'], f'{key}.dataset')
+    elif 'datasets' in dataset:
+        for i, inner in enumerate(dataset['datasets']):
+            yield from dataset_leaves(inner, f'{key}.datasets[{i}]')
+    else:
+        yield key, dataset

@@ -8,12 +8,12 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmmlo.models.utils import PretrainedTarget, pretrained_target
 from mmmlo.utils.checkpoints import CheckpointError, read_checkpoint
+from mmmlo.utils.pretrained_target import PretrainedTarget, pretrained_target
 
 __all__ = [
     'KeyMismatchError', 'KeyReport', 'backbone_prefix', 'check_whole_model', 'compare_keys', 'cut_prefix',
-    'initialized_from', 'listed', 'load_weights'
+    'format_list', 'initialized_from', 'load_weights'
 ]
 
 Shape = tuple[int, ...]
@@ -63,10 +63,10 @@ class KeyReport:
         for name in ('resized', 'misshapen'):
             changes = getattr(self, name)
             if changes:
-                lines.append(f'  {name}: {listed([_change(key, *shapes) for key, shapes in changes.items()])}')
+                lines.append(f'  {name}: {format_list([_change(key, *shapes) for key, shapes in changes.items()])}')
         for name in ('new_by_design', 'left_by_design', 'missing', 'unexpected'):
             if counts[name]:
-                lines.append(f'  {name.replace("_", " ")}: {listed(list(getattr(self, name)))}')
+                lines.append(f'  {name.replace("_", " ")}: {format_list(list(getattr(self, name)))}')
         return '\n'.join(lines)
 
     def check(self) -> 'KeyReport':
@@ -79,24 +79,26 @@ class KeyReport:
         if not self.matched and not self.misshapen:
             raise KeyMismatchError(
                 f'{self.source} has nothing for {self.model}: none of its {len(self.unexpected) + len(self.left_by_design)} '
-                f'keys is known, for example {listed(self.unexpected or self.left_by_design, 2)}; expected are keys such '
-                f'as {listed(self.missing or list(self.new_by_design), 2)}'
+                f'keys is known, for example '
+                f'{format_list(self.unexpected or self.left_by_design, 2)}; expected are keys such '
+                f'as {format_list(self.missing or list(self.new_by_design), 2)}'
             )
         if self.misshapen:
             changes = [_change(key, *shapes) for key, shapes in self.misshapen.items()]
             raise KeyMismatchError(
-                f'{self.source} is of another architecture than {self.model}: {listed(changes, 3)} (file -> model). '
+                f'{self.source} is of another architecture than {self.model}: {format_list(changes, 3)} (file -> model). '
                 "Give the model the checkpoint's own width, depth and patch size, or take another checkpoint."
             )
         if self.unexpected and not self.missing:
             raise KeyMismatchError(
                 f'{self.source} is of a larger architecture than {self.model}, which has no place for '
-                f'{len(self.unexpected)} of its keys: {listed(self.unexpected, 3)}. Give the model its depth and options.'
+                f'{len(self.unexpected)} of its keys: {format_list(self.unexpected, 3)}. Give the model its depth and '
+                'options.'
             )
         if self.missing:
-            extra = f'; the file has instead {listed(self.unexpected, 3)}' if self.unexpected else ''
+            extra = f'; the file has instead {format_list(self.unexpected, 3)}' if self.unexpected else ''
             raise KeyMismatchError(
-                f'{self.source} lacks {len(self.missing)} of the keys of {self.model}: {listed(self.missing, 3)}{extra}'
+                f'{self.source} lacks {len(self.missing)} of the keys of {self.model}: {format_list(self.missing, 3)}{extra}'
             )
         return self
 
@@ -116,8 +118,8 @@ class KeyReport:
         if changed:
             raise KeyMismatchError(
                 f'{len(changed)} weights of {self.source} were overwritten in {self.model} after they had been loaded: '
-                f"{listed(changed, 3)}. Write init_cfg=dict(type='Pretrained', ...) as a dict, not in a list, and use a "
-                'backbone whose own initialization leaves loaded weights alone.'
+                f"{format_list(changed, 3)}. Write init_cfg=dict(type='Pretrained', ...) as a dict, not in a list, and use "
+                'a backbone whose own initialization leaves loaded weights alone.'
             )
         wrong = {
             key: value
@@ -127,7 +129,7 @@ class KeyReport:
         if wrong:
             raise KeyMismatchError(
                 f'{self.model} begins with other values than declared for what {self.source} lacks: '
-                f'{listed([f"{key} should be {value:g} everywhere" for key, value in wrong.items()], 3)}. '
+                f'{format_list([f"{key} should be {value:g} everywhere" for key, value in wrong.items()], 3)}. '
                 'Otherwise its features are not those of the pretrained encoder.'
             )
 
@@ -269,7 +271,8 @@ def cut_prefix(state: Mapping[str, Tensor], prefix: str, path: str) -> dict[str,
     prefix = prefix.rstrip('.') + '.'
     part = {key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)}
     if not part:
-        raise KeyMismatchError(f'{path} has no key that begins with {prefix!r}, but keys such as {listed(list(state), 3)}')
+        keys = format_list(list(state), 3)
+        raise KeyMismatchError(f'{path} has no key that begins with {prefix!r}, but keys such as {keys}')
     return part
 
 
@@ -278,7 +281,7 @@ def backbone_prefix(state: Mapping[str, Tensor]) -> str | None:
     return 'backbone.' if any(key.startswith('backbone.') for key in state) else None
 
 
-def listed(names: Sequence[str], most: int = 4) -> str:
+def format_list(names: Sequence[str], most: int = 4) -> str:
     """The first names of a list and how many more there are."""
     return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
 

@@ -5,7 +5,6 @@ from .losses import plot_losses, read_scalars
 from .masks import MaskColumn, mask_column, plot_mask_table, plot_masks
 from .results import plot_results
 from .safe_local_vis_backend import SafeLocalVisBackend
-from .studies import plot_study
 
 __all__ = [
     'MaskColumn',
@@ -16,6 +15,5 @@ __all__ = [
     'plot_mask_table',
     'plot_masks',
     'plot_results',
-    'plot_study',
     'read_scalars',
 ]

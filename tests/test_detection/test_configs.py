@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
+from mmmlo.launch.config import load_config, set_backbone
 from mmmlo.models import MaskedViT
-from mmmlo.utils.config import load_config, set_backbone
 from mmmlo.utils.key_report import KeyMismatchError, initialized_from
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))

@@ -6,7 +6,7 @@ import os.path as osp
 import pytest
 import torch
 
-from mmmlo.utils.config import load_config
+from mmmlo.launch.config import load_config
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 MASK_RCNN = 'mask-rcnn_vit-base-p16_8xb8-amp-lsj-184k_coco'

@@ -12,8 +12,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmmlo.datasets.transforms import CorruptImageError, TooManyCorruptImagesError
-from mmmlo.utils.config import load_config
-from mmmlo.utils.shrink import shrink
+from mmmlo.launch.config import load_config
+from mmmlo.launch.shrink import shrink
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
+from mmmlo.launch.config import load_config
+from mmmlo.launch.shrink import shrink
 from mmmlo.utils.checkpoints import read_content
-from mmmlo.utils.config import load_config
-from mmmlo.utils.shrink import shrink
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 LOADERS = dict(

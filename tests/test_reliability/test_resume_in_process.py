@@ -12,9 +12,9 @@ from mmengine.registry import DATA_SAMPLERS, TRANSFORMS
 from mmengine.runner import Runner
 from torch.utils.data import BatchSampler
 
+from mmmlo.launch.config import load_config
+from mmmlo.launch.shrink import shrink
 from mmmlo.utils.checkpoints import read_content
-from mmmlo.utils.config import load_config
-from mmmlo.utils.shrink import shrink
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 

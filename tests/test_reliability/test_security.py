@@ -7,9 +7,9 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmmlo.launch.config import load_config
+from mmmlo.launch.shrink import shrink
 from mmmlo.utils.checkpoints import CheckpointError, trust_checkpoints
-from mmmlo.utils.config import load_config
-from mmmlo.utils.shrink import shrink
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 

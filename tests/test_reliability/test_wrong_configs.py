@@ -13,14 +13,14 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmmlo.datasets import DatasetFolderError, Digits, SplitDataset, check_dataset_folder, check_level_splits
-from mmmlo.engine import CheckClassesHook, VerifyPretrainedHook
 from mmmlo.engine.batch_dump import unpack
+from mmmlo.launch.config import load_config, set_backbone
+from mmmlo.launch.shrink import shrink
+from mmmlo.preflight import CheckClassesHook, VerifyPretrainedHook
+from mmmlo.preflight.check_config import ConfigError, check_config, find_config_problems
 from mmmlo.registry import TRANSFORMS
 from mmmlo.utils import checkpoints
-from mmmlo.utils.check_config import ConfigError, check_config, refuse_problems
 from mmmlo.utils.checkpoints import read_checkpoint, read_content
-from mmmlo.utils.config import load_config, set_backbone
-from mmmlo.utils.shrink import shrink
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
@@ -197,7 +197,7 @@ def changed(cfg: Config, options: dict) -> Config:
 
 @pytest.mark.parametrize(('method', 'options', 'line'), WRONG_CONFIGS)
 def test_a_wrong_config_gets_one_line(configs, method, options, line):
-    assert [str(problem) for problem in check_config(changed(configs[method], options))] == [line]
+    assert [str(problem) for problem in find_config_problems(changed(configs[method], options))] == [line]
     assert '\n' not in line
 
 
@@ -207,10 +207,10 @@ def test_there_are_thirty():
 
 def test_several_problems_come_at_once_and_warnings_do_not_stop(configs):
     short = changed(configs['mae'], {'train_cfg.max_epochs': 3})
-    assert all(problem.warning for problem in check_config(short)) and check_config(short)
-    refuse_problems(short)
+    assert all(problem.warning for problem in find_config_problems(short)) and find_config_problems(short)
+    check_config(short)
     with pytest.raises(ConfigError) as error:
-        refuse_problems(changed(short, {'fp16': {}, 'optim_wraper': {}}))
+        check_config(changed(short, {'fp16': {}, 'optim_wraper': {}}))
     lines = str(error.value).splitlines()
     assert lines[0] == '2 problems in the config:' and lines[-1] == 'To train all the same, pass --no-check'
     assert len(lines) == 4

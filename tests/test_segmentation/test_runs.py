@@ -5,7 +5,7 @@ import os.path as osp
 import pytest
 import torch
 
-from mmmlo.utils.config import load_config
+from mmmlo.launch.config import load_config
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 UPERNET = 'upernet_vit-base-p16_8xb2-amp-160k_ade20k-512x512'

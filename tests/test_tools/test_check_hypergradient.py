@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from mmmlo.engine import ForwardMode
+from mmmlo.launch.config import load_config
 from mmmlo.registry import HYPERGRADIENTS
-from mmmlo.utils.config import load_config
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 SCRIPT = osp.join(ROOT, 'tools', 'check_hypergradient.py')

@@ -12,10 +12,10 @@ import torch
 from mmengine.hooks import Hook
 
 from mmmlo import __version__
-from mmmlo.engine.hooks import VerifyPretrainedHook
+from mmmlo.launch.config import build_runner, load_config
+from mmmlo.launch.shrink import shrink
+from mmmlo.preflight import VerifyPretrainedHook
 from mmmlo.utils.checkpoints import file_hash, read_checkpoint
-from mmmlo.utils.config import build_runner, load_config
-from mmmlo.utils.shrink import shrink
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 SCRIPT = osp.join(ROOT, 'tools', 'model_converters', 'convert.py')

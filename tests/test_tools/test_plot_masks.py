@@ -14,10 +14,10 @@ import pytest
 import torch
 from matplotlib import image as reader
 
+from mmmlo.launch.config import load_config
+from mmmlo.launch.shrink import shrink
 from mmmlo.models.maskers import mask_statistics
 from mmmlo.registry import MODELS
-from mmmlo.utils.config import load_config
-from mmmlo.utils.shrink import shrink
 from mmmlo.visualization import masks
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))

@@ -11,9 +11,9 @@ import torch
 from mmmlo.converters import convert
 from mmmlo.evaluation.encoder import load_encoder
 from mmmlo.evaluation.results import Metric, ProtocolResult, ResultsFile, Row
-from mmmlo.publishing import encoder_file
+from mmmlo.launch.config import load_config
+from mmmlo.launch.publishing import encoder_file
 from mmmlo.utils.checkpoints import file_hash, read_checkpoint
-from mmmlo.utils.config import load_config
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 

@@ -11,9 +11,9 @@ import time
 import pytest
 from matplotlib import image as reader
 
-from mmmlo.studies import JobRunner, StudyError, StudyRecord, read_studies
-from mmmlo.utils.config import load_config
-from mmmlo.utils.shrink import shrink
+from mmmlo.launch.config import load_config
+from mmmlo.launch.shrink import shrink
+from mmmlo.launch.studies import JobRunner, StudyError, StudyRecord, read_studies
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 

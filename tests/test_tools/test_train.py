@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from mmmlo.utils.config import load_config
-from mmmlo.utils.shrink import shrink
+from mmmlo.launch.config import load_config
+from mmmlo.launch.shrink import shrink
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 

@@ -1,8 +1,9 @@
 import pytest
 from mmengine.config import Config
 
+from mmmlo.launch.config import enable_amp, load_config, resolve_loaders, set_backbone
 from mmmlo.utils.checkpoints import CheckpointError
-from mmmlo.utils.config import dataloaders, enable_amp, load_config, set_backbone, settle_loaders
+from mmmlo.utils.config import dataloaders
 
 
 @pytest.fixture
@@ -25,10 +26,10 @@ def test_every_loader_is_found(cfg):
 
 
 def test_workers_that_are_not_there_do_not_persist(cfg):
-    settle_loaders(cfg, pin_memory=False)
+    resolve_loaders(cfg, pin_memory=False)
     assert [loader.get('persistent_workers') for loader in dataloaders(cfg)] == [False, True, True, None]
     assert not any(loader.pin_memory for loader in dataloaders(cfg))
-    settle_loaders(cfg, persistent_workers=False)
+    resolve_loaders(cfg, persistent_workers=False)
     assert not any(loader.persistent_workers for loader in dataloaders(cfg))
 
 

@@ -1,4 +1,4 @@
-from mmmlo.utils.dataset_configs import dataset_leaves
+from mmmlo.utils.config import dataset_leaves
 
 
 def test_data_sets_are_found_in_wrappers():

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from mmmlo.models.utils import PretrainedTarget
 from mmmlo.utils.key_report import (
     KeyMismatchError,
     backbone_prefix,
@@ -14,6 +13,7 @@ from mmmlo.utils.key_report import (
     initialized_from,
     load_weights,
 )
+from mmmlo.utils.pretrained_target import PretrainedTarget
 
 ARCH = dict(embed_dims=48, num_layers=2, num_heads=4, feedforward_channels=96)
 

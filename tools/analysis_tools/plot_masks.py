@@ -36,11 +36,12 @@ from mmengine.registry import init_default_scope  # noqa: E402
 # mmpretrain prints to the standard output while it is imported, which may be JSON's.
 with redirect_stdout(sys.stderr):
     from mmmlo.datasets.transforms import LoadImage
+    from mmmlo.evaluation.encoder import checkpoint_config
+    from mmmlo.launch.config import load_config
     from mmmlo.models.selfsup.base import BaseMaskedAutoencoder
     from mmmlo.registry import MODELS, TRANSFORMS
     from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, default_labels, describe_error, read_checkpoint
-    from mmmlo.utils.config import checkpoint_config, load_config
-    from mmmlo.utils.key_report import listed
+    from mmmlo.utils.key_report import format_list
     from mmmlo.visualization import MaskColumn, mask_column, plot_mask_table
 
 ENDINGS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -177,10 +178,10 @@ def _load_weights(model: BaseMaskedAutoencoder, state: dict[str, torch.Tensor], 
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
-        raise _UsageError(f'the weights in {path} do not fit {whose}: {listed(lines[1:] or lines)}') from error
+        raise _UsageError(f'the weights in {path} do not fit {whose}: {format_list(lines[1:] or lines)}') from error
     if missing:
         raise _UsageError(
-            f'{path} lacks {len(missing)} of the {len(model.state_dict())} weights that {whose} has: {listed(missing)}'
+            f'{path} lacks {len(missing)} of the {len(model.state_dict())} weights that {whose} has: {format_list(missing)}'
         )
     # Other modules of the training, a head or an average, are not missed here. But random masks in place of a learned
     # masker's would be taken for its own.
@@ -188,7 +189,7 @@ def _load_weights(model: BaseMaskedAutoencoder, state: dict[str, torch.Tensor], 
     if masker:
         raise _UsageError(
             f'{path} has weights of a masker that {whose}, with its {type(model.masker).__name__}, has no place for: '
-            f'{listed(masker)}'
+            f'{format_list(masker)}'
         )
 
 

@@ -27,10 +27,10 @@ with redirect_stdout(sys.stderr):
 
     from mmmlo.engine.batch_dump import unpack
     from mmmlo.engine.non_finite import set_random_state
+    from mmmlo.evaluation.encoder import checkpoint_config
     from mmmlo.registry import MODELS
     from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, read_content
-    from mmmlo.utils.config import checkpoint_config
-    from mmmlo.utils.key_report import listed
+    from mmmlo.utils.key_report import format_list
 
 
 def read_dump(path: str) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def replay(dump: dict[str, Any], path: str, device: str) -> bool:
     print(f'{path}: iteration {dump["iteration"]}' + (f', level {level}' if level else ''))
     broken = [name for name, value in model.state_dict().items() if not is_finite(value)]
     if broken:
-        print(f'weights that are not finite: {listed(broken)}')
+        print(f'weights that are not finite: {format_list(broken)}')
     finite = not broken
     prepared = {
         name: [model.data_preprocessor(batch, True) for batch in batches] for name, batches in dump['batches'].items()
@@ -121,7 +121,7 @@ def replay(dump: dict[str, Any], path: str, device: str) -> bool:
         images = batch['inputs']
         bad = [i for i, image in enumerate(images) if not is_finite(image)]
         if bad:
-            print(f'images that are not finite, by their place in the batch: {listed([str(i) for i in bad])}')
+            print(f'images that are not finite, by their place in the batch: {format_list([str(i) for i in bad])}')
         amp = torch.autocast(kind, dtype=getattr(torch, dump['amp'])) if dump['amp'] else nullcontext()
         with amp:
             if hasattr(model, 'level_loss') and level:
@@ -137,7 +137,8 @@ def replay(dump: dict[str, Any], path: str, device: str) -> bool:
     print(f'first module with an output that is not finite: {watch.found or "none"}')
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     wrong = [name for name, gradient in gradients.items() if not is_finite(gradient)]
-    print(f'gradients that are not finite: {f"{len(wrong)} of {len(gradients)}, " + listed(wrong, 3) if wrong else "none"}')
+    found = f'{len(wrong)} of {len(gradients)}, {format_list(wrong, 3)}' if wrong else 'none'
+    print(f'gradients that are not finite: {found}')
     own = ((cfg.optim_wrapper.get('levels') or {}).get(level) or {}) if level else {}
     if own.get('paths'):
         finite = hypergradient(model, cfg, level, prepared) and finite

@@ -30,9 +30,9 @@ with redirect_stdout(sys.stderr):
     from mmengine.config import DictAction
 
     from mmmlo.evaluation.data import EvaluationDataError, find_data
-    from mmmlo.studies import Job, JobRunner, Study, StudyError, StudyRecord, job_config, read_studies, study_table
-    from mmmlo.utils.config import load_config
-    from mmmlo.visualization import plot_study
+    from mmmlo.launch.config import load_config
+    from mmmlo.launch.studies import Job, JobRunner, Study, StudyError, StudyRecord, job_config, read_studies, study_table
+    from mmmlo.launch.studies.plot import plot_study
 
 TOOLS = osp.join(ROOT, 'tools')
 STUDIES = osp.join(ROOT, 'configs', 'mlo_mae', 'ablations', 'studies.json')

@@ -42,8 +42,8 @@ from mmengine.runner import Runner  # noqa: E402
 from mmpretrain.datasets import BaseDataset  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
+from mmmlo.launch.config import load_config  # noqa: E402
 from mmmlo.registry import DATASETS, TRANSFORMS  # noqa: E402
-from mmmlo.utils.config import load_config  # noqa: E402
 
 PEAK = 989e12  # bf16 matrix operations a second of an H200, by its data sheet, without sparsity
 SHARE = 0.45

@@ -45,9 +45,9 @@ from torch import nn  # noqa: E402
 from torch.profiler import ProfilerActivity, profile, record_function  # noqa: E402
 from torch.utils.flop_counter import flop_registry  # noqa: E402
 
+from mmmlo.launch.config import enable_amp, load_config  # noqa: E402
 from mmmlo.models import BaseMaskedAutoencoder  # noqa: E402
 from mmmlo.registry import MODELS  # noqa: E402
-from mmmlo.utils.config import enable_amp, load_config  # noqa: E402
 
 BACKWARD = 'autograd::engine::evaluate_function: '
 PART, LEVEL, EDGE = 'part: ', 'level: ', 'edge: '

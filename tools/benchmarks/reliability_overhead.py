@@ -29,7 +29,7 @@ from mmengine.config import Config  # noqa: E402
 from mmengine.hooks import Hook  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
-from mmmlo.utils.config import load_config, settle_loaders  # noqa: E402
+from mmmlo.launch.config import load_config, resolve_loaders  # noqa: E402
 
 EPOCH = 40_000
 CONFIG = 'configs/mae/mae_vit-mini-p4_1xb128-coslr-50e_cifar10.py'
@@ -105,7 +105,7 @@ def prepare(args: argparse.Namespace) -> Config:
     loader.num_batch_per_epoch = args.images // loader.batch_size
     if args.workers is not None:
         loader.num_workers = args.workers
-    settle_loaders(cfg)
+    resolve_loaders(cfg)
     cfg.train_cfg.max_epochs = 2
     cfg.log_level = 'ERROR'
     return cfg

@@ -13,8 +13,8 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 import mmmlo.engine  # noqa: F401  registers the optimizer wrappers
+from mmmlo.launch.config import enable_amp, load_config
 from mmmlo.registry import MODELS
-from mmmlo.utils.config import enable_amp, load_config
 
 CONFIGS = osp.join(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))), 'configs')
 NAMES = {

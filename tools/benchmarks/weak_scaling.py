@@ -37,7 +37,7 @@ from mmengine.config import DictAction  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 from profile_cycle import Training  # noqa: E402
 
-from mmmlo.utils.config import load_config  # noqa: E402
+from mmmlo.launch.config import load_config  # noqa: E402
 
 ALONE, APART, TOGETHER = 'one process', 'several, apart', 'several'
 

@@ -26,9 +26,9 @@ from mmengine.registry import init_default_scope  # noqa: E402
 with redirect_stdout(sys.stderr):
     from mmmlo.converters import FORMATS, Conversion, ConversionError, check_fits, convert, write_file
     from mmmlo.converters.verify import TOLERANCE, verify
+    from mmmlo.launch.config import load_config
     from mmmlo.registry import MODELS
     from mmmlo.utils.checkpoints import CheckpointError, describe_error
-    from mmmlo.utils.config import load_config
 
 # ImageNet's, for a picture; weights of other data agree on it as well.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -22,12 +22,12 @@ sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 with redirect_stdout(sys.stderr):
     from mmengine.config import Config
 
-    from mmmlo.evaluation.encoder import Encoder, load_encoder
+    from mmmlo.evaluation.encoder import Encoder, checkpoint_config, load_encoder
     from mmmlo.evaluation.results import ResultsFile, Row
-    from mmmlo.publishing import CardFacts, PublishingError, make_card, publish_encoder
-    from mmmlo.publishing.encoder_file import FORMATS
+    from mmmlo.launch.config import load_config
+    from mmmlo.launch.publishing import CardFacts, PublishingError, make_card, publish_encoder
+    from mmmlo.launch.publishing.encoder_file import FORMATS
     from mmmlo.utils.checkpoints import Checkpoint, read_checkpoint
-    from mmmlo.utils.config import checkpoint_config, load_config
 
 
 def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, argparse.ArgumentParser]:

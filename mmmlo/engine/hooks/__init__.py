@@ -1,5 +1,4 @@
 from .backbone_ema_hook import BackboneEMAHook
-from .check_classes_hook import CheckClassesHook
 from .curriculum_hook import CurriculumHook, curriculum_factor
 from .deferred_runtime_info_hook import DeferredRuntimeInfoHook
 from .level_param_scheduler_hook import LevelParamSchedulerHook
@@ -10,10 +9,9 @@ from .provenance_hook import ProvenanceHook
 from .rank_seed_hook import RankSeedHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .stop_signal_hook import StopSignalHook
-from .verify_pretrained_hook import VerifyPretrainedHook
 
 __all__ = [
-    'BackboneEMAHook', 'CheckClassesHook', 'CurriculumHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook',
+    'BackboneEMAHook', 'CurriculumHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook',
     'MaskStatisticsHook', 'NonFiniteGuardHook', 'PredictionPictureHook', 'ProvenanceHook', 'RankSeedHook',
-    'SafeCheckpointHook', 'StopSignalHook', 'VerifyPretrainedHook', 'curriculum_factor'
+    'SafeCheckpointHook', 'StopSignalHook', 'curriculum_factor'
 ]

@@ -15,8 +15,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub, print_log
 
 from mmmlo.registry import HOOKS
-from mmmlo.utils.checkpoints import CheckpointError
-from mmmlo.utils.resume import check_checkpoint
+from mmmlo.utils.checkpoints import CheckpointError, check_checkpoint
 from mmmlo.utils.whole_file import flush, write_whole
 
 # Endings of files that are not whole yet.

@@ -10,7 +10,7 @@ from mmmlo.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 from ..hypergradients import HypergradientEstimator, LevelGraph, build_estimator, check_adam
 from ..wrappers import check_model_wrapper
-from ..wrappers.sharding import refuse_sharded, refuse_sharded_optimizer
+from ..wrappers.sharding import check_not_sharded, check_optimizer_not_sharded
 from .cadence import Cadence
 from .multi_level_optim_wrapper import MultiLevelOptimWrapper
 
@@ -82,7 +82,7 @@ class MultiLevelOptimWrapperConstructor:
             NotImplementedError: If the model's parameters are split over processes.
             RuntimeError: If the model is in a wrapper that would train one loss.
         """
-        refuse_sharded(model)
+        check_not_sharded(model)
         check_model_wrapper(model)
         model = getattr(model, 'module', model)
         available: dict[str, tuple[str, ...]] = model.level_modules  # type: ignore[assignment]
@@ -128,7 +128,7 @@ class MultiLevelOptimWrapperConstructor:
                 setattr(modules, name, getattr(model, name))
             cfg.setdefault('constructor', 'mmmlo.GroupedOptimWrapperConstructor')
             wrappers[level] = build_optim_wrapper(modules, cfg)
-            refuse_sharded_optimizer(level, wrappers[level].optimizer)
+            check_optimizer_not_sharded(level, wrappers[level].optimizer)
         accumulation = {level: wrapper._accumulative_counts for level, wrapper in wrappers.items()}
         cadence = Cadence(rhythm['steps'], accumulation, rhythm['start'], rhythm['every'])
         self._check_batches_are_fresh(cadence, graphs)

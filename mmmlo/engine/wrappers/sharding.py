@@ -20,7 +20,7 @@ _SHARDED = {
 }
 
 
-def refuse_sharded(model: nn.Module) -> None:
+def check_not_sharded(model: nn.Module) -> None:
     """Check that every process has whole parameters.
 
     Args:
@@ -35,7 +35,7 @@ def refuse_sharded(model: nn.Module) -> None:
         raise NotImplementedError(f'the model is split over processes ({", ".join(found)}). {SHARDING_IS_NOT_SUPPORTED}')
 
 
-def refuse_sharded_optimizer(level: str, optimizer: torch.optim.Optimizer) -> None:
+def check_optimizer_not_sharded(level: str, optimizer: torch.optim.Optimizer) -> None:
     """Check that every process has the whole state of a level's optimizer.
 
     Args:

@@ -13,8 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mmmlo.registry import MODELS
-
-from ..utils import PretrainedTarget
+from mmmlo.utils.pretrained_target import PretrainedTarget
 
 _PADS = ('mask', 'vitdet')
 Grid = tuple[int, int]

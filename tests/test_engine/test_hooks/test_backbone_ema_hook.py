@@ -13,9 +13,9 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmmlo.launch.config import load_config
+from mmmlo.launch.shrink import shrink
 from mmmlo.registry import MODELS
-from mmmlo.utils.config import load_config
-from mmmlo.utils.shrink import shrink
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 NANO = osp.join(ROOT, 'configs/mlo_mae/mlo-mae_vit-nano-p4_1xb64-coslr-20e_digits.py')

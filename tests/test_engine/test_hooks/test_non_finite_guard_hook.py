@@ -14,9 +14,9 @@ from mmengine.optim.optimizer.optimizer_wrapper import OptimWrapper
 from mmengine.runner import Runner
 
 from mmmlo.engine import NonFiniteError, NonFiniteGuardHook
+from mmmlo.launch.config import load_config
+from mmmlo.launch.shrink import shrink
 from mmmlo.registry import OPTIM_WRAPPERS, TRANSFORMS
-from mmmlo.utils.config import load_config
-from mmmlo.utils.shrink import shrink
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 

@@ -11,9 +11,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmmlo.engine.hooks import SafeCheckpointHook, safe_checkpoint_hook
-from mmmlo.utils.config import load_config
-from mmmlo.utils.resume import check_checkpoint, find_resumable
-from mmmlo.utils.shrink import shrink
+from mmmlo.launch.config import load_config
+from mmmlo.launch.resume import find_resumable
+from mmmlo.launch.shrink import shrink
+from mmmlo.utils.checkpoints import check_checkpoint
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 SYNTHETIC = dict(type='mmmlo.SyntheticImages', per_class=4, size=16, pipeline=[dict(type='PackInputs')])

@@ -9,8 +9,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mmmlo.utils.config import load_config
-from mmmlo.utils.shrink import shrink
+from mmmlo.launch.config import load_config
+from mmmlo.launch.shrink import shrink
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 NANO = osp.join(ROOT, 'configs/mlo_mae/mlo-mae_vit-nano-p4_1xb64-coslr-20e_digits.py')

@@ -13,8 +13,8 @@ from mmengine.runner import Runner
 from torch.utils.data import BatchSampler
 
 from mmmlo.datasets import SplitOverlapError
-from mmmlo.utils.config import load_config
-from mmmlo.utils.shrink import shrink
+from mmmlo.launch.config import load_config
+from mmmlo.launch.shrink import shrink
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 NANO = osp.join(ROOT, 'configs/mlo_mae/mlo-mae_vit-nano-p4_1xb64-coslr-20e_digits.py')

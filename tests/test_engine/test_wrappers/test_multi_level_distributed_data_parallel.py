@@ -7,7 +7,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from mmmlo.engine import MultiLevelDistributedDataParallel
-from mmmlo.engine.wrappers.sharding import refuse_sharded, refuse_sharded_optimizer
+from mmmlo.engine.wrappers.sharding import check_not_sharded, check_optimizer_not_sharded
 
 
 class Regression(BaseModel):
@@ -71,7 +71,7 @@ def test_sharded_models_are_refused(tiny_model, tiny_wrapper):
     class MMFullyShardedDataParallel(FullyShardedDataParallel):
         pass
 
-    refuse_sharded(tiny_model())
+    check_not_sharded(tiny_model())
     with pytest.raises(NotImplementedError, match=r'\(FullyShardedDataParallel, MMFullyShardedDataParallel\).*needs all'):
         tiny_wrapper(MMFullyShardedDataParallel(tiny_model()))
 
@@ -81,9 +81,9 @@ def test_a_sharded_optimizer_is_refused():
         pass
 
     parameters = [nn.Parameter(torch.ones(1))]
-    refuse_sharded_optimizer('pretrain', torch.optim.SGD(parameters, lr=0.1))
+    check_optimizer_not_sharded('pretrain', torch.optim.SGD(parameters, lr=0.1))
     with pytest.raises(NotImplementedError, match=r'levels\.pretrain\.optimizer is a ZeroRedundancyOptimizer.*would hang'):
-        refuse_sharded_optimizer('pretrain', ZeroRedundancyOptimizer(parameters, lr=0.1))
+        check_optimizer_not_sharded('pretrain', ZeroRedundancyOptimizer(parameters, lr=0.1))
 
 
 @pytest.mark.dist

@@ -45,9 +45,9 @@ def main(dtype: str, optimizer: str, hypergradient: str, folder: str) -> None:
     from mmengine.config import Config
     from mmengine.runner import Runner
 
+    from mmmlo.launch.config import load_config
+    from mmmlo.launch.shrink import shrink
     from mmmlo.registry import MODELS
-    from mmmlo.utils.config import load_config
-    from mmmlo.utils.shrink import shrink
 
     rank, world_size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
     if world_size > 1:

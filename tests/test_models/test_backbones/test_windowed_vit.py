@@ -7,9 +7,9 @@ from mmengine.optim import build_optim_wrapper
 from mmpretrain.models import VisionTransformer
 from torch import nn
 
+from mmmlo.launch.config import set_backbone
 from mmmlo.models import WindowedViT
 from mmmlo.models.backbones.windowed_vit import partition, unpartition
-from mmmlo.utils.config import set_backbone
 from mmmlo.utils.key_report import KeyMismatchError, initialized_from
 
 ARCH = dict(embed_dims=48, num_layers=4, num_heads=4, feedforward_channels=96)

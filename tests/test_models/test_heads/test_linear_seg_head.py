@@ -9,9 +9,9 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
+from mmmlo.launch.config import load_config
 from mmmlo.models import LinearSegHead
 from mmmlo.registry import MODELS
-from mmmlo.utils.config import load_config
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 

@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmmlo.utils.check_segmentation import check_segmentation_data
+from mmmlo.preflight.check_segmentation import check_segmentation_data
 
 IMAGES, LABELS = 'images/training', 'annotations/training'
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmmlo.utils.checkpoints import CheckpointError
-from mmmlo.utils.resume import check_checkpoint, find_resumable, settle_resume
+from mmmlo.launch.resume import find_resumable, resolve_resume
+from mmmlo.utils.checkpoints import CheckpointError, check_checkpoint
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_the_named_one(folder):
 @pytest.mark.parametrize('damage', [truncate, flip, lambda path: path.write_bytes(b''), lambda path: path.unlink()])
 def test_the_newest_whole_one_if_that_is_damaged(folder, damage, monkeypatch):
     said = []
-    monkeypatch.setattr('mmmlo.utils.resume.print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr('mmmlo.launch.resume.print_log', lambda text, *_: said.append(text))
     damage(folder / 'iter_30.pth')
     assert find_resumable(str(folder)) == str(folder / 'iter_20.pth')
     assert 'iter_30.pth' in said[0]
@@ -84,13 +84,13 @@ def test_what_is_wrong_is_said(folder):
     with pytest.raises(CheckpointError, match='iter_30.pth is damaged: the bytes of .*data/0 are not those'):
         check_checkpoint(str(path))
     with pytest.raises(CheckpointError, match="best_top1_iter_40.pth cannot be resumed from: it has no 'optimizer'"):
-        settle_resume(Config(dict(work_dir=str(folder))), str(folder / 'best_top1_iter_40.pth'))
+        resolve_resume(Config(dict(work_dir=str(folder))), str(folder / 'best_top1_iter_40.pth'))
 
 
 def test_the_config_says_where_from(folder, tmp_path_factory):
     def settled(asked, **cfg):
         cfg = Config(dict(dict(work_dir=str(folder)), **cfg))
-        settle_resume(cfg, asked)
+        resolve_resume(cfg, asked)
         return cfg.get('resume'), cfg.get('load_from')
 
     newest = str(folder / 'iter_30.pth')

@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mmmlo.engine import CheckClassesHook
+from mmmlo.preflight import CheckClassesHook
 
 
 def check(classes, **heads):
@@ -21,7 +21,7 @@ def test_more_classes_than_outputs_are_refused(name):
 
 def test_fewer_are_warned_of_and_what_is_not_known_passes(monkeypatch):
     said = []
-    monkeypatch.setattr('mmmlo.engine.hooks.check_classes_hook.print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr('mmmlo.preflight.check_classes_hook.print_log', lambda text, *_: said.append(text))
     check(10, downstream=10)
     check(None, downstream=10)
     check(10)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mmmlo.utils.check_transfer import check_transfer
-from mmmlo.utils.config import set_backbone
+from mmmlo.evaluation.encoder import Encoder
+from mmmlo.launch.config import set_backbone
+from mmmlo.preflight.check_transfer import check_transfer
 
-from .encoder import Encoder
 from .training_run import train_and_test
 
 __all__ = ['TRANSFER_TASKS', 'TransferTask', 'transfer', 'transfer_config', 'transfer_recipe']
@@ -122,7 +122,7 @@ def transfer(
         folder (str): Where runs are kept. One that was interrupted goes on, and one that had ended is not repeated.
         recipe (Config): A config of mmseg or mmdet; see :func:`transfer_recipe`.
         seed (int): Seed of the run. Defaults to 0.
-        **kwargs: Other arguments of :func:`mmmlo.evaluation.training_run.train_and_test`.
+        **kwargs: Other arguments of :func:`mmmlo.launch.training_run.train_and_test`.
 
     Returns:
         tuple[dict[str, float], bool]: Metrics in per cent, and whether they come from an earlier run.

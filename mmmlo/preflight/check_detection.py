@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, Registry
 
 from mmmlo.utils.checkpoints import describe_error
-from mmmlo.utils.dataset_configs import dataset_leaves
-from mmmlo.utils.key_report import listed
+from mmmlo.utils.config import dataset_leaves
+from mmmlo.utils.key_report import format_list
 
 __all__ = ['check_detection_data']
 
@@ -77,7 +77,8 @@ def _check_dataset(
     absent = [name for name in classes if name not in names]
     if absent:
         raise ValueError(
-            f'`{key}`: {annotations} has the categories {listed(names)}, but not {listed(absent)} of the classes of '
+            f'`{key}`: {annotations} has the categories {format_list(names)}, but not '
+            f'{format_list(absent)} of the classes of '
             f"{cfg['type']}. Name its own by dataset.metainfo=dict(classes=(...)), and give the heads' num_classes"
         )
     for where, count in _heads(model):
@@ -87,7 +88,7 @@ def _check_dataset(
             )
     unknown = [str(image) for image in sorted(set(boxes) - set(images))]
     if unknown:
-        raise ValueError(f'`{key}`: {annotations} has boxes of images that it does not list: {listed(unknown)}')
+        raise ValueError(f'`{key}`: {annotations} has boxes of images that it does not list: {format_list(unknown)}')
     if with_boxes and not boxes:
         raise ValueError(f'`{key}`: none of the {len(images)} images of {annotations} has a box: there is nothing to learn')
     there: dict[str, set[str]] = {}
@@ -100,5 +101,6 @@ def _check_dataset(
             missing.append(name)
     if missing:
         raise ValueError(
-            f'`{key}`: {len(missing)} of the {len(images)} images of {annotations} are not in {folder}: {listed(missing)}'
+            f'`{key}`: {len(missing)} of the {len(images)} images of {annotations} are not in {folder}: '
+            f'{format_list(missing)}'
         )

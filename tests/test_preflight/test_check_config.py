@@ -7,8 +7,8 @@ import os.path as osp
 import pytest
 from mmengine.config import Config
 
-from mmmlo.utils.check_config import check_config
-from mmmlo.utils.config import load_config
+from mmmlo.launch.config import load_config
+from mmmlo.preflight.check_config import find_config_problems
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 CONFIGS = [
@@ -31,7 +31,7 @@ REPEATED = [path for path in CONFIGS if any(f'{method}{osp.sep}benchmarks' in pa
 )
 def test_all_configs_of_the_project_pass(paths):
     assert len(paths) > 30
-    assert {path: found for path in paths if (found := [str(p) for p in check_config(load_config(path))])} == {}
+    assert {path: found for path in paths if (found := [str(p) for p in find_config_problems(load_config(path))])} == {}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_all_configs_of_the_project_pass(paths):
     ],
 )
 def test_what_is_right_passes(cfg):
-    assert [str(problem) for problem in check_config(Config(cfg))] == []
+    assert [str(problem) for problem in find_config_problems(Config(cfg))] == []
 
 
 @pytest.fixture(scope='module')

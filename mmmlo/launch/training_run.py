@@ -11,8 +11,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
-from mmmlo.engine.hooks import VerifyPretrainedHook
-from mmmlo.utils.config import build_runner, enable_amp, settle_loaders, settle_norms
+from mmmlo.launch.config import build_runner, enable_amp, resolve_loaders, resolve_norms
+from mmmlo.preflight import VerifyPretrainedHook
 from mmmlo.utils.whole_file import write_whole
 
 __all__ = ['train_and_test']
@@ -54,8 +54,8 @@ def train_and_test(
         for loader in (cfg.train_dataloader, cfg.get('val_dataloader'), cfg.test_dataloader):
             if loader is not None:
                 loader.num_workers = num_workers
-    settle_loaders(cfg)
-    settle_norms(cfg)
+    resolve_loaders(cfg)
+    resolve_norms(cfg)
     digest = hashlib.sha256(json.dumps([cfg.to_dict(), identity], sort_keys=True, default=str).encode()).hexdigest()
     cfg.work_dir = osp.join(folder, f'{name}_{digest[:12]}', f'seed_{seed}')
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)

@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmmlo.utils.check_detection import check_detection_data
+from mmmlo.preflight.check_detection import check_detection_data
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmmlo.datasets.layouts import check_layout, split_files
+from mmmlo.preflight.layouts import check_layout, split_files
 
 
 def write_image(path, shape=(12, 16, 3), value=7):

@@ -2,7 +2,7 @@ import importlib.util
 
 import pytest
 
-from mmmlo.utils import mmcv_ops
+from mmmlo.preflight import mmcv_ops
 
 
 def test_an_mmcv_without_operators_is_named(monkeypatch):

@@ -7,9 +7,9 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmmlo.engine.hooks import VerifyPretrainedHook
+from mmmlo.launch.config import set_backbone
+from mmmlo.preflight import VerifyPretrainedHook
 from mmmlo.utils.checkpoints import read_checkpoint
-from mmmlo.utils.config import set_backbone
 from mmmlo.utils.key_report import KeyMismatchError
 
 

@@ -11,8 +11,8 @@ from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 
 from mmmlo.datasets import DatasetFolderError, check_dataset_folder
 from mmmlo.utils.checkpoints import describe_error
-from mmmlo.utils.dataset_configs import dataset_leaves
-from mmmlo.utils.key_report import listed
+from mmmlo.utils.config import dataset_leaves
+from mmmlo.utils.key_report import format_list
 
 __all__ = ['check_segmentation_data']
 
@@ -80,7 +80,7 @@ def _check_dataset(cfg: Mapping[str, Any], key: str, model: Mapping[str, Any], i
         if classes is not None and head.get('num_classes') not in (None, len(classes)):
             raise ValueError(
                 f'`{name}.num_classes` is {head["num_classes"]}, but {cfg["type"]} (`{key}`) has {len(classes)} classes: '
-                f'{listed(classes)}'
+                f'{format_list(classes)}'
             )
     samples = dataset.load_data_list()
     folder = dataset.data_prefix.get('img_path') or dataset.data_root
@@ -125,7 +125,7 @@ def _check_labels(sample: dict, load: Any, classes: int, ignored: int | None) ->
     if ignored is not None:
         beyond &= labels != ignored
     if beyond.any():
-        values = listed([str(value) for value in np.unique(labels[beyond])])
+        values = format_list([str(value) for value in np.unique(labels[beyond])])
         raise ValueError(
             f'{path} holds, as it is loaded, the labels {values}; there are {classes} classes, 0 to {classes - 1}, '
             f'and {"nothing" if ignored is None else ignored} is ignored'

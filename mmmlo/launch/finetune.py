@@ -4,10 +4,10 @@ import copy
 
 from mmengine.config import Config, ConfigDict
 
-from mmmlo.utils.config import set_backbone
+from mmmlo.evaluation.data import EvaluationData
+from mmmlo.evaluation.encoder import ARCHITECTURE, Encoder
+from mmmlo.launch.config import set_backbone
 
-from .data import EvaluationData
-from .encoder import ARCHITECTURE, Encoder
 from .training_run import train_and_test
 
 __all__ = ['finetune', 'finetune_config', 'finetune_recipe']

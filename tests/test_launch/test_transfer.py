@@ -8,9 +8,9 @@ import pytest
 from mmengine.registry import DefaultScope
 
 from mmmlo.evaluation.encoder import load_encoder
-from mmmlo.evaluation.protocols import transfer_protocol
-from mmmlo.evaluation.transfer import TRANSFER_TASKS, transfer_config, transfer_recipe
-from mmmlo.utils.config import load_config
+from mmmlo.launch.config import load_config
+from mmmlo.launch.protocols import transfer_protocol
+from mmmlo.launch.transfer import TRANSFER_TASKS, transfer_config, transfer_recipe
 from mmmlo.utils.key_report import KeyMismatchError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -93,7 +93,7 @@ def test_pixels_are_normalized_as_the_encoder_s(encoder, recipe):
 
 
 def test_a_run_is_measured_and_kept(encoder, recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr('mmmlo.evaluation.transfer.check_transfer', lambda cfg: None)  # there is no head of 2 in any dataset
+    monkeypatch.setattr('mmmlo.launch.transfer.check_transfer', lambda cfg: None)  # there is no head of 2 in any dataset
     task = TRANSFER_TASKS['camvid']
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         result = transfer_protocol(task, encoder, str(tmp_path / 'runs'), recipe(), seeds=[3])
@@ -107,7 +107,7 @@ def test_a_run_is_measured_and_kept(encoder, recipe, tmp_path, monkeypatch):
 
 
 def test_what_does_not_fit_is_an_error(encoder, recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr('mmmlo.evaluation.transfer.check_transfer', lambda cfg: None)
+    monkeypatch.setattr('mmmlo.launch.transfer.check_transfer', lambda cfg: None)
     with pytest.raises(ValueError, match='recipe_48.py has no CocoMetric as test_evaluator, by which coco is measured'):
         transfer_protocol(TRANSFER_TASKS['coco'], encoder, str(tmp_path / 'runs'), recipe())
     with pytest.raises(KeyMismatchError, match='of another architecture'):

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmmlo.evaluation.results import Metric
-from mmmlo.studies.record import JobRecord
-from mmmlo.studies.report import Quantity, quantities
+from mmmlo.launch.studies.record import JobRecord
+from mmmlo.launch.studies.report import Quantity, quantities
 
 __all__ = ['plot_study']
 

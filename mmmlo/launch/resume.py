@@ -4,20 +4,19 @@ import glob
 import logging
 import os.path as osp
 import zipfile
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from mmmlo.utils.checkpoints import CheckpointError, describe_error, read_content
+from mmmlo.utils.checkpoints import CheckpointError, check_checkpoint, read_content
 
-__all__ = ['check_checkpoint', 'find_resumable', 'settle_resume']
+__all__ = ['find_resumable', 'resolve_resume']
 
 # What a run cannot go on without; checkpoints of the best epochs lack the optimizer.
 _NEEDED = ('meta', 'state_dict', 'message_hub', 'optimizer')
 
 
-def settle_resume(cfg: Config, resume: str | None) -> None:
+def resolve_resume(cfg: Config, resume: str | None) -> None:
     """Write into the config which checkpoint the run goes on from.
 
     Args:
@@ -40,34 +39,6 @@ def settle_resume(cfg: Config, resume: str | None) -> None:
     if resume != 'auto':
         _check_resumable(path)
     cfg.resume, cfg.load_from = True, path
-
-
-def check_checkpoint(path: str) -> dict[str, Any]:
-    """Read a checkpoint, and all its bytes, to see whether it is whole.
-
-    Args:
-        path (str): The file.
-
-    Returns:
-        dict[str, Any]: Its content; tensors stay in the file until they are used.
-
-    Raises:
-        CheckpointError: It is torn, its bytes are not those that were written, or it is no checkpoint.
-    """
-    whole = zipfile.is_zipfile(path)  # else it is torn, or of PyTorch before 1.6
-    content = read_content(path, mmap=whole)
-    if not isinstance(content, dict):
-        raise CheckpointError(f'{path} holds a {type(content).__name__}, where a checkpoint is a dict')
-    if whole:
-        # PyTorch writes checksums and does not read them.
-        try:
-            with zipfile.ZipFile(path) as file:
-                broken = file.testzip()
-        except (zipfile.BadZipFile, OSError) as error:
-            raise CheckpointError(f'{path} is only a part of a checkpoint: {describe_error(error)}') from error
-        if broken is not None:
-            raise CheckpointError(f'{path} is damaged: the bytes of {broken} are not those that were written')
-    return content
 
 
 def find_resumable(work_dir: str) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 from mmcv import imread
 
 from mmmlo.utils.checkpoints import describe_error
-from mmmlo.utils.key_report import listed
+from mmmlo.utils.key_report import format_list
 
 __all__ = ['LAYOUTS', 'LayoutReport', 'check_layout', 'split_files']
 
@@ -91,7 +91,8 @@ def _segmentation_split(
     report.count(f'{split} images', len(stems), official)
     unlabelled = sorted(set(stems) - {osp.splitext(name)[0] for name in _files(labels)})
     if unlabelled:
-        report.problems.append(f'{len(unlabelled)} images of {images} have no label in {labels}: {listed(unlabelled, 3)}')
+        names = format_list(unlabelled, 3)
+        report.problems.append(f'{len(unlabelled)} images of {images} have no label in {labels}: {names}')
     paired = sorted(set(stems) - set(unlabelled))
     if not paired:
         report.problems.append(f'{images} holds no image with a label in {labels}')
@@ -146,7 +147,7 @@ def _coco(root: str, report: LayoutReport) -> None:
             report.problems.append(f'{annotations} has no instances')
         absent = sorted(set(names) - set(os.listdir(folder)))
         if absent:
-            report.problems.append(f'{len(absent)} images of {annotations} are not in {folder}: {listed(absent, 3)}')
+            report.problems.append(f'{len(absent)} images of {annotations} are not in {folder}: {format_list(absent, 3)}')
         for name in sorted(set(names) - set(absent))[:1]:
             image, stated = _open(osp.join(folder, name), report), (names[name]['height'], names[name]['width'])
             if image is not None and image.shape[:2] != stated:
@@ -171,14 +172,14 @@ def _imagenet(root: str, report: LayoutReport) -> None:
         report.count('val images', len(names), 50000)
         absent = sorted(set(names) - set(_files(val)) - _nested_files(val))
         if absent:
-            report.problems.append(f'{len(absent)} images of {listing} are not in {val}: {listed(absent, 3)}')
+            report.problems.append(f'{len(absent)} images of {listing} are not in {val}: {format_list(absent, 3)}')
     else:
         folders = _class_folders(val, report, f'; or write {listing}, with a line "file class" for each image')
         if folders:
             _count_classes(val, folders, 'val', 50000, report)
             odd = sorted(set(classes) ^ set(folders))
             if classes and odd:
-                report.problems.append(f'only one of {train} and {val} has {listed(odd)}')
+                report.problems.append(f'only one of {train} and {val} has {format_list(odd)}')
 
 
 def _class_folders(folder: str, report: LayoutReport, otherwise: str = '') -> list[str]:
@@ -199,7 +200,7 @@ def _count_classes(
     report.count(f'{split} images', sum(map(len, files.values())), official)
     empty = [name for name in names if not files[name]]
     if empty:
-        report.problems.append(f'{len(empty)} class folders of {folder} hold no image: {listed(empty)}')
+        report.problems.append(f'{len(empty)} class folders of {folder} hold no image: {format_list(empty)}')
     for name in [name for name in names if files[name]][:1]:
         image = _open(osp.join(folder, name, files[name][0]), report)
         if image is not None:
@@ -213,11 +214,12 @@ def _folder(root: str, report: LayoutReport) -> None:
             _count_classes(osp.join(root, split), names, split, 0, report, classes=0)
     odd = sorted(set(classes['train']) ^ set(classes['test']))
     if all(classes.values()) and odd:
-        report.problems.append(f'only one of {root}/train and {root}/test has {listed(odd)}; both need the same classes')
+        names = format_list(odd)
+        report.problems.append(f'only one of {root}/train and {root}/test has {names}; both need the same classes')
     few = [name for name in classes['train'] if len(_files(osp.join(root, 'train', name))) == 1]
     if few:
         need = 'D_tr and D_val need one each'
-        report.problems.append(f'{len(few)} classes of {root}/train hold one image: {listed(few)}; {need}')
+        report.problems.append(f'{len(few)} classes of {root}/train hold one image: {format_list(few)}; {need}')
 
 
 def _cifar10(root: str, report: LayoutReport) -> None:

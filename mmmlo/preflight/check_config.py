@@ -15,9 +15,9 @@ from mmengine.runner import Runner
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
-from mmmlo.utils.config_types import accepted_fields, closest, find_type, kind_of, why_not_found
+from mmmlo.preflight.config_types import accepted_fields, closest, find_type, kind_of, why_not_found
 
-__all__ = ['ConfigError', 'Problem', 'check_config', 'refuse_problems']
+__all__ = ['ConfigError', 'Problem', 'check_config', 'find_config_problems']
 
 
 class ConfigError(ValueError):
@@ -138,7 +138,7 @@ _TAKEN = dict(
 _GIVEN = dict(LOOPS=('runner', 'dataloader', 'evaluator'), OPTIMIZERS=('params', ), PARAM_SCHEDULERS=('optimizer', ))
 
 
-def check_config(cfg: Config) -> list[Problem]:
+def find_config_problems(cfg: Config) -> list[Problem]:
     """Look for what is wrong with a config.
 
     Types are looked up as a Runner would, which imports the modules that register them; nothing is built. Variables that a
@@ -161,8 +161,8 @@ def check_config(cfg: Config) -> list[Problem]:
     ]
 
 
-def refuse_problems(cfg: Config) -> None:
-    """Log the warnings of :func:`check_config`, and stop at anything worse.
+def check_config(cfg: Config) -> None:
+    """Log the warnings of :func:`find_config_problems`, and stop at anything worse.
 
     Args:
         cfg (Config): The config.
@@ -170,7 +170,7 @@ def refuse_problems(cfg: Config) -> None:
     Raises:
         ConfigError: With a line a problem.
     """
-    problems = check_config(cfg)
+    problems = find_config_problems(cfg)
     for problem in problems:
         if problem.warning:
             print_log(f'config: {problem}', 'current', logging.WARNING)

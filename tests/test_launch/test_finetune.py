@@ -5,8 +5,8 @@ import torch
 
 from mmmlo.evaluation.data import NAMED_DATA, find_data
 from mmmlo.evaluation.encoder import load_encoder
-from mmmlo.evaluation.finetune import finetune, finetune_config, finetune_recipe
-from mmmlo.utils.config import load_config
+from mmmlo.launch.config import load_config
+from mmmlo.launch.finetune import finetune, finetune_config, finetune_recipe
 
 RECIPES = os.path.join(os.path.dirname(__file__), '..', '..', 'configs', '_base_', 'benchmarks')
 

@@ -8,14 +8,15 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor
 
-from .data import EvaluationData
-from .encoder import Encoder
-from .feature_cache import Features
-from .few_shot import few_shot_probe
+from mmmlo.evaluation.data import EvaluationData
+from mmmlo.evaluation.encoder import Encoder
+from mmmlo.evaluation.feature_cache import Features
+from mmmlo.evaluation.few_shot import few_shot_probe
+from mmmlo.evaluation.knn import knn_predict, vote_winner
+from mmmlo.evaluation.linear_heads import fast_linear_probe
+from mmmlo.evaluation.results import Metric, ProtocolResult
+
 from .finetune import finetune
-from .knn import knn_predict, vote_winner
-from .linear_heads import fast_linear_probe
-from .results import Metric, ProtocolResult
 from .transfer import TransferTask, transfer
 
 __all__ = ['few_shot_protocol', 'finetune_protocol', 'knn_protocol', 'linear_protocol', 'transfer_protocol']
@@ -176,7 +177,7 @@ def finetune_protocol(
         folder (str): Where the runs are kept.
         recipe (Config): A benchmark config.
         seeds (Sequence[int]): A run for each. Defaults to (0, 1, 2).
-        **kwargs: Other arguments of :func:`mmmlo.evaluation.finetune.finetune`.
+        **kwargs: Other arguments of :func:`mmmlo.launch.finetune.finetune`.
 
     Returns:
         ProtocolResult: Metrics 'top1' and, with more than five classes, 'top5'.
@@ -211,7 +212,7 @@ def transfer_protocol(
         folder (str): Where the runs are kept.
         recipe (Config): A config of mmseg or mmdet.
         seeds (Sequence[int]): A run for each. Defaults to (0, ).
-        **kwargs: Other arguments of :func:`mmmlo.evaluation.transfer.transfer`.
+        **kwargs: Other arguments of :func:`mmmlo.launch.transfer.transfer`.
 
     Returns:
         ProtocolResult: For segmentation 'mIoU' and accuracies, for detection 'box AP' and 'mask AP', in per cent.

@@ -1,0 +1,1 @@
+"""What builds and starts runs: training, fine-tuning, transfer, evaluation protocols, studies, publishing."""
