@@ -22,7 +22,7 @@ with redirect_stdout(sys.stderr):
 
     from mmmlo.launch.config import load_config
     from mmmlo.preflight.check_config import find_config_problems
-    from mmmlo.utils.checkpoints import describe_error
+    from mmmlo.utils.text import describe_error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,7 +26,7 @@ with redirect_stdout(sys.stderr):
 
     from mmmlo.datasets.duplicates import broken_images, shared_arrays, shared_files
     from mmmlo.preflight.layouts import LAYOUTS, check_layout, split_files
-    from mmmlo.utils.key_report import format_list
+    from mmmlo.utils.text import format_list
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

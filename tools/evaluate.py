@@ -41,7 +41,7 @@ from mmmlo.launch.protocols import (  # noqa: E402
     transfer_protocol,
 )
 from mmmlo.launch.transfer import TRANSFER_TASKS, transfer_recipe  # noqa: E402
-from mmmlo.utils.checkpoints import default_labels  # noqa: E402
+from mmmlo.utils.text import default_labels  # noqa: E402
 from mmmlo.visualization import plot_results  # noqa: E402
 
 CLASSIFICATION = ('knn', 'linear', 'few-shot', 'finetune')

@@ -33,7 +33,8 @@ from mmmlo.preflight import CheckClassesHook, VerifyPretrainedHook  # noqa: E402
 from mmmlo.preflight.check_config import check_config  # noqa: E402
 from mmmlo.preflight.check_transfer import check_transfer  # noqa: E402
 from mmmlo.utils.allocator import keep_freed_memory  # noqa: E402
-from mmmlo.utils.checkpoints import CheckpointError, describe_error, trust_checkpoints  # noqa: E402
+from mmmlo.utils.checkpoints import CheckpointError, trust_checkpoints  # noqa: E402
+from mmmlo.utils.text import describe_error  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:

@@ -9,7 +9,7 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
 
 from mmmlo.utils.checkpoints import CheckpointError
-from mmmlo.utils.key_report import format_list
+from mmmlo.utils.text import format_list
 
 from .keys import KeyTable
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mmmlo.utils.key_report import format_list
+from mmmlo.utils.text import format_list
 from mmmlo.version import __version__
 
 from .base import ConversionError, Format, Grid, State

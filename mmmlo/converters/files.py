@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmmlo.utils.checkpoints import CheckpointError, checkpoint_of, file_hash, read_content
-from mmmlo.utils.key_report import format_list
+from mmmlo.utils.text import format_list
 
 from .base import ConversionError, Format, State
 from .registry import FORMATS

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from mmmlo.utils.key_report import format_list
+from mmmlo.utils.text import format_list
 
 from .base import ConversionError, Format
 from .cl_mae import CLMAEFormat

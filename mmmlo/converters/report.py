@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from mmmlo.utils.key_report import format_list
+from mmmlo.utils.text import format_list
 
 __all__ = ['ConversionReport']
 

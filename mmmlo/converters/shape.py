@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
-from mmmlo.utils.key_report import format_list
+from mmmlo.utils.text import format_list
 
 from .base import ConversionError
 

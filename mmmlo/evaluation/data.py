@@ -12,8 +12,7 @@ import numpy as np
 
 from mmmlo.datasets import DatasetFolderError, SourceIndex, check_classes, check_dataset_folder, read_labels
 from mmmlo.registry import DATASETS
-from mmmlo.utils.checkpoints import describe_error
-from mmmlo.utils.key_report import format_list
+from mmmlo.utils.text import describe_error, format_list
 
 __all__ = ['NAMED_DATA', 'EvaluationData', 'EvaluationDataError', 'find_data']
 

@@ -11,8 +11,9 @@ from torch import nn
 
 from mmmlo import compat
 from mmmlo.registry import MODELS
-from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, describe_error, file_hash, read_checkpoint
+from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, file_hash, read_checkpoint
 from mmmlo.utils.key_report import KeyReport, backbone_prefix, cut_prefix, load_weights
+from mmmlo.utils.text import describe_error
 
 __all__ = ['ARCHITECTURE', 'Encoder', 'checkpoint_config', 'load_encoder']
 

@@ -9,9 +9,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS, Registry
 
-from mmmlo.utils.checkpoints import describe_error
 from mmmlo.utils.config import dataset_leaves
-from mmmlo.utils.key_report import format_list
+from mmmlo.utils.text import describe_error, format_list
 
 __all__ = ['check_detection_data']
 

@@ -10,9 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 
 from mmmlo.datasets import DatasetFolderError, check_dataset_folder
-from mmmlo.utils.checkpoints import describe_error
 from mmmlo.utils.config import dataset_leaves
-from mmmlo.utils.key_report import format_list
+from mmmlo.utils.text import describe_error, format_list
 
 __all__ = ['check_segmentation_data']
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from mmcv import imread
 
-from mmmlo.utils.checkpoints import describe_error
-from mmmlo.utils.key_report import format_list
+from mmmlo.utils.text import describe_error, format_list
 
 __all__ = ['LAYOUTS', 'LayoutReport', 'check_layout', 'split_files']
 

@@ -6,7 +6,7 @@ import io
 import logging
 import os.path as osp
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
 from urllib.error import URLError
@@ -26,10 +26,11 @@ from mmengine.runner.checkpoint import (
 )
 from torch import Tensor
 
+from mmmlo.utils.text import describe_error
+
 __all__ = [
-    'Checkpoint', 'CheckpointError', 'check_checkpoint', 'checkpoint_of', 'default_labels',
-    'describe_error', 'file_hash', 'read_checkpoint',
-    'read_content', 'trust_checkpoints', 'use_safe_loaders'
+    'Checkpoint', 'CheckpointError', 'check_checkpoint', 'checkpoint_of', 'file_hash', 'read_checkpoint', 'read_content',
+    'trust_checkpoints', 'use_safe_loaders'
 ]
 
 # Whether files may run code; see trust_checkpoints.
@@ -308,13 +309,6 @@ def _read_safetensors(path: str) -> dict[str, dict[str, Any]]:
         raise CheckpointError(f'{path} is no .safetensors file, or only a part of one: {describe_error(error)}') from error
 
 
-def default_labels(paths: Sequence[str]) -> list[str]:
-    """Names for checkpoints in tables and pictures: the paths below the folder that they share, without the ending."""
-    absolute = [osp.splitext(osp.abspath(path))[0] for path in paths]
-    common = osp.commonpath([osp.dirname(path) for path in absolute])
-    return [osp.relpath(path, common) for path in absolute]
-
-
 def file_hash(path: str) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
@@ -322,9 +316,3 @@ def file_hash(path: str) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def describe_error(error: BaseException) -> str:
-    """The type of an error and the first sentence of its message."""
-    first = (str(error).strip() or 'no message').splitlines()[0]
-    return f'{type(error).__name__}: {first.split(". ")[0]}'

@@ -1,6 +1,6 @@
 """Which weights of a checkpoint arrive in a model, and which do not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from mmmlo.utils.checkpoints import CheckpointError, read_checkpoint
 from mmmlo.utils.pretrained_target import PretrainedTarget, pretrained_target
+from mmmlo.utils.text import format_list
 
 __all__ = [
     'KeyMismatchError', 'KeyReport', 'backbone_prefix', 'check_whole_model', 'compare_keys', 'cut_prefix',
-    'format_list', 'initialized_from', 'load_weights'
+    'initialized_from', 'load_weights'
 ]
 
 Shape = tuple[int, ...]
@@ -279,11 +280,6 @@ def cut_prefix(state: Mapping[str, Tensor], prefix: str, path: str) -> dict[str,
 def backbone_prefix(state: Mapping[str, Tensor]) -> str | None:
     """The prefix of the encoder's keys in a checkpoint: 'backbone.', or None if the file holds an encoder alone."""
     return 'backbone.' if any(key.startswith('backbone.') for key in state) else None
-
-
-def format_list(names: Sequence[str], most: int = 4) -> str:
-    """The first names of a list and how many more there are."""
-    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

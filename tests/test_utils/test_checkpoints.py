@@ -13,13 +13,13 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmmlo.utils.checkpoints import (
     CheckpointError,
-    default_labels,
     file_hash,
     read_checkpoint,
     read_content,
     trust_checkpoints,
     use_safe_loaders,
 )
+from mmmlo.utils.text import default_labels
 
 
 class Code:

@@ -40,8 +40,8 @@ with redirect_stdout(sys.stderr):
     from mmmlo.launch.config import load_config
     from mmmlo.models.selfsup.base import BaseMaskedAutoencoder
     from mmmlo.registry import MODELS, TRANSFORMS
-    from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, default_labels, describe_error, read_checkpoint
-    from mmmlo.utils.key_report import format_list
+    from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, read_checkpoint
+    from mmmlo.utils.text import default_labels, describe_error, format_list
     from mmmlo.visualization import MaskColumn, mask_column, plot_mask_table
 
 ENDINGS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')

@@ -30,7 +30,7 @@ with redirect_stdout(sys.stderr):
     from mmmlo.evaluation.encoder import checkpoint_config
     from mmmlo.registry import MODELS
     from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, read_content
-    from mmmlo.utils.key_report import format_list
+    from mmmlo.utils.text import format_list
 
 
 def read_dump(path: str) -> dict[str, Any]:

@@ -28,7 +28,8 @@ with redirect_stdout(sys.stderr):
     from mmmlo.converters.verify import TOLERANCE, verify
     from mmmlo.launch.config import load_config
     from mmmlo.registry import MODELS
-    from mmmlo.utils.checkpoints import CheckpointError, describe_error
+    from mmmlo.utils.checkpoints import CheckpointError
+    from mmmlo.utils.text import describe_error
 
 # ImageNet's, for a picture; weights of other data agree on it as well.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -17,7 +17,7 @@ from mmengine.runner import find_latest_checkpoint
 from torch import nn
 
 from mmmlo.registry import HOOKS
-from mmmlo.utils.checkpoints import describe_error
+from mmmlo.utils.text import describe_error
 
 from ..batch_dump import pack
 from ..non_finite import NonFiniteError, random_state
