@@ -425,7 +425,7 @@ class Side:
         """The hypergradient as one vector in float64, with the dropout of the run's seed."""
         torch.manual_seed(self.point.seed)
         last = {level: batches[-1] for level, batches in self.batches.items()}
-        gradients, _ = self.wrapper.hypergradient(self.model, self.level, last[self.level], last)
+        gradients = self.wrapper.hypergradient(self.model, self.level, last[self.level], last).gradients
         return torch.cat([gradient.double().reshape(-1) for gradient in gradients])
 
     def timed_hypergradient(self) -> tuple[torch.Tensor, float]:

@@ -52,7 +52,7 @@ levels['masking'] = dict(optimizer=dict(type='Adam', lr=0.03), paths=['pretrain'
 wrapper = build_optim_wrapper(problem, dict(constructor='mmmlo.MultiLevelOptimWrapperConstructor', levels=levels))
 for iteration in range(501):  # the weights stand still up to iteration 200, to show what they change
     if iteration % 100 == 0:
-        (found,), losses = wrapper.hypergradient(problem, 'masking', batches['masking'], batches)
+        (found,), losses, _ = wrapper.hypergradient(problem, 'masking', batches['masking'], batches)
         error, weights = (found - by_plain_autograd(problem, batches)).norm() / found.norm(), problem.scores.sigmoid()
         print(f'iteration {iteration}: relative error to plain autograd {error:.1e}, validation loss {losses["loss"]:.3f}, '
               f'mean weight of features that tell the class {weights[:2].mean():.2f}, of others {weights[2:].mean():.2f}')

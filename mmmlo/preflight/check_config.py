@@ -6,7 +6,7 @@ mmengine reads the keys that it knows and leaves the others alone, so a misspelt
 import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from mmengine.config import Config
@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
+from mmmlo.engine.level import LevelConfig
 from mmmlo.preflight.config_types import accepted_fields, closest, find_type, kind_of, why_not_found
 
 __all__ = ['ConfigError', 'Problem', 'check_config', 'find_config_problems']
@@ -67,7 +68,7 @@ _UNREAD = dict(
 )
 
 _DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-_LEVEL_FIELDS = ('steps', 'start', 'every', 'paths', 'hypergradient', 'max_skips', 'share_passes')
+_LEVEL_FIELDS = tuple(field.name for field in fields(LevelConfig))
 _WRAPPER_FIELDS = ('type', 'constructor', 'paramwise_cfg')
 # mmengine's, and ours with the same settings.
 _DEFAULT_CONSTRUCTORS = ('DefaultOptimWrapperConstructor', 'mmmlo.GroupedOptimWrapperConstructor')
@@ -204,7 +205,8 @@ def _check_names(cfg: Config) -> Iterator[Problem]:
     yield from _unknown('auto_scale_lr', cfg.get('auto_scale_lr'), ['enable', 'base_batch_size'])
     yield from _unknown('env_cfg', cfg.get('env_cfg'), ['cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'], False)
     for key, loader in _loaders(cfg):
-        yield from _unknown(key, loader, _LOADER_FIELDS)
+        more = ['data_preprocessor'] if '.dataloaders.' in key else []
+        yield from _unknown(key, loader, _LOADER_FIELDS + more)
     for key, wrapper in _wrappers(cfg):
         yield from _check_wrapper(key, wrapper, cfg.get('default_scope') or 'mmengine')
 

@@ -61,11 +61,13 @@ def test_a_step_of_the_lowest_level_does_not_wait_for_the_device(tiny_model, tin
     """From a batch in pinned memory to the step, as in a run."""
     preprocessor = dict(type='SelfSupDataPreprocessor', mean=[0.0] * 3, std=[1.0] * 3, non_blocking=True)
     model = tiny_model(dtype=torch.float32, data_preprocessor=preprocessor).cuda()
-    wrapper = tiny_wrapper(model, pretrain=dict(type=kind, clip_grad=dict(max_norm=1.0), steps=100))
+    optimizer = dict(type='AdamW', lr=1e-3, fused=True)
+    wrapper = tiny_wrapper(model, pretrain=dict(type=kind, optimizer=optimizer, clip_grad=dict(max_norm=1.0), steps=100))
 
     def step(seed):
         batch = tiny_batch(seed, dtype=torch.float32)
-        model.train_step(dict(pretrain=[dict(inputs=batch['inputs'].pin_memory())]), wrapper)
+        batch = model.data_preprocessor(dict(inputs=batch['inputs'].pin_memory()), True)
+        wrapper.update_levels(model, dict(pretrain=[batch]))
 
     for seed in range(4):  # until everything is allocated
         step(seed)

@@ -142,7 +142,7 @@ def test_levels_of_quadratics(graph, hypergradient, unit, tolerance):
     problem, wrapper = build(graph, unit, hypergradient)
     expected = problem.exact()
     batches = dict.fromkeys(wrapper.levels)
-    (actual,), _ = wrapper.hypergradient(problem, 'top', None, batches)
+    (actual,) = wrapper.hypergradient(problem, 'top', None, batches).gradients
     assert relative_error(actual, expected) < tolerance
     if not unit:
         problem, wrapper = build(graph, unit, dict(type='mmmlo.ForwardMode'))
@@ -152,10 +152,11 @@ def test_levels_of_quadratics(graph, hypergradient, unit, tolerance):
 
 def test_each_edge_is_crossed_once():
     problem, wrapper = build('diamond', True, dict(type='mmmlo.ForwardMode'))
-    crossed, cross_edges = [], wrapper._cross_edges
-    wrapper._cross_edges = lambda *args: crossed.extend((args[2], u) for u in args[3]) or cross_edges(*args)
+    crossed, traversal = [], wrapper._traversals['top']
+    cross = traversal.cross
+    traversal.cross = lambda *args: crossed.extend((args[1], upper) for upper in args[2]) or cross(*args)
     wrapper.hypergradient(problem, 'top', None, dict.fromkeys(wrapper.levels))
-    assert sorted(crossed) == sorted(set(crossed)) == sorted(wrapper.graphs['top'].edges)
+    assert sorted(crossed) == sorted(set(crossed)) == sorted(traversal.graph.edges)
     assert len(crossed) == 6
 
 

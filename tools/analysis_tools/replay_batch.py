@@ -150,14 +150,14 @@ def hypergradient(model: torch.nn.Module, cfg: Any, level: str, batches: Mapping
     model.zero_grad()
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     last = {name: group[-1] for name, group in batches.items()}
-    missing = [lower for lower in wrapper.graphs[level].targets if lower not in last]
+    missing = [lower for lower in wrapper.level(level).graph.targets if lower not in last]
     if missing:
         print(f'hypergradient: not computed, because {missing[0]!r} has no batch in this iteration')
         return True
-    gradients, _ = wrapper.hypergradient(model, level, last[level], last)
-    for name, values in wrapper._logged.items():
-        print(f'{name}: {float(values[-1]):g}')
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+    found = wrapper.hypergradient(model, level, last[level], last)
+    for lower, value in found.vector_norms.items():
+        print(f'{level}/vector_norm/{lower}: {float(value):g}')
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in found.gradients]))
     print(f'{level}/hypergradient_norm: {float(norm):g}')
     return bool(norm.isfinite())
 

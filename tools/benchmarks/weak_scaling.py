@@ -161,8 +161,8 @@ def reduced_bytes(training: Training) -> dict[str, tuple[int, int]]:
     result = {}
     for level in wrapper.levels:
         gradients = wrapper.cadence.steps[level] * size(level)
-        vectors = sum(reached[lower] for lower in wrapper.graphs[level].targets) if level in wrapper.graphs else 0
-        result[level] = (0, gradients + vectors) if level in wrapper.graphs else (gradients, 0)
+        vectors = sum(reached[lower] for lower in wrapper.level(level).graph.targets) if wrapper.level(level).graph else 0
+        result[level] = (0, gradients + vectors) if wrapper.level(level).graph else (gradients, 0)
     return result
 
 

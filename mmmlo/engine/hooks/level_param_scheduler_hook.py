@@ -4,8 +4,6 @@ from mmengine.hooks import ParamSchedulerHook
 
 from mmmlo.registry import HOOKS
 
-from ..wrappers import check_model_wrapper
-
 
 @HOOKS.register_module()
 class LevelParamSchedulerHook(ParamSchedulerHook):
@@ -17,11 +15,6 @@ class LevelParamSchedulerHook(ParamSchedulerHook):
 
     Put it in a config as ``default_hooks=dict(param_scheduler=dict(type='mmmlo.LevelParamSchedulerHook'))``.
     """
-
-    def before_train(self, runner) -> None:
-        """Refuse a model wrapper that would train one loss in place of the levels: it would not ask the model."""
-        super().before_train(runner)
-        check_model_wrapper(runner.model)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Catch up with the levels that stepped in this iteration."""

@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, get_rank, get_world_size
-from mmengine.hooks import Hook
+from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import Hook, LoggerHook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapperDict
@@ -20,27 +20,28 @@ from mmmlo.registry import HOOKS
 from mmmlo.utils.text import describe_error
 
 from ..batch_dump import pack
-from ..non_finite import NonFiniteError, random_state
+from ..non_finite import FiniteSteps, NonFiniteError, random_state
 from ..optim_wrappers import BFloat16OptimWrapper, MultiLevelOptimWrapper
 
 
 @HOOKS.register_module()
 class NonFiniteGuardHook(Hook):
-    """Leaves out each step whose loss or gradient is not finite, names its images, and stops after too many in a row.
+    """Leave out each step whose loss or gradient is not finite, name its images, and stop after too many in a row.
 
     A step that is left out changes nothing: no parameter, no momentum, no weight decay. It counts as a step for schedules.
-    In a run of several levels :class:`mmmlo.engine.MultiLevelOptimWrapper` leaves out those of the level concerned; with any
-    other optimizer wrapper, also in configs of mmseg and mmdet, this hook does. To see whether a gradient is finite, each
-    step waits for the device once, as mmengine's own clipping does.
+    In a run of several levels each :class:`mmmlo.engine.Level` leaves out its own, with this hook or without; with any other
+    optimizer wrapper, also in configs of mmseg and mmdet, this hook does. A fused optimizer of PyTorch leaves a step out on
+    the GPU: nothing waits, and this hook reads the counts at the logging interval. With any other one each step waits for
+    the GPU once, as mmengine's own clipping does, and the counts are read in each iteration, as on a CPU.
 
     The run stops with the weights of before the first of these steps, and writes ``non_finite_<level>_iter_<n>.pth`` to the
     work dir: the batches, the weights, the config and the random state, from which
     ``tools/analysis_tools/replay_batch.py`` runs the step again. Buffers, as the statistics of a batch norm, are those of
-    after the step. ``tools/train.py`` adds this hook to every run.
+    after the step.
 
     Args:
         max_in_a_row (int): Steps of one level, left out in a row, after which the run stops, also where it was resumed in
-            between. Defaults to 10. A level's ``max_skips`` counts where it is lower.
+            between. Defaults to 10.
         dump (bool): Whether to write the file. Defaults to True.
 
     Raises:
@@ -62,7 +63,9 @@ class NonFiniteGuardHook(Hook):
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Add how many steps were left out; a multi-level wrapper has that in a state of its own."""
         if not self._multi:
-            checkpoint['non_finite_guard'] = dict(counts=dict(self._counts), in_a_row=dict(self._in_a_row))
+            read = {name: guard.read() for name, guard in self._guards.items()}
+            counts, in_a_row = ({name: values[i] for name, values in read.items()} for i in range(2))
+            checkpoint['non_finite_guard'] = dict(counts=counts, in_a_row=in_a_row)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Go on counting in a run that is resumed."""
@@ -74,20 +77,21 @@ class NonFiniteGuardHook(Hook):
         model, wrapper = _unwrap(runner.model), runner.optim_wrapper
         self._device = next(model.parameters()).device
         self._multi = isinstance(wrapper, MultiLevelOptimWrapper)
-        self._finite: torch.Tensor | None = None
+        self._interval = max([hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)], default=1)
         if self._multi:
-            wrapper.raises = False  # this hook does, and says more
-            self._counts = dict(wrapper.skip_counts)
-            return
-        wrappers = dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'': wrapper}
-        self._counts, self._in_a_row = (
-            {name: self._loaded.get(kind, {}).get(name, 0) for name in wrappers} for kind in ('counts', 'in_a_row')
-        )
-        self._new: list[str] = []
-        self._stepped: set[str] = set()
-        self._handles = [model.register_forward_hook(self._after_forward)]
-        for name, own in wrappers.items():
-            self._handles.append(own.optimizer.register_step_pre_hook(partial(self._before_step, name)))
+            self._guards = {level: wrapper.level(level).guard for level in wrapper.levels}
+        else:
+            wrappers = dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'': wrapper}
+            self._guards = {name: FiniteSteps(self._device) for name in wrappers}
+            self._handles = [model.register_forward_hook(self._after_forward)]
+            for name, own in wrappers.items():
+                counts, in_a_row = (self._loaded.get(kind, {}).get(name, 0) for kind in ('counts', 'in_a_row'))
+                self._guards[name].load(counts, in_a_row)
+                before = partial(self._before_step, name, isinstance(own, AmpOptimWrapper))
+                self._handles.append(own.optimizer.register_step_pre_hook(before))
+                after = self._guards[name].after_step
+                self._handles.append(own.optimizer.register_step_post_hook(lambda optimizer, *_, run=after: run(optimizer)))
+        self._known = {name: guard.read()[0] for name, guard in self._guards.items()}
 
     def after_train(self, runner) -> None:
         """Watch no longer."""
@@ -97,8 +101,7 @@ class NonFiniteGuardHook(Hook):
     def before_train_iter(self, runner, batch_idx: int, data_batch: Any = None) -> None:
         """Remember where the random generators stand."""
         if not self._multi:
-            self._random = random_state(self._device)
-            self._stepped.clear()
+            self._random, self._stepped = random_state(self._device), False
 
     def _after_forward(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
         """Remember, on the device, whether the losses are finite."""
@@ -107,72 +110,49 @@ class NonFiniteGuardHook(Hook):
         for name, value in outputs.items():
             for term in value if isinstance(value, list | tuple) else [value]:
                 if 'loss' in name and isinstance(term, torch.Tensor):
-                    finite = term.detach().isfinite().all()
-                    self._finite = finite if self._finite is None else self._finite & finite
+                    for guard in self._guards.values():
+                        guard.note(term)
 
-    def _before_step(self, name: str, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        """Take the gradients away if they are not finite: an optimizer leaves parameters alone that have none."""
-        self._stepped.add(name)
-        parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
-        finite, self._finite = self._finite, None
-        if not parameters:
-            return
-        norms = torch.stack([norm.to(self._device) for norm in torch._foreach_norm([p.grad for p in parameters])])
-        flag = norms.isfinite().all() if finite is None else norms.isfinite().all() & finite
-        if get_world_size() > 1:  # a loss is each process's own
-            flag = flag.int()
-            all_reduce(flag, op='min')
-        if bool(flag):
-            self._in_a_row[name] = 0
-            return
-        for parameter in parameters:
-            parameter.grad = None
-        self._count(name)
-
-    def _count(self, name: str) -> None:
-        self._counts[name] += 1
-        self._in_a_row[name] += 1
-        self._new.append(name)
+    def _before_step(self, name: str, scaled: bool, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        self._stepped = True
+        gradients = [p.grad for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
+        if gradients:
+            norms = torch.stack([norm.to(self._device) for norm in torch._foreach_norm(gradients)])
+            self._guards[name].before_step(optimizer, norms, scaled)
 
     def after_train_iter(
         self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Tell of the steps that were left out in this iteration.
+        """Tell of the steps that were left out since the counts were last read.
 
         Raises:
             NonFiniteError: There were too many in a row.
         """
-        for level, count, in_a_row in list(self._left_out(runner.optim_wrapper)):
-            # A multi-level loop hands over level -> batches.
+        wrapper = runner.optim_wrapper
+        if not self._multi and isinstance(wrapper, AmpOptimWrapper) and wrapper.should_update() and not self._stepped:
+            self._guards[''].forget()
+            self._guards[''].add()  # left out by the loss scaler, which does not call the optimizer then
+        free = self._device.type == 'cpu' or any(guard.waits for guard in self._guards.values())
+        if not free and not self.every_n_train_iters(runner, self._interval):
+            return
+        for level, guard in self._guards.items():
+            count, in_a_row = guard.read()
+            if count <= self._known[level]:
+                continue
+            self._known[level] = count
+            runner.message_hub.update_scalar(f'train/{level + "/" if level else ""}skips', count)
             batches = data_batch if self._multi else {level: [data_batch]}
-            limit = self.max_in_a_row
-            if self._multi:
-                limit = min(limit, runner.optim_wrapper.max_skips[level])
-            else:
-                runner.message_hub.update_scalar(f'train/{level + "/" if level else ""}skips', count)
             what = f'iteration {runner.iter + 1}: a loss or gradient{f" of level {level!r}" if level else ""} is not finite'
-            images = ', '.join(sorted({name for batch in batches.get(level, ()) for name in _images(batch)})) or 'unknown'
+            images = 'unknown'
+            if in_a_row:  # else they are those of an iteration before
+                images = ', '.join(sorted({name for batch in batches.get(level, ()) for name in _images(batch)})) or images
             print_log(
                 f'{what}, and the step is left out: {in_a_row} in a row, {count} in the run. Images: {_cut(images)}',
                 'current',
                 logging.WARNING,
             )
-            if in_a_row >= limit:
+            if in_a_row >= self.max_in_a_row:
                 self._stop(runner, what, level, in_a_row, batches)
-
-    def _left_out(self, wrapper: Any) -> Iterator[tuple[str, int, int]]:
-        """Levels with steps that were left out in this iteration, their number in the run and in a row."""
-        if self._multi:
-            for level, count in wrapper.skip_counts.items():
-                if count > self._counts[level]:
-                    self._counts[level] = count
-                    yield level, count, wrapper.skips_in_a_row[level]
-            return
-        if isinstance(wrapper, AmpOptimWrapper) and wrapper.should_update() and not self._stepped:
-            self._finite = None
-            self._count('')  # by the loss scaler, which does not call the optimizer then
-        new, self._new = self._new, []
-        yield from ((name, self._counts[name], self._in_a_row[name]) for name in new)
 
     def _stop(self, runner, what: str, level: str, in_a_row: int, batches: Mapping[str, Any]) -> None:
         last = find_latest_checkpoint(runner.work_dir)
@@ -203,7 +183,7 @@ class NonFiniteGuardHook(Hook):
                 level=level,
                 iteration=runner.iter + 1,
                 batches=pack(dict(batches)),
-                random_state=wrapper.random_states[level] if self._multi else self._random,
+                random_state=wrapper.level(level).random_state if self._multi else self._random,
                 config=runner.cfg.pretty_text,
                 state_dict={name: value.cpu() for name, value in model.state_dict().items()},
                 curriculum_factor=getattr(model, 'curriculum_factor', None),

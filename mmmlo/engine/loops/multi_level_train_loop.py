@@ -8,10 +8,11 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import ParamSchedulerHook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmmlo.datasets import DataError, check_dataset_folder, check_level_splits, read_test_dataset
-from mmmlo.registry import LOOPS
+from mmmlo.registry import LOOPS, MODELS
 
 from ..hooks import DeferredRuntimeInfoHook, LevelParamSchedulerHook
 from ..optim_wrappers import MultiLevelOptimWrapper
@@ -38,7 +39,8 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
         dataloaders (dict): Level -> config of its loader, or the name of a level whose batch it shares. A loader's
             ``batch_size``, ``num_workers``, ``persistent_workers``, ``pin_memory``, ``prefetch_factor``, ``collate_fn``,
             ``sampler`` and ``drop_last`` default to those of ``train_dataloader``. Its seed is the run's plus
-            10,000 times the level's position.
+            10,000 times the level's position. With a ``data_preprocessor`` its batches are prepared by that one in place of
+            the model's.
         max_epochs (int, optional): Epochs over ``train_dataloader``.
         max_iters (int, optional): Batches of ``train_dataloader``, in place of ``max_epochs``.
         **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` of mmengine's ``EpochBasedTrainLoop``.
@@ -138,6 +140,7 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
             )
         self._batches: dict[str, ResumableBatches] = {}
         self._shared: dict[str, str] = {}
+        self._preprocessors: dict[str, nn.Module] = {}
         datasets = {wrapper.base: self.dataloader.dataset}
         for position, level in enumerate(wrapper.levels):
             if level == wrapper.base:
@@ -147,6 +150,8 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
                 self._share(level, cfg)
                 continue
             cfg = self._loader_cfg(level, cfg, base_loader)
+            if preprocessor := cfg.pop('data_preprocessor', None):
+                self._preprocessors[level] = MODELS.build(preprocessor).to(self._device)
             # Samplers add the epoch to their seed, so levels must not be neighbours.
             loader = build_resumable_loader(self.runner, cfg, self.runner.seed + _SEEDS_APART * position)
             key = f'train_cfg.dataloaders.{level}'
@@ -157,8 +162,8 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
             datasets[level] = datasets[source]
         model = getattr(self.runner.model, 'module', self.runner.model)
         # Problems other than masked autoencoders need not say.
-        apart = getattr(model, 'disjoint_levels', ())
-        check_level_splits(datasets, apart, test_dataset=read_test_dataset(self.runner))
+        disjoint = getattr(model, 'disjoint_levels', ())
+        check_level_splits(datasets, disjoint, test_dataset=read_test_dataset(self.runner))
 
     @property
     def level_loaders(self) -> dict[str, DataLoader]:
@@ -201,7 +206,7 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
     def _resume_without_state(self) -> None:
         super()._resume_without_state()
         for level, batches in self._batches.items():
-            batches.go_to(self.optim_wrapper.gradient_counts[level] // len(batches.loader))
+            batches.go_to(self.optim_wrapper.level(level).gradient_count // len(batches.loader))
 
     def _begin(self) -> None:
         if isinstance(self.runner.model, MultiLevelDistributedDataParallel):
@@ -253,9 +258,9 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
             images = self._batch_size(loader) or '?'
             batch = f'{images} x {cadence.accumulation[level]} x {get_world_size()}'
             moves = 'its loss'
-            if level in wrapper.graphs:
-                names = {lower: type(estimator).__name__ for lower, estimator in wrapper.estimators[level].items()}
-                edges = ', '.join(f'{lower} > {upper} by {names[lower]}' for lower, upper in wrapper.graphs[level].edges)
+            if graph := wrapper.level(level).graph:
+                names = {lower: type(estimator).__name__ for lower, estimator in wrapper.level(level).estimators.items()}
+                edges = ', '.join(f'{lower} > {upper} by {names[lower]}' for lower, upper in graph.edges)
                 moves = f'hypergradient: {edges}'
             counts = (cadence.steps[level], cadence.start[level], cadence.every[level])
             rows.append((level, moves, *map(str, counts), batch, str(self.total_steps[level])))
@@ -266,8 +271,31 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
             f'those of a cycle, start and every count cycles, a batch is images x accumulation x processes.\n{table}'
         )
 
+    def run_iter(self, idx: int, data_batch: dict[str, list[Any]]) -> None:
+        """Run the levels that are due.
+
+        Args:
+            idx (int): The iteration in its epoch.
+            data_batch (dict[str, list]): Level -> its batches, as the loaders gave them.
+        """
+        runner = self.runner
+        runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
+        outputs = self.optim_wrapper.update_levels(self._model, self._preprocess(data_batch))
+        runner.call_hook('after_train_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+
+    def _preprocess(self, batches: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """Prepare each batch once by its level's data preprocessor, else by the model's; levels may share batches."""
+        prepared: dict[int, Any] = {}
+        for level, of_level in batches.items():
+            preprocessor = self._preprocessors.get(self._shared.get(level, level)) or self._model.data_preprocessor
+            for batch in of_level:
+                if id(batch) not in prepared:
+                    prepared[id(batch)] = preprocessor(batch, True)
+        return {level: [prepared[id(batch)] for batch in of_level] for level, of_level in batches.items()}
+
     def _gather(self, batch: Any) -> dict[str, list[Any]]:
-        """Batches of the coming iteration: those of the levels that are due, no more."""
+        """Draw the batches of the coming iteration: those of the levels that are due, no more."""
         batches: dict[str, list[Any]] = {}
         for level, count in self.optim_wrapper.due().items():
             if level == self.optim_wrapper.base:

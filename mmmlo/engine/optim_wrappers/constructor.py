@@ -3,12 +3,13 @@
 import copy
 from collections.abc import Iterable
 
-from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 from mmmlo.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 from ..hypergradients import HypergradientEstimator, LevelGraph, build_estimator, check_adam
+from ..level import Level, LevelConfig
 from ..wrappers import check_model_wrapper
 from ..wrappers.sharding import check_not_sharded, check_optimizer_not_sharded
 from .cadence import Cadence
@@ -23,18 +24,7 @@ class MultiLevelOptimWrapperConstructor:
         optim_wrapper_cfg (dict): ``levels``: level -> config of mmengine's ``OptimWrapper`` (``type``, ``optimizer``,
             ``paramwise_cfg``, ``clip_grad``, ``accumulative_counts``, ``constructor``, by default
             :class:`GroupedOptimWrapperConstructor`) plus
-
-            - ``steps`` (int): optimizer steps a cycle. Defaults to 1.
-            - ``start`` (int): cycles before an upper level begins. Defaults to 0.
-            - ``every`` (int): cycles from one run of an upper level to the next. Defaults to 1.
-            - ``paths`` (list[str]): the level moves by its hypergradient along these paths.
-            - ``hypergradient`` (dict): the estimator, or lower level -> estimator for the edges that start there. Defaults
-              to ``dict(type='mmmlo.ForwardMode')``.
-            - ``share_passes`` (bool): for a level with ``paths``, whether a level below whose pass can serve the
-              hypergradient too (the features that MLO-MAE's head learns on) keeps its graph for it. Saves a forward pass,
-              and holds its activations until then. Defaults to True.
-            - ``max_skips`` (int): steps in a row, left out because a loss, gradient or hypergradient was not finite, after
-              which the run stops. Defaults to 20. At 0 nothing is left out and no step waits for the device to see that.
+            the fields of :class:`mmmlo.engine.level.LevelConfig`.
         paramwise_cfg (dict, optional): Not for several levels: give it level by level.
 
     Raises:
@@ -94,49 +84,34 @@ class MultiLevelOptimWrapperConstructor:
         order = [level for level in available if level in self.levels]
         parameters = self._assign_parameters(model, {level: available[level] for level in order})
 
-        wrappers: dict[str, OptimWrapper] = {}
-        graphs: dict[str, LevelGraph] = {}
-        estimators: dict[str, dict[str, HypergradientEstimator]] = {}
-        defaults = dict(steps=1, start=0, every=1)
-        rhythm: dict[str, dict[str, int]] = {name: {} for name in defaults}
-        max_skips: dict[str, int] = {}
-        share_passes: dict[str, bool] = {}
+        configs = {level: LevelConfig.take_from(level, self.levels[level]) for level in order}
+        levels = []
         for position, level in enumerate(order):
-            cfg = self.levels[level]
-            for name, counts in rhythm.items():
-                counts[level] = cfg.pop(name, defaults[name])
-            paths, estimator = cfg.pop('paths', None), cfg.pop('hypergradient', None)
-            skips, share = cfg.pop('max_skips', None), cfg.pop('share_passes', None)
-            if paths is not None:
-                graphs[level] = LevelGraph(level, paths, order[:position])
-                estimators[level] = self._build_estimators(level, estimator, graphs[level])
-                share_passes[level] = True if share is None else bool(share)
-            elif share is not None:
-                raise ValueError(
-                    f'optim_wrapper.levels.{level}.share_passes does nothing without paths; it belongs to the level that '
-                    'moves by a hypergradient'
-                )
-            elif estimator is not None:
-                raise ValueError(
-                    f'optim_wrapper.levels.{level}.hypergradient does nothing without paths; add '
-                    f"optim_wrapper.levels.{level}.paths, such as ['pretrain', 'finetune>pretrain']"
-                )
-            max_skips[level] = self._check_max_skips(level, skips)
+            own, graph, estimators = configs[level], None, {}
+            if own.paths is not None:
+                graph = LevelGraph(level, own.paths, order[:position])
+                estimators = self._build_estimators(level, own.hypergradient, graph)
             # The level's modules under their own names, so that paramwise_cfg.custom_keys match as they would in the model.
             modules = nn.Module()
             for name in available[level]:
                 setattr(modules, name, getattr(model, name))
-            cfg.setdefault('constructor', 'mmmlo.GroupedOptimWrapperConstructor')
-            wrappers[level] = build_optim_wrapper(modules, cfg)
-            check_optimizer_not_sharded(level, wrappers[level].optimizer)
-        accumulation = {level: wrapper._accumulative_counts for level, wrapper in wrappers.items()}
-        cadence = Cadence(rhythm['steps'], accumulation, rhythm['start'], rhythm['every'])
-        self._check_batches_are_fresh(cadence, graphs)
-        for by_lower in estimators.values():
-            for lower, built in by_lower.items():
-                if built.precondition == 'adam':
-                    check_adam(wrappers[lower].optimizer)
-        return MultiLevelOptimWrapper(wrappers, parameters, cadence, graphs, estimators, max_skips, share_passes)
+            cfg = dict(constructor='mmmlo.GroupedOptimWrapperConstructor') | self.levels[level]
+            wrapper = build_optim_wrapper(modules, cfg)
+            check_optimizer_not_sharded(level, wrapper.optimizer)
+            levels.append(Level(level, wrapper, parameters[level], graph, estimators, own.share_passes is not False))
+        cadence = Cadence(
+            {level.name: configs[level.name].steps for level in levels},
+            {level.name: level.accumulation for level in levels},
+            {level.name: configs[level.name].start for level in levels},
+            {level.name: configs[level.name].every for level in levels},
+        )
+        self._check_batches_are_fresh(cadence, [level.graph for level in levels if level.graph])
+        optimizers = {level.name: level.wrapper.optimizer for level in levels}
+        for level in levels:
+            for lower, estimator in level.estimators.items():
+                if estimator.precondition == 'adam':
+                    check_adam(optimizers[lower])
+        return MultiLevelOptimWrapper(levels, cadence)
 
     @staticmethod
     def _build_estimators(level: str, cfg: dict | None, graph: LevelGraph) -> dict[str, HypergradientEstimator]:
@@ -156,17 +131,10 @@ class MultiLevelOptimWrapperConstructor:
         }
 
     @staticmethod
-    def _check_max_skips(level: str, skips: int | None) -> int:
-        if skips is None:
-            return 20
-        if not isinstance(skips, int) or skips < 0:
-            raise ValueError(f'optim_wrapper.levels.{level}.max_skips must be an integer from 0, got {skips!r}')
-        return skips
-
-    @staticmethod
-    def _check_batches_are_fresh(cadence: Cadence, graphs: dict[str, LevelGraph]) -> None:
+    def _check_batches_are_fresh(cadence: Cadence, graphs: Iterable[LevelGraph]) -> None:
         """A hypergradient through a level uses that level's latest batch, so the level must have run in the same cycle."""
-        for upper, graph in graphs.items():
+        for graph in graphs:
+            upper = graph.upper
             for lower, _ in graph.edges:
                 if not cadence.runs_with(lower, upper):
                     raise ValueError(

@@ -47,10 +47,9 @@ class _AveragingOptimWrapper:
 class MultiLevelDistributedDataParallel(nn.Module):
     """Data parallelism for models that train several levels, and for those that train one; on GPUs and CPUs.
 
-    mmengine's ``MMDistributedDataParallel`` never calls the model's own ``train_step``: it would train the sum of one loss
-    in place of the levels. It is also handed device numbers on CPUs, which PyTorch refuses. This wrapper hands
-    ``train_step`` on. Gradients and vectors of levels are averaged by :class:`mmmlo.engine.MultiLevelOptimWrapper`; with an
-    ordinary optimizer wrapper they are averaged here, in buckets during the backward pass.
+    mmengine's ``MMDistributedDataParallel`` knows one loss, and is handed device numbers on CPUs, which PyTorch refuses.
+    Gradients and vectors of levels are averaged by :class:`mmmlo.engine.MultiLevelOptimWrapper`; with an ordinary optimizer
+    wrapper they are averaged here, in buckets during the backward pass, around the model's own ``train_step``.
 
     Put it in a config as ``model_wrapper_cfg=dict(type='mmmlo.MultiLevelDistributedDataParallel')``.
 
@@ -99,14 +98,12 @@ class MultiLevelDistributedDataParallel(nn.Module):
 
         Args:
             data (Any): What the training loop hands over.
-            optim_wrapper (OptimWrapper): A ``MultiLevelOptimWrapper``, or any wrapper of one optimizer.
+            optim_wrapper (OptimWrapper): A wrapper of one optimizer.
 
         Returns:
             dict[str, Any]: What to log.
         """
-        if not hasattr(optim_wrapper, 'update_levels'):
-            optim_wrapper = _AveragingOptimWrapper(optim_wrapper, self)
-        return self.module.train_step(data, optim_wrapper)
+        return self.module.train_step(data, _AveragingOptimWrapper(optim_wrapper, self))
 
     def val_step(self, data: Any) -> Any:
         """Run the model's own ``val_step``."""

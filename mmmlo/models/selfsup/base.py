@@ -211,25 +211,20 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         mask = masking.selection.mask.unsqueeze(-1)
         return self.head.unpatchify(mask * pred + (1 - mask) * patches, grid), masking
 
-    def train_step(self, data: dict, optim_wrapper) -> dict[str, torch.Tensor]:
-        """Run the levels that are due.
-
-        Args:
-            data (dict): With a multi-level wrapper, level -> list of batches, as ``MultiLevelTrainLoop`` hands them over;
-                otherwise one batch.
-            optim_wrapper (OptimWrapper): A ``MultiLevelOptimWrapper``, or any wrapper if there is but one level.
-
-        Returns:
-            dict[str, torch.Tensor]: Losses to log, ``<level>/<name>`` with a multi-level wrapper.
+    def forward(self, inputs: Any, data_samples: Any = None, mode: str = 'tensor') -> Any:
+        """Run the model as mmpretrain does.
 
         Raises:
-            TypeError: If several levels, or a masker that no level trains, meet a wrapper or a loop that serves but one.
+            TypeError: If a single loss is asked for, to train a model of several levels, or a masker that no level trains.
         """
-        if not hasattr(optim_wrapper, 'update_levels'):
-            if len(self.level_modules) > 1:
+        if mode == 'loss':
+            levels = self.level_modules
+            if len(levels) > 1:
                 raise TypeError(
-                    f'{type(self).__name__} has the levels {list(self.level_modules)}, which one optimizer would '
-                    "mix up; set optim_wrapper.constructor='mmmlo.MultiLevelOptimWrapperConstructor'"
+                    f'{type(self).__name__} has the levels {list(levels)}, which one loss would mix up; set '
+                    "optim_wrapper.constructor='mmmlo.MultiLevelOptimWrapperConstructor', "
+                    "train_cfg.type='mmmlo.MultiLevelTrainLoop' and, on several GPUs, "
+                    "model_wrapper_cfg=dict(type='mmmlo.MultiLevelDistributedDataParallel')"
                 )
             if any(parameter.requires_grad for parameter in self.masker.parameters()):
                 raise TypeError(
@@ -237,18 +232,4 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
                     'loss by its scores falling; give the model a downstream module, freeze the masker, or use '
                     'mmmlo.RandomMasker'
                 )
-            return super().train_step(data, optim_wrapper)
-        if not isinstance(data, dict) or not set(data) <= set(self.level_modules):
-            raise TypeError(
-                'a multi-level optim_wrapper needs the batches of every level; '
-                "set train_cfg.type='mmmlo.MultiLevelTrainLoop'"
-            )
-        # Levels that share a loader share its batches: prepare each once.
-        prepared: dict[int, dict] = {}
-        batches = {}
-        for level, level_batches in data.items():
-            for batch in level_batches:
-                if id(batch) not in prepared:
-                    prepared[id(batch)] = self.data_preprocessor(batch, True)
-            batches[level] = [prepared[id(batch)] for batch in level_batches]
-        return optim_wrapper.update_levels(self, batches)
+        return super().forward(inputs, data_samples, mode)

@@ -65,9 +65,6 @@ class Game(Player):
         loss = (self.weight * self.score - batch['inputs']).square().mean()
         return dict(loss=self.curriculum_factor * loss if level == 'masking' else loss)
 
-    def train_step(self, data, optim_wrapper):
-        return optim_wrapper.update_levels(self, data)
-
 
 def saved(runner, name):
     return torch.load(f'{runner.work_dir}/{name}.pth', weights_only=False)

@@ -186,13 +186,6 @@ def test_a_resumed_run_goes_on_counting(tmp_path, config, level):
     assert (tmp_path / f'second/non_finite_{level}iter_3.pth').is_file()
 
 
-def test_a_level_s_own_limit_counts_where_it_is_lower(tmp_path):
-    cfg = make(MLO, tmp_path, pretrain=10_000)
-    cfg.optim_wrapper['levels'].pretrain.max_skips = 2
-    with pytest.raises(NonFiniteError, match='iteration 2: .* for the 2nd step in a row'):
-        guarded(cfg).train()
-
-
 def test_a_dump_that_cannot_be_written_hides_nothing(tmp_path):
     (tmp_path / 'non_finite_iter_1.pth').symlink_to('/dev/full')
     with pytest.raises(NonFiniteError, match='for the 1st step in a row.*non_finite_iter_1.pth could not be written: '):

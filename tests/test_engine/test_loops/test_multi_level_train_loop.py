@@ -8,13 +8,16 @@ from operator import getitem
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import Runner
+from mmpretrain.models import SelfSupDataPreprocessor
 from torch.utils.data import BatchSampler
 
 from mmmlo.datasets import SplitOverlapError
 from mmmlo.launch.config import load_config
 from mmmlo.launch.shrink import shrink
+from mmmlo.registry import MODELS
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 NANO = osp.join(ROOT, 'configs/mlo_mae/mlo-mae_vit-nano-p4_1xb64-coslr-20e_digits.py')
@@ -56,16 +59,15 @@ def make(base_cfg, tmp_path):
     return build
 
 
-class Recorder:
-    """Stands in for the model's ``train_step`` and notes which images each level gets."""
+class Recorder(Hook):
+    """Notes which images each level gets."""
 
     def __init__(self, runner):
-        self.seen, self.inner = [], runner.model.train_step
-        runner.model.train_step = self
+        self.seen = []
+        runner.register_hook(self)
 
-    def __call__(self, data, optim_wrapper):
-        self.seen.append({level: [batch['inputs'].clone() for batch in batches] for level, batches in data.items()})
-        return self.inner(data, optim_wrapper=optim_wrapper)
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.seen.append({level: [batch['inputs'].clone() for batch in given] for level, given in data_batch.items()})
 
 
 def test_levels_run_when_due_across_epochs(make):
@@ -103,14 +105,13 @@ def test_schedules_count_each_level_s_own_steps(make):
     ]
     runner = make(train_cfg__max_epochs=None, train_cfg__max_iters=12, param_scheduler=schedule)
     rates = {level: [] for level in ('pretrain', 'finetune', 'masking')}
-    inner = runner.model.train_step
 
-    def watched(data, optim_wrapper):
-        for level in data:
-            rates[level].append(optim_wrapper[level].optimizer.param_groups[0]['lr'])
-        return inner(data, optim_wrapper=optim_wrapper)
+    class Rates(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            for level in data_batch:
+                rates[level].append(runner.optim_wrapper[level].optimizer.param_groups[0]['lr'])
 
-    runner.model.train_step = watched
+    runner.register_hook(Rates())
     runner.train()
     for level, steps in dict(pretrain=12, finetune=6, masking=6).items():
         lr = runner.cfg.optim_wrapper.levels[level].optimizer.lr
@@ -162,12 +163,12 @@ def test_continued_pretraining_starts_from_every_tensor_of_the_file(make, base_c
         runner = make(name, randomness__seed=5, train_cfg__max_epochs=1, **updates)
         start = {}
 
-        def train_step(data, optim_wrapper, start=start, runner=runner, inner=runner.model.train_step):
-            if not start:
-                start.update({k: v.clone() for k, v in runner.model.state_dict().items()})
-            return inner(data, optim_wrapper=optim_wrapper)
+        class Start(Hook):
+            def before_train_iter(self, runner, batch_idx, data_batch=None, start=start):
+                if not start:
+                    start.update({k: v.clone() for k, v in runner.model.state_dict().items()})
 
-        runner.model.train_step = train_step
+        runner.register_hook(Start())
         runner.train()
         different = [key for key, value in expected.items() if not torch.equal(start[key], value)]
         assert different == [], name
@@ -295,14 +296,43 @@ def test_a_wrapper_that_trains_one_loss_is_refused(make):
     class Wrapped(MMDistributedDataParallel):
         def __init__(self, module):
             torch.nn.Module.__init__(self)
-            self.module = module
+            self.module, self.detect_anomalous_params = module, False
+
+        def forward(self, *args, **kwargs):
+            return self.module(*args, **kwargs)
 
     single = dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), train_cfg=dict(by_epoch=True, max_epochs=1))
-    for name, updates in dict(levels={}, one_optimizer=single).items():
+    for name, updates, error in (('levels', {}, RuntimeError), ('one_optimizer', single, TypeError)):
         runner = make(name, **updates)
         runner.model = Wrapped(runner.model)
-        with pytest.raises(RuntimeError, match=r"Wrapped.*type='mmmlo.MultiLevelDistributedDataParallel'"):
+        with pytest.raises(error, match=r"type='mmmlo.MultiLevelDistributedDataParallel'"):
             runner.train()
+
+
+def test_batches_are_prepared_once_each_by_their_level_s_preprocessor(make):
+    """A batch that is shared is prepared once; a level may have a preprocessor of its own."""
+    calls = []
+
+    @MODELS.register_module(force=True)
+    class Counting(SelfSupDataPreprocessor):
+        def forward(self, data, training=False):
+            calls.append(self.mean.flatten()[0].item())
+            return super().forward(data, training)
+
+    def counting(mean):
+        return dict(type='mmmlo.Counting', mean=[mean] * 3, std=[1.0] * 3)
+
+    own = dict(dataset=part('train'), data_preprocessor=counting(2.0))
+    for name, finetune, expected in (('own', own, [1.0, 1.0, 2.0, 1.0]), ('shared', 'pretrain', [1.0, 1.0, 1.0])):
+        calls.clear()
+        make(
+            name,
+            model__data_preprocessor=counting(1.0),
+            train_cfg__dataloaders=dict(finetune=finetune, masking=dict(dataset=part('val'))),
+            train_cfg__max_epochs=None,
+            train_cfg__max_iters=2,
+        ).train()
+        assert calls == expected
 
 
 def messages(runner, monkeypatch):

@@ -8,8 +8,6 @@ import torch
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
-from mmmlo.engine import NonFiniteError
-
 LEVELS = ('pretrain', 'finetune', 'masking')
 
 
@@ -28,6 +26,10 @@ def changed(model, before):
     return {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
 
 
+def skips(wrapper):
+    return {name: wrapper.level(name).guard.read() for name in wrapper.levels}
+
+
 def parameters_of(model, level):
     modules = model.level_modules[level]
     return {n for n, p in model.named_parameters() if n.split('.')[0] in modules and p.requires_grad}
@@ -40,14 +42,18 @@ def test_each_step_moves_its_own_level_and_nothing_else(tiny_model, tiny_wrapper
     """Bit for bit, over cycles, so that momentum and weight decay have had their chance."""
     model = tiny_model()
     wrapper = tiny_wrapper(model, **{level: dict(optimizer=optimizer) for level in LEVELS})
-    apply_gradient, moved = wrapper.apply_gradient, []
+    moved = []
 
-    def watched(level, gradients=None):
-        before = snapshot(model)
-        apply_gradient(level, gradients)
-        moved.append((level, changed(model, before)))
+    def watch(level):
+        def watched(gradients=None, apply_gradient=level.apply_gradient):
+            before = snapshot(model)
+            apply_gradient(gradients)
+            moved.append((level.name, changed(model, before)))
 
-    wrapper.apply_gradient = watched
+        level.apply_gradient = watched
+
+    for name in LEVELS:
+        watch(wrapper.level(name))
     start = snapshot(model)
     for iteration in range(6):
         wrapper.update_levels(model, batches(wrapper.due(), iteration))
@@ -282,8 +288,8 @@ def test_fp16_overflow_of_v_leaves_the_step_out_and_lowers_the_scale(tiny_model,
     model = tiny_model(dtype=torch.float32, downstream=dict(dropout=0.0))
     wrapper = tiny_wrapper(model, masking=dict(scaled(), loss_scale=dict(init_scale=2.0**127)))
     crossed = []
-    cross_edges = wrapper._cross_edges
-    wrapper._cross_edges = lambda *args: crossed.append(args) or cross_edges(*args)
+    traversal = wrapper._traversals['masking']
+    traversal.cross = lambda *args, cross=traversal.cross: crossed.append(args) or cross(*args)
     before = snapshot(model)
     for iteration in range(2):
         due = {
@@ -295,14 +301,19 @@ def test_fp16_overflow_of_v_leaves_the_step_out_and_lowers_the_scale(tiny_model,
     assert not changed(model, before) & parameters_of(model, 'masking')
     assert wrapper['masking'].loss_scaler.get_scale() == 2.0**126
     assert wrapper.step_counts == dict(pretrain=2, finetune=1, masking=1)
-    assert wrapper.skip_counts == dict(pretrain=0, finetune=0, masking=1)
+    assert skips(wrapper) == dict(pretrain=(0, 0), finetune=(0, 0), masking=(1, 1))
 
 
+@pytest.mark.parametrize('fused', [False, True])
 @pytest.mark.parametrize('where', ['loss', 'gradient'])
 @pytest.mark.parametrize('level', ['pretrain', 'finetune', 'masking'])
-def test_a_level_stands_still_when_its_loss_or_gradient_is_not_finite(tiny_model, tiny_wrapper, batches, level, where):
+def test_a_level_stands_still_when_its_loss_or_gradient_is_not_finite(
+    tiny_model, tiny_wrapper, batches, level, where, fused
+):
     model = tiny_model()
-    wrapper = tiny_wrapper(model, pretrain=dict(steps=1))
+    updates = dict(pretrain=dict(steps=1))
+    updates[level] = updates.get(level, {}) | dict(optimizer=dict(fused=fused))
+    wrapper = tiny_wrapper(model, **updates)
     level_loss, broken = model.level_loss, []
 
     def loss(name, batch, fixed=None):
@@ -320,33 +331,20 @@ def test_a_level_stands_still_when_its_loss_or_gradient_is_not_finite(tiny_model
     for iteration, bad in enumerate([False, True, False]):
         broken[:] = [1] * bad
         before = snapshot(model)
-        logged = wrapper.update_levels(model, batches(wrapper.due(), iteration))
+        wrapper.update_levels(model, batches(wrapper.due(), iteration))
         if where == 'loss':  # gradients of lower levels are in the hypergradient too
-            assert {name for name in logged if name.endswith('/skips')} == ({f'{level}/skips'} if bad else set())
+            assert [name for name, (_, in_a_row) in skips(wrapper).items() if in_a_row] == [level] * bad
         assert bool(changed(model, before) & own) != bad
         assert all(value.isfinite().all() for value in model.state_dict().values())
-    assert wrapper.skip_counts[level] == 1 and wrapper.skips_in_a_row[level] == 0
+    assert skips(wrapper)[level] == (1, 0)
     assert wrapper.step_counts[level] == 3
 
 
-def test_levels_that_are_not_looked_at_go_on(tiny_model, tiny_wrapper, batches):
+def test_non_finite_hypergradients_are_left_out_and_counted(tiny_model, tiny_wrapper, batches):
     model = tiny_model()
-    wrapper = tiny_wrapper(model, pretrain=dict(steps=1, max_skips=0))
-    level_loss = model.level_loss
-    model.level_loss = lambda level, batch, fixed=None: {
-        name: value * (torch.nan if level == 'pretrain' else 1) for name, value in level_loss(level, batch, fixed).items()
-    }
-    wrapper.update_levels(model, batches(wrapper.due(), 0))
-    assert wrapper.skip_counts['pretrain'] == 0
-    assert not all(value.isfinite().all() for value in model.backbone.state_dict().values())
-    with pytest.raises(ValueError, match='optim_wrapper.levels.masking.max_skips must be an integer from 0, got -1'):
-        tiny_wrapper(tiny_model(), masking=dict(max_skips=-1))
-
-
-def test_non_finite_hypergradients_are_skipped_and_then_end_the_run(tiny_model, tiny_wrapper, batches):
-    model = tiny_model()
-    wrapper = tiny_wrapper(model, pretrain=dict(steps=1), masking=dict(max_skips=3))
-    cross_edges, broken = wrapper._cross_edges, []
+    wrapper = tiny_wrapper(model, pretrain=dict(steps=1))
+    traversal, broken = wrapper._traversals['masking'], []
+    cross_edges = traversal.cross
 
     def cross(*args):
         factor = torch.nan if broken else 1.0
@@ -354,24 +352,20 @@ def test_non_finite_hypergradients_are_skipped_and_then_end_the_run(tiny_model, 
             upper: [None if c is None else c * factor for c in carried] for upper, carried in cross_edges(*args).items()
         }
 
-    wrapper._cross_edges = cross
+    traversal.cross = cross
     masker, state = parameters_of(model, 'masking'), None
-    for iteration, bad in enumerate([False, True, True, False, True, True, True]):
+    for iteration, bad in enumerate([False, True, True, False, True, True]):
         broken[:] = [1] * bad
         before = snapshot(model)
-        if iteration == 6:
-            with pytest.raises(NonFiniteError, match=r"hypergradients of level 'masking' .* 3 steps in a row .* 5 in the"):
-                wrapper.update_levels(model, batches(wrapper.due(), iteration))
-            break
-        logged = wrapper.update_levels(model, batches(wrapper.due(), iteration))
-        assert ('masking/skips' in logged) == bad
+        wrapper.update_levels(model, batches(wrapper.due(), iteration))
+        assert bool(skips(wrapper)['masking'][1]) == bad
         assert bool(changed(model, before) & masker) != bad
         assert all(value.isfinite().all() for value in model.state_dict().values())
         state = wrapper.state_dict()
     assert state['skip_counts'] == dict(pretrain=0, finetune=0, masking=4)
     # A resumed run goes on counting.
     other = tiny_model()
-    resumed = tiny_wrapper(other, pretrain=dict(steps=1), masking=dict(max_skips=3))
+    resumed = tiny_wrapper(other, pretrain=dict(steps=1))
     resumed.load_state_dict(copy.deepcopy(state))
     assert resumed.state_dict()['skips_in_a_row'] == state['skips_in_a_row'] == dict(pretrain=0, finetune=0, masking=2)
     # Schedules keep their length.
@@ -510,10 +504,12 @@ def test_passes_that_cannot_be_shared(tiny_model, tiny_wrapper, batches, updates
     wrapper = tiny_wrapper(model, **updates)
     for _ in range(2):
         due = wrapper.due()
-        assert not any(wrapper._recorded(model, level, due) for level in due)
+        assert not any(wrapper._recorded(model, wrapper.level(level), due) for level in due)
         wrapper.update_levels(model, batches(due))
 
 
-def test_share_passes_without_paths_is_refused(tiny_model, tiny_wrapper):
+def test_options_that_do_nothing_are_refused(tiny_model, tiny_wrapper):
+    with pytest.raises(ValueError, match='levels.masking.max_skips is no more: max_in_a_row of mmmlo.NonFiniteGuardHook'):
+        tiny_wrapper(tiny_model(), masking=dict(max_skips=3))
     with pytest.raises(ValueError, match='optim_wrapper.levels.finetune.share_passes does nothing without paths'):
         tiny_wrapper(tiny_model(), finetune=dict(share_passes=False))

@@ -7,7 +7,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from mmmlo.engine import MultiLevelDistributedDataParallel
-from mmmlo.engine.wrappers.sharding import check_not_sharded, check_optimizer_not_sharded
+from mmmlo.engine.wrappers import sharding
 
 
 class Regression(BaseModel):
@@ -39,15 +39,13 @@ def train(model, module, part, accumulation=1):
     return [parameter.detach() for parameter in module.parameters()]
 
 
-def test_it_is_a_model_wrapper_that_hands_everything_on(tiny_model, tiny_wrapper, tiny_batch):
+def test_it_is_a_model_wrapper_that_hands_everything_on(tiny_model, tiny_wrapper):
     model = tiny_model(dtype=torch.float32)
     wrapped = MultiLevelDistributedDataParallel(model)
     assert is_model_wrapper(wrapped)
     assert wrapped.module is model
     wrapper = tiny_wrapper(wrapped)
     assert wrapper.levels == ['pretrain', 'finetune', 'masking']
-    logged = wrapped.train_step(dict(pretrain=[tiny_batch(0, dtype=torch.float32)]), wrapper)
-    assert logged['pretrain/loss'] > 0
     module = Regression()
     wrapped = MultiLevelDistributedDataParallel(module)
     torch.testing.assert_close(wrapped.val_step(dict(inputs=data(0))), module(data(0)))
@@ -71,7 +69,7 @@ def test_sharded_models_are_refused(tiny_model, tiny_wrapper):
     class MMFullyShardedDataParallel(FullyShardedDataParallel):
         pass
 
-    check_not_sharded(tiny_model())
+    sharding.check_not_sharded(tiny_model())
     with pytest.raises(NotImplementedError, match=r'\(FullyShardedDataParallel, MMFullyShardedDataParallel\).*needs all'):
         tiny_wrapper(MMFullyShardedDataParallel(tiny_model()))
 
@@ -81,9 +79,9 @@ def test_a_sharded_optimizer_is_refused():
         pass
 
     parameters = [nn.Parameter(torch.ones(1))]
-    check_optimizer_not_sharded('pretrain', torch.optim.SGD(parameters, lr=0.1))
+    sharding.check_optimizer_not_sharded('pretrain', torch.optim.SGD(parameters, lr=0.1))
     with pytest.raises(NotImplementedError, match=r'levels\.pretrain\.optimizer is a ZeroRedundancyOptimizer.*would hang'):
-        check_optimizer_not_sharded('pretrain', ZeroRedundancyOptimizer(parameters, lr=0.1))
+        sharding.check_optimizer_not_sharded('pretrain', ZeroRedundancyOptimizer(parameters, lr=0.1))
 
 
 @pytest.mark.dist

@@ -43,6 +43,7 @@ def test_equal_one_process_with_the_doubled_batch(run_in_processes, tmp_path, dt
 
 def main(dtype: str, optimizer: str, hypergradient: str, folder: str) -> None:
     from mmengine.config import Config
+    from mmengine.hooks import Hook
     from mmengine.runner import Runner
 
     from mmmlo.launch.config import load_config
@@ -90,14 +91,13 @@ def main(dtype: str, optimizer: str, hypergradient: str, folder: str) -> None:
     runner.model.to(kind)
     model = getattr(runner.model, 'module', runner.model)
     start = {}
-    train_step = model.train_step
 
-    def watched(data, optim_wrapper):
-        if not start:
-            start.update({name: value.detach().clone() for name, value in model.named_parameters()})
-        return train_step(data, optim_wrapper=optim_wrapper)
+    class Start(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            if not start:
+                start.update({name: value.detach().clone() for name, value in model.named_parameters()})
 
-    model.train_step = watched
+    runner.register_hook(Start())
     runner.train()
     state = dict(
         iteration=runner.iter,

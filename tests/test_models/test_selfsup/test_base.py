@@ -126,24 +126,6 @@ def test_the_multi_level_wrapper_needs_its_loop(tiny_model, tiny_wrapper, tiny_b
             model.train_step(batch, wrapper)
 
 
-def test_training_step_runs_what_is_due_and_prepares_a_shared_batch_once(tiny_model, tiny_wrapper, tiny_batch):
-    model = tiny_model(
-        dtype=torch.float32,
-        data_preprocessor=dict(type='mmpretrain.SelfSupDataPreprocessor', mean=[1.0] * 3, std=[2.0] * 3),
-    )
-    wrapper = tiny_wrapper(model)
-    prepared = []
-    model.data_preprocessor.register_forward_hook(lambda module, args, output: prepared.append(output))
-    first, second, third = (tiny_batch(seed, dtype=torch.float32) for seed in range(3))
-    assert 'pretrain/loss' in model.train_step(dict(pretrain=[first]), wrapper)
-    assert len(prepared) == 1
-    losses = model.train_step(dict(pretrain=[second], finetune=[second], masking=[third]), wrapper)
-    assert {name for name in losses if name.endswith('/loss')} == {'pretrain/loss', 'finetune/loss', 'masking/loss'}
-    assert len(prepared) == 3
-    torch.testing.assert_close(prepared[1]['inputs'], (second['inputs'] - 1) / 2)
-    assert wrapper.step_counts == dict(pretrain=2, finetune=1, masking=1)
-
-
 def test_random_masks_have_no_weight(tiny_model, tiny_batch):
     model = tiny_model(masker=dict(type='mmmlo.RandomMasker'), normalize_weights=True)
     batch = tiny_batch(0)

@@ -105,15 +105,19 @@ def test_each_phase_leaves_the_other_s_parameters_alone(model_of, tiny_batch, op
     """Bit for bit, over 20 steps with momentum and weight decay on."""
     model = model_of()
     wrapper = wrapper_of(model, optimizer)
-    modules, apply_gradient, moved = model.level_modules, wrapper.apply_gradient, []
+    modules, moved = model.level_modules, []
 
-    def watched(level, gradients=None):
-        before = {name: value.clone() for name, value in model.state_dict().items()}
-        apply_gradient(level, gradients)
-        names = {n.split('.')[0] for n, value in model.state_dict().items() if not torch.equal(value, before[n])}
-        moved.append((level, names))
+    def watch(level):
+        def watched(gradients=None, apply_gradient=level.apply_gradient):
+            before = {name: value.clone() for name, value in model.state_dict().items()}
+            apply_gradient(gradients)
+            names = {n.split('.')[0] for n, value in model.state_dict().items() if not torch.equal(value, before[n])}
+            moved.append((level.name, names))
 
-    wrapper.apply_gradient = watched
+        level.apply_gradient = watched
+
+    for name in LEVELS:
+        watch(wrapper.level(name))
     for step in range(20):
         model.curriculum_factor = 1 - step / 10
         assert wrapper.due() == dict(pretrain=1, masking=1)

@@ -44,7 +44,7 @@ def test_pretrain_loss_is_equation_1(tiny_model, tiny_batch, mask_ratio, normali
     actual = model.loss(**batch)['loss']
     torch.testing.assert_close(actual, total / masked)
     torch.testing.assert_close(model.level_loss('pretrain', batch)['loss'], actual)
-    torch.testing.assert_close(model(**batch, mode='loss')['loss'], actual)
+    torch.testing.assert_close(model.loss(**batch)['loss'], actual)
 
 
 def test_the_encoder_cannot_move_the_scores(tiny_model, tiny_batch):

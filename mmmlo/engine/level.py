@@ -1,0 +1,207 @@
+"""One level: an optimization problem with its parameters, its optimizer and its counters."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from torch import nn
+from torch.profiler import record_function
+
+from .hypergradients import HypergradientEstimator, LevelGraph
+from .non_finite import FiniteSteps
+from .reduce import GradientReducer
+
+
+@dataclass(frozen=True)
+class LevelConfig:
+    """What stands in ``optim_wrapper.levels.<level>`` beside the config of the level's ``OptimWrapper``.
+
+    Attributes:
+        steps (int): Optimizer steps a cycle. Defaults to 1.
+        start (int): Cycles before an upper level begins. Defaults to 0.
+        every (int): Cycles from one run of an upper level to the next. Defaults to 1.
+        paths (list[str], optional): The level moves by its hypergradient along these paths, such as 'finetune>pretrain'.
+            Defaults to None: it moves by the gradient of its own loss.
+        hypergradient (dict, optional): The estimator, or lower level -> estimator for the edges that start there. Defaults
+            to None, ``dict(type='mmmlo.ForwardMode')``.
+        share_passes (bool, optional): For a level with paths: whether a level below whose pass can serve the hypergradient
+            too (the features that MLO-MAE's head learns on) keeps its graph for it. Saves a forward pass, and holds its
+            activations until then. Defaults to None, True.
+
+    Raises:
+        ValueError: If an option would do nothing.
+    """
+
+    steps: int = 1
+    start: int = 0
+    every: int = 1
+    paths: Sequence[str] | None = None
+    hypergradient: dict | None = None
+    share_passes: bool | None = None
+
+    @classmethod
+    def take_from(cls, level: str, cfg: dict) -> 'LevelConfig':
+        """Take the level's own fields out of its config; what is left is its ``OptimWrapper``'s.
+
+        Args:
+            level (str): The level, for messages.
+            cfg (dict): Its config, changed in place.
+
+        Returns:
+            LevelConfig: The fields.
+        """
+        key = f'optim_wrapper.levels.{level}'
+        if 'max_skips' in cfg:
+            raise ValueError(
+                f'{key}.max_skips is no more: max_in_a_row of mmmlo.NonFiniteGuardHook is the one limit, for all levels'
+            )
+        taken = cls(**{field.name: cfg.pop(field.name) for field in fields(cls) if field.name in cfg})
+        if taken.paths is None and taken.share_passes is not None:
+            raise ValueError(
+                f'{key}.share_passes does nothing without paths; it belongs to the level that moves by a hypergradient'
+            )
+        if taken.paths is None and taken.hypergradient is not None:
+            raise ValueError(
+                f"{key}.hypergradient does nothing without paths; add {key}.paths, such as ['pretrain', 'finetune>pretrain']"
+            )
+        return taken
+
+
+def norm_of(tensors: Iterable[torch.Tensor | None]) -> torch.Tensor:
+    """Norm of all tensors together, by one kernel as in PyTorch's own clipping; those that are None are left out."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm([t for t in tensors if t is not None])))
+
+
+class Level:
+    """One optimization problem: who moves, by which optimizer, how often it has moved.
+
+    :meth:`apply_gradient` is the one way in which a level moves. A step whose loss or gradient is not finite is left out;
+    it counts as one all the same, so that schedules keep their length.
+
+    Args:
+        name (str): The level.
+        wrapper (OptimWrapper): Wrapper of its optimizer. Its clipping is taken over: mmengine would read the norm in every
+            step, which waits for the device, and log it over that of other levels.
+        parameters (dict[str, nn.Parameter]): Its trainable parameters by their name in the model.
+        graph (LevelGraph, optional): The paths of its hypergradient. Defaults to None: it moves by its own loss.
+        estimators (dict[str, HypergradientEstimator], optional): Lower level -> what crosses the edges from there.
+        share_passes (bool): See :class:`LevelConfig`. Defaults to True.
+
+    Attributes:
+        step_count (int): Optimizer steps so far.
+        gradient_count (int): Gradients, one a micro-batch, so far.
+        guard (FiniteSteps): Leaves out steps that are not finite.
+        keeps_gradients (bool): Whether ``last_gradients`` are kept, for a hypergradient preconditioned by Adam's step.
+        last_gradients (dict[str, torch.Tensor | None]): Gradients of the last step, by the parameters' names.
+        batch (Any): The batch of the last pass.
+        random_state (dict): Where the random generators stood before the last update.
+        logged (dict[str, list[torch.Tensor]]): What there is to log since the last :meth:`take_log`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        wrapper: OptimWrapper,
+        parameters: dict[str, nn.Parameter],
+        graph: LevelGraph | None = None,
+        estimators: dict[str, HypergradientEstimator] | None = None,
+        share_passes: bool = True,
+    ) -> None:
+        self.name, self.wrapper, self.parameters = name, wrapper, parameters
+        self.graph, self.estimators, self.share_passes = graph, estimators or {}, share_passes
+        kwargs, wrapper.clip_grad_kwargs = wrapper.clip_grad_kwargs, None
+        self._clip = (wrapper.clip_func, kwargs) if kwargs else None
+        self._reducer = GradientReducer(list(parameters.values()), name)
+        self.device = next(iter(parameters.values())).device
+        self.guard = FiniteSteps(self.device)
+        self.step_count = self.gradient_count = 0
+        self.keeps_gradients = False
+        self.last_gradients: dict[str, torch.Tensor | None] = {}
+        self.batch: Any = None
+        self.random_state: dict[str, Any] = {}
+        self.logged: dict[str, list[torch.Tensor]] = {}
+
+    @property
+    def accumulation(self) -> int:
+        """int: Micro-batches a step."""
+        return self.wrapper._accumulative_counts
+
+    @property
+    def scaled(self) -> bool:
+        """bool: Whether a loss scaler of mmengine's ``AmpOptimWrapper`` scales its losses."""
+        return isinstance(self.wrapper, AmpOptimWrapper)
+
+    @property
+    def loss_scale(self) -> torch.Tensor | None:
+        """torch.Tensor | None: Its loss scale, read without waiting for the device."""
+        return self.wrapper.loss_scaler.scale(torch.ones((), device=self.device)) if self.scaled else None
+
+    def log(self, name: str, value: torch.Tensor) -> None:
+        """Note something to log, on its device."""
+        self.logged.setdefault(f'{self.name}/{name}', []).append(value.detach().mean())
+
+    def take_log(self) -> dict[str, torch.Tensor]:
+        """Return the means of what was noted, and forget it."""
+        logged, self.logged = self.logged, {}
+        return {name: torch.stack(values).mean() for name, values in logged.items()}
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Differentiate a micro-batch's loss by the level's parameters, and apply the gradient."""
+        loss, scale = loss / self.accumulation, self.loss_scale
+        self.guard.note(loss)
+        if not loss.requires_grad:
+            raise ValueError(f'the loss of level {self.name!r} does not depend on any of its parameters')
+        last = (self.gradient_count + 1) % self.accumulation == 0
+        with self._reducer.overlapped() if last else nullcontext():
+            (loss if scale is None else loss * scale).backward(inputs=list(self.parameters.values()))
+        self.apply_gradient()
+
+    def apply_gradient(self, gradients: Sequence[torch.Tensor | None] | None = None) -> bool:
+        """Count a gradient and, when enough are accumulated, average, clip and step: the one way in which a level moves.
+
+        Args:
+            gradients (Sequence[torch.Tensor | None], optional): For each of the level's parameters its gradient on this
+                process, free of loss scale; ``None`` leaves the parameter out of the step. Defaults to None: a backward
+                pass has added them, with the level's loss scale and divided by the micro-batches, to ``.grad``.
+
+        Returns:
+            bool: Whether the optimizer was due to step, be it that a non-finite gradient was left out.
+        """
+        if gradients is not None:
+            scale = self.loss_scale
+            for parameter, gradient in zip(self.parameters.values(), gradients):
+                if gradient is not None:
+                    gradient = gradient.detach() / self.accumulation if self.accumulation > 1 else gradient.detach()
+                    gradient = gradient if scale is None else gradient * scale
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        self.gradient_count += 1
+        if self.gradient_count % self.accumulation:
+            return False
+        with record_function('reduce'):
+            self._reducer.finish()
+        with record_function('step'):
+            self._step()
+        self.step_count += 1
+        return True
+
+    def _step(self) -> None:
+        wrapper, optimizer = self.wrapper, self.wrapper.optimizer
+        moved = [parameter for parameter in self.parameters.values() if parameter.grad is not None]
+        if self.scaled:
+            wrapper.loss_scaler.unscale_(optimizer)
+        if moved:
+            norm = norm_of(parameter.grad for parameter in moved)
+            self.log('grad_norm', norm)
+            left_out = self.guard.before_step(optimizer, norm, self.scaled, self.keeps_gradients)
+            if self._clip and not left_out:
+                self._clip[0](moved, **self._clip[1])
+            if self.keeps_gradients and not left_out and (not self.scaled or bool(norm.isfinite())):
+                # Those of a step that is left out are not the last step's.
+                self.last_gradients = {name: parameter.grad for name, parameter in self.parameters.items()}
+        # A loss scaler leaves the step out by itself where a gradient is not finite, and lowers its scale.
+        wrapper.step()
+        self.guard.after_step(optimizer)
+        wrapper.zero_grad()
