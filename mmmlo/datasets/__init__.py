@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from mmmlo import registry  # noqa: F401
 from mmmlo.datasets.collate import batch_collate
 from mmmlo.datasets.digits import Digits
-from mmmlo.datasets.errors import DataError
 from mmmlo.datasets.folders import DatasetFolderError, check_dataset_folder
 from mmmlo.datasets.in_memory_images import InMemoryImages
 from mmmlo.datasets.labels import check_classes, read_labels
@@ -25,6 +24,7 @@ from mmmlo.datasets.split_guard import (
 from mmmlo.datasets.stratify import stratified_parts
 from mmmlo.datasets.synthetic import SyntheticImages
 from mmmlo.datasets.transforms import LoadImage, TorchRandomResizedCrop
+from mmmlo.utils.errors import DataError
 
 __all__ = [
     'DataError',

@@ -7,9 +7,9 @@ import numpy as np
 from mmpretrain.datasets import BaseDataset
 from sklearn.datasets import load_digits
 
-from mmmlo.datasets.errors import DataError
 from mmmlo.datasets.stratify import stratified_parts
 from mmmlo.registry import DATASETS
+from mmmlo.utils.errors import DataError
 
 __all__ = ['Digits']
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmmlo.registry import DATASETS
+from mmmlo.utils.errors import MissingFileError
 
 __all__ = ['DatasetFolderError', 'check_dataset_folder']
 
 
-class DatasetFolderError(FileNotFoundError):
+class DatasetFolderError(MissingFileError):
     """A folder or annotation file that a config names is not there."""
 
 

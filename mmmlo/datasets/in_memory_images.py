@@ -9,9 +9,9 @@ from mmengine.dataset import force_full_init
 from mmpretrain.structures import DataSample
 
 from mmmlo.datasets.collate import GatheredBatch
-from mmmlo.datasets.errors import DataError
 from mmmlo.datasets.folders import check_dataset_folder
 from mmmlo.registry import DATASETS
+from mmmlo.utils.errors import DataError
 
 __all__ = ['InMemoryImages', 'uniform_integers']
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mmmlo.datasets.errors import DataError
+from mmmlo.utils.errors import DataError
 
 __all__ = ['check_classes', 'read_labels']
 

@@ -17,10 +17,10 @@ from mmengine.runner.runner import _SlicedDataset
 from mmpretrain.datasets import MNIST, BaseDataset, CustomDataset, KFoldDataset
 from torch.utils.data import ConcatDataset, Subset
 
-from mmmlo.datasets.errors import DataError
 from mmmlo.datasets.in_memory_images import InMemoryImages
 from mmmlo.datasets.seeded_dataset import SeededDataset
 from mmmlo.datasets.split_dataset import SplitDataset
+from mmmlo.utils.errors import DataError
 
 __all__ = ['SourceIndex', 'archive_split', 'leaves', 'sample_sources']
 

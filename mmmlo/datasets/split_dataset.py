@@ -10,11 +10,11 @@ import numpy as np
 from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset, force_full_init
 from mmpretrain.datasets import KFoldDataset
 
-from mmmlo.datasets.errors import DataError
 from mmmlo.datasets.folders import check_dataset_folder
 from mmmlo.datasets.labels import check_classes, read_labels
 from mmmlo.datasets.stratify import stratified_parts
 from mmmlo.registry import DATASETS
+from mmmlo.utils.errors import DataError
 
 __all__ = ['SplitDataset']
 
@@ -139,7 +139,7 @@ class SplitDataset:
             if data is not None:
                 return data
             idx = np.random.randint(len(self))
-        raise RuntimeError(
+        raise DataError(
             f'{_place(self.dataset)}: the pipeline dropped {_MOST_REPLACEMENTS} images of the part {self.part!r} in a row'
         )
 

@@ -8,10 +8,10 @@ from mmengine.logging import print_log
 from mmpretrain.datasets import ImageNet
 from torch.utils.data import DataLoader
 
-from mmmlo.datasets.errors import DataError
 from mmmlo.datasets.folders import DatasetFolderError, check_dataset_folder
 from mmmlo.datasets.sources import SourceIndex, archive_split, leaves
 from mmmlo.registry import DATASETS
+from mmmlo.utils.errors import DataError
 
 __all__ = [
     'SplitOverlapError',

@@ -10,6 +10,8 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import nn
 from torch.profiler import record_function
 
+from mmmlo.utils.errors import SettingError
+
 from .hypergradients import HypergradientEstimator, LevelGraph
 from .non_finite import FiniteSteps
 from .reduce import GradientReducer
@@ -55,16 +57,16 @@ class LevelConfig:
         """
         key = f'optim_wrapper.levels.{level}'
         if 'max_skips' in cfg:
-            raise ValueError(
+            raise SettingError(
                 f'{key}.max_skips is no more: max_in_a_row of mmmlo.NonFiniteGuardHook is the one limit, for all levels'
             )
         taken = cls(**{field.name: cfg.pop(field.name) for field in fields(cls) if field.name in cfg})
         if taken.paths is None and taken.share_passes is not None:
-            raise ValueError(
+            raise SettingError(
                 f'{key}.share_passes does nothing without paths; it belongs to the level that moves by a hypergradient'
             )
         if taken.paths is None and taken.hypergradient is not None:
-            raise ValueError(
+            raise SettingError(
                 f"{key}.hypergradient does nothing without paths; add {key}.paths, such as ['pretrain', 'finetune>pretrain']"
             )
         return taken
@@ -153,7 +155,7 @@ class Level:
         loss, scale = loss / self.accumulation, self.loss_scale
         self.guard.note(loss)
         if not loss.requires_grad:
-            raise ValueError(f'the loss of level {self.name!r} does not depend on any of its parameters')
+            raise SettingError(f'the loss of level {self.name!r} does not depend on any of its parameters')
         last = (self.gradient_count + 1) % self.accumulation == 0
         with self._reducer.overlapped() if last else nullcontext():
             (loss if scale is None else loss * scale).backward(inputs=list(self.parameters.values()))

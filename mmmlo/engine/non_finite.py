@@ -7,10 +7,12 @@ import numpy as np
 import torch
 from mmengine.dist import all_reduce, get_world_size
 
+from mmmlo.utils.errors import MmmloError
+
 __all__ = ['FiniteSteps', 'NonFiniteError', 'random_state', 'set_random_state']
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(MmmloError, RuntimeError):
     """Too many steps in a row were left out because a loss or a gradient was not finite."""
 
 

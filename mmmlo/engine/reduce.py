@@ -7,6 +7,8 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 from torch import distributed
 
+from mmmlo.utils.errors import UnsupportedError
+
 
 def reduce_mean(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
     """Average tensors over all processes, in one message; a no-op in a single process.
@@ -56,7 +58,7 @@ class UsageCheck:
             differing = [i for i, (now, before) in enumerate(zip(used, self._before)) if now != before]
             what = 'steps'
         if differing:
-            raise RuntimeError(
+            raise UnsupportedError(
                 f'level {self.name}: {what} differ in whether its loss reaches {len(differing)} of the parameters, the '
                 f'first one of shape {tuple(parameters[differing[0]].shape)}; in distributed training a loss must '
                 'reach the same parameters on every process and in every step'

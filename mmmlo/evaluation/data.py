@@ -12,6 +12,7 @@ import numpy as np
 
 from mmmlo.datasets import DatasetFolderError, SourceIndex, check_classes, check_dataset_folder, read_labels
 from mmmlo.registry import DATASETS
+from mmmlo.utils.errors import DataError
 from mmmlo.utils.text import describe_error, format_list
 
 __all__ = ['NAMED_DATA', 'EvaluationData', 'EvaluationDataError', 'find_data']
@@ -82,7 +83,7 @@ NAMED_DATA: dict[str, dict[str, Any]] = dict(
 _SMALL = 64
 
 
-class EvaluationDataError(ValueError):
+class EvaluationDataError(DataError):
     """Images or labels that cannot be evaluated on."""
 
 

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 from .data import EvaluationData, EvaluationDataError
 from .encoder import Encoder
@@ -95,7 +96,7 @@ class FeatureCache:
                 everywhere = [found is not None]
                 broadcast_object_list(everywhere)
                 if everywhere[0] != (found is not None):
-                    raise RuntimeError(f'processes see different files in {self.folder}: use a folder that all share')
+                    raise SettingError(f'processes see different files in {self.folder}: use a folder that all share')
             features[split] = found or self._extract(encoder, data, split)
         check_features(features, encoder.path, data.name)
         if self.folder is not None and is_main_process():

@@ -13,6 +13,8 @@ from mmengine.runner.amp import autocast
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mmmlo.utils.errors import SettingError
+
 __all__ = ['TOKENS', 'batch_features', 'eval_mode', 'extract_features', 'extract_tokens', 'gather_rows', 'pool_tokens']
 
 TOKENS = ('mean', 'cls')
@@ -33,13 +35,13 @@ def pool_tokens(feats: Tensor | Sequence[Tensor], token: str) -> Tensor:
         ValueError: An unknown ``token``, or features of another shape.
     """
     if token not in TOKENS:
-        raise ValueError(f"`token` must be 'mean' or 'cls', not {token!r}.")
+        raise SettingError(f"`token` must be 'mean' or 'cls', not {token!r}.")
     if not isinstance(feats, Tensor):
         feats = feats[-1]
     if feats.ndim == 2:
         return feats
     if feats.ndim != 3 or feats.shape[1] < 2:
-        raise ValueError(
+        raise SettingError(
             f'cannot pool features of shape {tuple(feats.shape)}: `extract_feat` must give B x C or '
             'B x (1+L) x C, the class token first.'
         )
@@ -83,7 +85,7 @@ def _encode(model: Any, batch: dict) -> tuple[Any, list]:
     batch = model.data_preprocessor(batch, False)
     data_samples = batch.get('data_samples')
     if not data_samples or any('gt_label' not in sample for sample in data_samples):
-        raise ValueError('the images have no `gt_label`: use a labelled dataset whose pipeline ends in `PackInputs`.')
+        raise SettingError('the images have no `gt_label`: use a labelled dataset whose pipeline ends in `PackInputs`.')
     return model.extract_feat(batch['inputs']), data_samples
 
 
@@ -151,7 +153,7 @@ def extract_tokens(
                 told = time.monotonic()
                 print_log(f'{name}: {i}/{len(dataloader)} batches', 'current')
     if not labels:
-        raise ValueError(
+        raise SettingError(
             f'{name}: the data loader gave no batch. Check that its dataset is not empty and, with '
             '`drop_last`, not smaller than a batch.'
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmmlo.evaluation.knn import mean_of_finite
 from mmmlo.evaluation.linear_probe import logistic_regression
+from mmmlo.utils.errors import SettingError
 
 __all__ = ['FewShotResult', 'few_shot_probe']
 
@@ -76,26 +77,26 @@ def few_shot_probe(
     """
     labels, truth = np.asarray(torch.as_tensor(train_labels).cpu()), np.asarray(torch.as_tensor(test_labels).cpu())
     if not len(shots) or min(shots) < 1 or draws < 1 or not len(grid) or not min(grid) > 0 or max_folds < 2:
-        raise ValueError(
+        raise SettingError(
             '`shots` and `draws` must be at least 1, `grid` above 0 and `max_folds` at least 2, not '
             f'{shots}, {draws}, {grid} and {max_folds}.'
         )
     if train_feats.ndim != 2 or labels.shape != (len(train_feats),):
-        raise ValueError(f'training features {tuple(train_feats.shape)} and labels {labels.shape} do not fit.')
+        raise SettingError(f'training features {tuple(train_feats.shape)} and labels {labels.shape} do not fit.')
     if tuple(test_feats.shape) != (len(truth), train_feats.shape[1]) or truth.ndim != 1:
-        raise ValueError(f'test features {tuple(test_feats.shape)} and labels {truth.shape} do not fit.')
+        raise SettingError(f'test features {tuple(test_feats.shape)} and labels {truth.shape} do not fit.')
     classes, counts = np.unique(labels, return_counts=True)
     if len(classes) < 2:
-        raise ValueError(f'there must be two classes at least in the training data, not {len(classes)}.')
+        raise SettingError(f'there must be two classes at least in the training data, not {len(classes)}.')
     rarest = counts.argmin()
     if counts[rarest] < max(shots):
-        raise ValueError(
+        raise SettingError(
             f'class {classes[rarest]} has {counts[rarest]} training images, fewer than {max(shots)} shots: at most '
             f'{counts[rarest]} shots are possible.'
         )
     absent = np.setdiff1d(truth, classes)
     if len(absent):
-        raise ValueError(f'classes {absent.tolist()} of the test data have no training image.')
+        raise SettingError(f'classes {absent.tolist()} of the test data have no training image.')
     mean_of_finite(test_feats, 'test', 65536, torch.device('cpu'))
 
     test_rows = _float64(test_feats)
@@ -110,7 +111,7 @@ def few_shot_probe(
             feats = _float64(picked)
             bad = ~np.isfinite(feats).all(axis=1)
             if bad.any():
-                raise ValueError(
+                raise SettingError(
                     'the training features hold NaN or infinite values: the encoder has diverged. The first such row of '
                     f'those drawn is {rows[bad][0]}.'
                 )

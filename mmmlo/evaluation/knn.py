@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmmlo.utils.errors import SettingError
+
 __all__ = ['knn_predict', 'knn_scores', 'vote_winner']
 
 
@@ -106,27 +108,27 @@ def knn_predict(
     device = home if device is None else torch.device(device)
     labels = torch.as_tensor(bank_labels)
     if query.ndim != 2 or bank.ndim != 2 or query.shape[1] != bank.shape[1] or labels.shape != tuple(bank.shape[:1]):
-        raise ValueError(
+        raise SettingError(
             f'query {tuple(query.shape)}, bank {tuple(bank.shape)} and bank_labels '
             f'{tuple(labels.shape)} do not fit: they must be Q x C, N x C and N.'
         )
     if not len(ks):
-        raise ValueError('`ks` is empty: give at least one number of neighbours.')
+        raise SettingError('`ks` is empty: give at least one number of neighbours.')
     wrong = [k for k in ks if not 1 <= k <= len(bank)]
     if wrong:
-        raise ValueError(
+        raise SettingError(
             f'`k` must lie between 1 and the {len(bank)} images of the bank, not {" or ".join(map(str, wrong))}.'
         )
     if metric not in ('cosine', 'l2'):
-        raise ValueError(f"`metric` must be 'cosine' or 'l2', not {metric!r}.")
+        raise SettingError(f"`metric` must be 'cosine' or 'l2', not {metric!r}.")
     if temperature is not None and not temperature > 0:
-        raise ValueError(f'`temperature` must be above 0, not {temperature}.')
+        raise SettingError(f'`temperature` must be above 0, not {temperature}.')
     if query_chunk < 1 or bank_chunk < 1:
-        raise ValueError(f'`query_chunk` and `bank_chunk` must be at least 1, not {query_chunk} and {bank_chunk}.')
+        raise SettingError(f'`query_chunk` and `bank_chunk` must be at least 1, not {query_chunk} and {bank_chunk}.')
     if labels.is_floating_point() or labels.is_complex():
-        raise ValueError(f'the labels of the bank must be integers, not {labels.dtype}.')
+        raise SettingError(f'the labels of the bank must be integers, not {labels.dtype}.')
     if labels.min() < 0 or labels.max() >= num_classes:
-        raise ValueError(
+        raise SettingError(
             f'the labels of the bank run from {int(labels.min())} to {int(labels.max())}, but there are '
             f'{num_classes} classes.'
         )
@@ -201,7 +203,7 @@ def mean_of_finite(feats: Tensor | np.ndarray, name: str, chunk: int, device: to
         rows = _rows(feats, start, chunk, device)
         finite = torch.isfinite(rows).all(dim=1)
         if not finite.all():
-            raise ValueError(
+            raise SettingError(
                 f'the {name} features hold NaN or infinite values: the encoder has diverged. The first such row is '
                 f'{start + int((~finite).nonzero()[0])}.'
             )

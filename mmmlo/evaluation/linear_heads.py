@@ -12,6 +12,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from mmmlo.evaluation.knn import mean_of_finite
+from mmmlo.utils.errors import SettingError
 
 __all__ = ['HeadCandidate', 'LinearHeadsResult', 'fast_linear_probe']
 
@@ -128,13 +129,13 @@ def fast_linear_probe(
     device = torch.device(device)
     labels, truth = torch.as_tensor(train_labels).cpu().long(), torch.as_tensor(test_labels).cpu().long()
     if not 0 < held_out < 1:
-        raise ValueError(f'`held_out` must lie between 0 and 1, not {held_out}.')
+        raise SettingError(f'`held_out` must lie between 0 and 1, not {held_out}.')
     if batch_size < 1 or min_steps < 1 or not epochs > 0:
-        raise ValueError(
+        raise SettingError(
             f'`batch_size`, `min_steps` and `epochs` must be above 0, not {batch_size}, {min_steps} and {epochs}.'
         )
     if not len(lrs) or not min(lrs) > 0 or not len(weight_decays) or not min(weight_decays) >= 0:
-        raise ValueError(f'`lrs` must be above 0 and `weight_decays` not below, not {lrs} and {weight_decays}.')
+        raise SettingError(f'`lrs` must be above 0 and `weight_decays` not below, not {lrs} and {weight_decays}.')
     _check(train, labels, test, truth, num_classes)
     for part, features in (('training', train), ('test', test)):
         for token, feats in features.items():
@@ -166,7 +167,7 @@ def fast_linear_probe(
         candidates = tuple(fit(fitted, list(train), settings).candidates(held, labels))
         best = max(candidates, key=lambda candidate: (candidate.accuracy, -candidate.loss))
         if not math.isfinite(best.loss):
-            raise ValueError('every head has diverged: lower `lrs`.')
+            raise SettingError('every head has diverged: lower `lrs`.')
         token, lr, wd = best[:3]
         _warn_of_edges(dict(lr=(lr, lrs), weight_decay=(wd, weight_decays)))
     final = fit(torch.arange(len(labels)), [token], [(lr, wd)])
@@ -174,7 +175,7 @@ def fast_linear_probe(
         final.logits(token, rows)[:, 0].cpu() for rows in _batches(test[token], torch.arange(len(truth)), batch_size, device)
     ])
     if not torch.isfinite(logits).all():
-        raise ValueError('the head has diverged on all of the training data: lower `lrs`.')
+        raise SettingError('the head has diverged on all of the training data: lower `lrs`.')
     top1 = 100 * (logits.argmax(dim=1) == truth).double().mean().item()
     top5 = None
     if num_classes > 5:
@@ -341,7 +342,7 @@ def _split(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
     lonely = counts[labels] == 1
     rows = (~lonely).nonzero().flatten()
     if not len(rows):
-        raise ValueError(
+        raise SettingError(
             'every class has a single training image, so that none can be held out to choose a head by: give one token, '
             'one learning rate and one weight decay, or use `few_shot_probe`.'
         )
@@ -355,29 +356,29 @@ def _split(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
 
 def _check(train: Features, labels: Tensor, test: Features, truth: Tensor, num_classes: int) -> None:
     if not len(train) or set(train) != set(test):
-        raise ValueError(
+        raise SettingError(
             f'training and test features must be of the same tokens, one at least, not {sorted(train)} and {sorted(test)}.'
         )
     for part, features, classes in (('training', train, labels), ('test', test, truth)):
         for token, feats in features.items():
             if feats.ndim != 2 or classes.shape != (feats.shape[0],) or not len(classes):
-                raise ValueError(
+                raise SettingError(
                     f'the {part} {token!r} features {tuple(feats.shape)} and labels {tuple(classes.shape)} do not fit: '
                     'they must be N x C and N, N at least 1.'
                 )
             if feats.shape[1] != train[token].shape[1]:
-                raise ValueError(
+                raise SettingError(
                     f'the {token!r} features have {train[token].shape[1]} channels for training and {feats.shape[1]} for '
                     'the test.'
                 )
         if classes.min() < 0 or classes.max() >= num_classes:
-            raise ValueError(
+            raise SettingError(
                 f'the {part} labels run from {int(classes.min())} to {int(classes.max())}, but there are '
                 f'{num_classes} classes.'
             )
     absent = sorted(set(truth.tolist()) - set(labels.tolist()))
     if absent:
-        raise ValueError(f'classes {absent} of the test data have no training image.')
+        raise SettingError(f'classes {absent} of the test data have no training image.')
 
 
 def _warn_of_edges(axes: Mapping[str, tuple[float, Sequence[float]]]) -> None:

@@ -9,6 +9,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from mmmlo.utils.errors import SettingError
+
 __all__ = ['LinearProbeResult', 'linear_probe']
 
 
@@ -57,7 +59,7 @@ def linear_probe(
         ValueError: ``grid`` is empty, a feature is not finite, or a class has a single training image.
     """
     if not len(grid):
-        raise ValueError('`grid` is empty: give at least one value of C.')
+        raise SettingError('`grid` is empty: give at least one value of C.')
     train_feats, train_labels = np.asarray(train_feats), np.asarray(train_labels)
 
     best = sorted(grid)[0]

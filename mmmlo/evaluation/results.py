@@ -11,6 +11,7 @@ from functools import cache
 from importlib import metadata
 from typing import Any, TypeVar
 
+from mmmlo.utils.errors import SettingError
 from mmmlo.utils.whole_file import write_whole
 from mmmlo.version import __version__
 
@@ -57,7 +58,7 @@ class Metric:
         numbers = [float(value) for value in self.values]
         self.values = [value if math.isfinite(value) else math.nan for value in numbers]
         if not self.values:
-            raise ValueError('a metric needs at least one value.')
+            raise SettingError('a metric needs at least one value.')
 
     @property
     def mean(self) -> float:
@@ -114,7 +115,7 @@ class ProtocolResult:
 
     def __post_init__(self) -> None:
         if self.main not in self.metrics:
-            raise ValueError(f'{self.protocol}: the main metric {self.main!r} is not one of {list(self.metrics)}.')
+            raise SettingError(f'{self.protocol}: the main metric {self.main!r} is not one of {list(self.metrics)}.')
 
     def to_json(self) -> dict:
         """Make what :meth:`from_json` reads."""
@@ -224,9 +225,9 @@ class ResultsFile:
                 self.rows = [Row.from_json(row) for row in data['rows']]
         except (ValueError, KeyError, TypeError, AttributeError, IsADirectoryError) as error:
             reason = f'{type(error).__name__}: {error}'
-            raise ValueError(f'{self.path} is not a readable file of evaluation results ({reason}). {todo}') from error
+            raise SettingError(f'{self.path} is not a readable file of evaluation results ({reason}). {todo}') from error
         if version != FORMAT:
-            raise ValueError(f'{self.path} has format {version}, but this version of mmmlo reads format {FORMAT}. {todo}')
+            raise SettingError(f'{self.path} has format {version}, but this version of mmmlo reads format {FORMAT}. {todo}')
 
     def _write(self) -> None:
         data = dict(format=FORMAT, rows=[row.to_json() for row in self.rows])

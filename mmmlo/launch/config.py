@@ -12,6 +12,7 @@ from mmmlo import compat
 from mmmlo.engine.wrappers.sharding import SHARDING_IS_NOT_SUPPORTED
 from mmmlo.utils.checkpoints import read_checkpoint
 from mmmlo.utils.config import dataloaders, is_multi_level
+from mmmlo.utils.errors import MissingFileError, SettingError, UnsupportedError
 from mmmlo.utils.key_report import backbone_prefix
 
 
@@ -29,7 +30,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
         FileNotFoundError: If there is no such file.
     """
     if not osp.isfile(path):
-        raise FileNotFoundError(f'config {path} does not exist')
+        raise MissingFileError(f'config {path} does not exist')
     compat.apply()
     cfg = compat.fix_config(Config.fromfile(path))
     if options:
@@ -116,7 +117,7 @@ def set_backbone(cfg: Config, checkpoint: str) -> None:
         ValueError: The config's model has no backbone.
     """
     if 'backbone' not in (cfg.get('model') or {}):
-        raise ValueError('--backbone: the config has no model.backbone to initialize')
+        raise SettingError('--backbone: the config has no model.backbone to initialize')
     # A dict, not an entry of a list: after a list, mmpretrain's VisionTransformer draws its position embedding anew.
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
     prefix = backbone_prefix(read_checkpoint(checkpoint).state_dict)
@@ -141,14 +142,14 @@ def build_runner(cfg: Config) -> Runner:
     """
     if is_multi_level(cfg) and cfg.get('runner_type') == 'FlexibleRunner':
         strategy = (cfg.get('strategy') or {}).get('type')
-        raise NotImplementedError(
+        raise UnsupportedError(
             f"runner_type='FlexibleRunner' with strategy {strategy!r} is for models that are split over processes. "
             f'{SHARDING_IS_NOT_SUPPORTED}'
         )
     wrapper = (cfg.get('model_wrapper_cfg') or {}).get('type', 'MMDistributedDataParallel')
     if is_multi_level(cfg) and cfg.get('launcher', 'none') != 'none' and wrapper == 'MMDistributedDataParallel':
         # On a CPU PyTorch would refuse mmengine's wrapper first, with an error about device numbers.
-        raise RuntimeError(
+        raise UnsupportedError(
             'model_wrapper_cfg is that of MMDistributedDataParallel, which trains one loss in place of the levels; set '
             "model_wrapper_cfg=dict(type='mmmlo.MultiLevelDistributedDataParallel')"
         )

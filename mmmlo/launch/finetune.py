@@ -7,6 +7,7 @@ from mmengine.config import Config, ConfigDict
 from mmmlo.evaluation.data import EvaluationData
 from mmmlo.evaluation.encoder import ARCHITECTURE, Encoder
 from mmmlo.launch.config import set_backbone
+from mmmlo.utils.errors import SettingError
 
 from .training_run import train_and_test
 
@@ -62,7 +63,7 @@ def finetune_config(recipe: Config, encoder: Encoder, data: EvaluationData) -> C
     """
     cfg = copy.deepcopy(recipe)
     if 'backbone' not in (cfg.get('model') or {}) or 'head' not in cfg.model:
-        raise ValueError(f'--finetune-config {recipe.filename} has no model with a backbone and a head')
+        raise SettingError(f'--finetune-config {recipe.filename} has no model with a backbone and a head')
     train = data.build('train', encoder.image_size)
     num_classes = len(train.metainfo['classes'])
 

@@ -11,6 +11,7 @@ from mmengine.registry import DefaultScope
 from mmmlo.evaluation.encoder import Encoder
 from mmmlo.launch.config import set_backbone
 from mmmlo.preflight.check_transfer import check_transfer
+from mmmlo.utils.errors import SettingError
 
 from .training_run import train_and_test
 
@@ -78,7 +79,7 @@ def transfer_recipe(task: TransferTask, encoder: Encoder) -> str:
     size = encoder.width, int(encoder.backbone.get('patch_size', 16))
     if size not in task.recipes:
         known = ', '.join(f'width {width} and patch {patch}' for width, patch in task.recipes)
-        raise ValueError(
+        raise SettingError(
             f'{encoder.path} has an encoder of width {size[0]} and patch {size[1]}, and for {task.name} there are configs '
             f'for {known}. Name one of your own by --{task.name}-config.'
         )
@@ -134,7 +135,7 @@ def transfer(
     evaluators = recipe.get('test_evaluator') or []
     evaluators = evaluators if isinstance(evaluators, list | tuple) else [evaluators]
     if not any(task.evaluator in str(evaluator.get('type')) for evaluator in evaluators):
-        raise ValueError(f'{recipe.filename} has no {task.evaluator} as test_evaluator, by which {task.name} is measured')
+        raise SettingError(f'{recipe.filename} has no {task.evaluator} as test_evaluator, by which {task.name} is measured')
     cfg = transfer_config(recipe, encoder)
     check_transfer(cfg)
 

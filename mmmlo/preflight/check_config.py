@@ -17,11 +17,12 @@ from torch.utils.data import DataLoader
 
 from mmmlo.engine.level import LevelConfig
 from mmmlo.preflight.config_types import accepted_fields, closest, find_type, kind_of, why_not_found
+from mmmlo.utils.errors import SettingError
 
 __all__ = ['ConfigError', 'Problem', 'check_config', 'find_config_problems']
 
 
-class ConfigError(ValueError):
+class ConfigError(SettingError):
     """A config with problems."""
 
 

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, Registry
 
 from mmmlo.utils.config import dataset_leaves
+from mmmlo.utils.errors import DataError
 from mmmlo.utils.text import describe_error, format_list
 
 __all__ = ['check_detection_data']
@@ -62,7 +63,7 @@ def _check_dataset(
         return
     for path, exists, kind in ((annotations, osp.isfile(annotations), 'file'), (folder, osp.isdir(folder), 'folder')):
         if not exists:
-            raise ValueError(f'`{key}`: there is no {kind} {path} (that is, {osp.abspath(path)}); see docs/data.md')
+            raise DataError(f'`{key}`: there is no {kind} {path} (that is, {osp.abspath(path)}); see docs/data.md')
     try:
         with open(annotations, encoding='utf-8') as file:
             content = json.load(file)
@@ -70,26 +71,26 @@ def _check_dataset(
         names = [category['name'] for category in content['categories']]
         boxes = [box['image_id'] for box in content.get('annotations', [])]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f'`{key}`: {annotations} is no COCO annotation file ({describe_error(error)})') from error
+        raise DataError(f'`{key}`: {annotations} is no COCO annotation file ({describe_error(error)})') from error
     classes = (cfg.get('metainfo') or {}).get('classes') or registry.get(cfg['type']).METAINFO.get('classes') or ()
     classes = [classes] if isinstance(classes, str) else list(classes)
     absent = [name for name in classes if name not in names]
     if absent:
-        raise ValueError(
+        raise DataError(
             f'`{key}`: {annotations} has the categories {format_list(names)}, but not '
             f'{format_list(absent)} of the classes of '
             f"{cfg['type']}. Name its own by dataset.metainfo=dict(classes=(...)), and give the heads' num_classes"
         )
     for where, count in _heads(model):
         if count != len(classes):
-            raise ValueError(
+            raise DataError(
                 f'`model.{where}.num_classes` is {count}, but {cfg["type"]} (`{key}`) has {len(classes)} classes'
             )
     unknown = [str(image) for image in sorted(set(boxes) - set(images))]
     if unknown:
-        raise ValueError(f'`{key}`: {annotations} has boxes of images that it does not list: {format_list(unknown)}')
+        raise DataError(f'`{key}`: {annotations} has boxes of images that it does not list: {format_list(unknown)}')
     if with_boxes and not boxes:
-        raise ValueError(f'`{key}`: none of the {len(images)} images of {annotations} has a box: there is nothing to learn')
+        raise DataError(f'`{key}`: none of the {len(images)} images of {annotations} has a box: there is nothing to learn')
     there: dict[str, set[str]] = {}
     missing = []
     for name in images.values():
@@ -99,7 +100,7 @@ def _check_dataset(
         if base not in there[inner]:
             missing.append(name)
     if missing:
-        raise ValueError(
+        raise DataError(
             f'`{key}`: {len(missing)} of the {len(images)} images of {annotations} are not in {folder}: '
             f'{format_list(missing)}'
         )

@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 
 from mmmlo.datasets import DatasetFolderError, check_dataset_folder
 from mmmlo.utils.config import dataset_leaves
+from mmmlo.utils.errors import DataError
 from mmmlo.utils.text import describe_error, format_list
 
 __all__ = ['check_segmentation_data']
@@ -71,20 +72,20 @@ def _check_dataset(cfg: Mapping[str, Any], key: str, model: Mapping[str, Any], i
     try:
         check_dataset_folder(cfg, key)
     except DatasetFolderError as error:
-        raise ValueError(str(error)) from error
+        raise DataError(str(error)) from error
     dataset = DATASETS.build(dict(cfg, pipeline=[], lazy_init=True))
     classes = dataset.metainfo.get('classes')
     heads = list(_heads(model))
     for name, head in heads:
         if classes is not None and head.get('num_classes') not in (None, len(classes)):
-            raise ValueError(
+            raise DataError(
                 f'`{name}.num_classes` is {head["num_classes"]}, but {cfg["type"]} (`{key}`) has {len(classes)} classes: '
                 f'{format_list(classes)}'
             )
     samples = dataset.load_data_list()
     folder = dataset.data_prefix.get('img_path') or dataset.data_root
     if not samples:
-        raise ValueError(f'`{key}`: there is no image in {folder} whose name ends in {dataset.img_suffix!r}')
+        raise DataError(f'`{key}`: there is no image in {folder} whose name ends in {dataset.img_suffix!r}')
     samples = [sample for sample in samples if sample.get('seg_map_path') is not None]
     if samples:
         _check_pairs(samples, key)
@@ -106,7 +107,7 @@ def _check_pairs(samples: list[dict], key: str) -> None:
         if name not in files[folder]:
             absent.append(sample)
     if absent:
-        raise ValueError(
+        raise DataError(
             f'`{key}`: {len(absent)} of {len(samples)} images have no label file: {absent[0]["img_path"]} should have '
             f'{absent[0]["seg_map_path"]}'
         )
@@ -117,15 +118,15 @@ def _check_labels(sample: dict, load: Any, classes: int, ignored: int | None) ->
     try:
         labels = load(dict(sample, seg_fields=[]))['gt_seg_map']
     except Exception as error:  # a decoder raises anything
-        raise ValueError(f'{path} cannot be read as a label map ({describe_error(error)})') from error
+        raise DataError(f'{path} cannot be read as a label map ({describe_error(error)})') from error
     if labels.ndim != 2:
-        raise ValueError(f'{path} has {labels.shape[-1]} channels; a label map has one, the number of the class')
+        raise DataError(f'{path} has {labels.shape[-1]} channels; a label map has one, the number of the class')
     beyond = labels >= classes
     if ignored is not None:
         beyond &= labels != ignored
     if beyond.any():
         values = format_list([str(value) for value in np.unique(labels[beyond])])
-        raise ValueError(
+        raise DataError(
             f'{path} holds, as it is loaded, the labels {values}; there are {classes} classes, 0 to {classes - 1}, '
             f'and {"nothing" if ignored is None else ignored} is ignored'
         )

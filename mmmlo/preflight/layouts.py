@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from mmcv import imread
 
+from mmmlo.utils.errors import SettingError
 from mmmlo.utils.text import describe_error, format_list
 
 __all__ = ['LAYOUTS', 'LayoutReport', 'check_layout', 'split_files']
@@ -53,7 +54,7 @@ def check_layout(name: str, root: str) -> LayoutReport:
         ValueError: There is no such name.
     """
     if name not in LAYOUTS:
-        raise ValueError(f'there is no check for {name!r}; there are {", ".join(LAYOUTS)}')
+        raise SettingError(f'there is no check for {name!r}; there are {", ".join(LAYOUTS)}')
     report = LayoutReport()
     if not osp.isdir(root):
         report.problems.append(f'there is no folder {root} (that is, {osp.abspath(root)})')

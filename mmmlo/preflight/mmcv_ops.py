@@ -2,6 +2,8 @@
 
 from importlib.util import find_spec
 
+from mmmlo.utils.errors import MissingPackageError
+
 __all__ = ['require_mmcv_ops']
 
 
@@ -14,7 +16,7 @@ def require_mmcv_ops() -> None:
         ImportError: There is no mmcv, or there are no operators.
     """
     if find_spec('mmcv') is None or find_spec('mmcv._ext') is None:
-        raise ImportError(
+        raise MissingPackageError(
             'detection needs mmcv with its operators (mmcv._ext), and the one that is installed has none. '
             '`bash tools/install.sh --force` builds them; in an environment of your own, `bash tools/install.sh --active '
             '--force`'

@@ -26,6 +26,7 @@ from mmengine.runner.checkpoint import (
 )
 from torch import Tensor
 
+from mmmlo.utils.errors import MmmloError
 from mmmlo.utils.text import describe_error
 
 __all__ = [
@@ -40,7 +41,7 @@ _trusted = False
 _CONTAINERS = ('state_dict', 'model', 'model_state_dict')
 
 
-class CheckpointError(ValueError):
+class CheckpointError(MmmloError, ValueError):
     """A file that is no checkpoint, or one that does not fit."""
 
 

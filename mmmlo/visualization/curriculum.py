@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from mmmlo.utils.errors import SettingError
+
 from .losses import read_scalars
 
 # Keys of the log -> what they are. The first is there to be looked at, the second is what the masker minimizes.
@@ -30,7 +32,7 @@ def plot_curriculum(source: Sequence[float] | str, path: str) -> None:
         lines = {key: [(r['step'], r[key]) for r in records if key in r] for key in ('curriculum_factor', *TERMS)}
         factors, unit = lines.pop('curriculum_factor'), 'iteration'
         if not factors:
-            raise ValueError(f'{source} has no curriculum_factor; the run needs a mmmlo.CurriculumHook in custom_hooks')
+            raise SettingError(f'{source} has no curriculum_factor; the run needs a mmmlo.CurriculumHook in custom_hooks')
         terms = {TERMS[key]: points for key, points in lines.items() if points}
     else:
         factors, unit, terms = list(enumerate(source)), 'epoch or iteration', {}

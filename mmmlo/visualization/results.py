@@ -17,6 +17,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from mmmlo.evaluation.results import Row, group_by_data, main_metrics, row_labels, shorten_middle
+from mmmlo.utils.errors import SettingError
 
 # Okabe and Ito's colours, which are told apart with every kind of colour vision; yellow last, the faintest on white.
 COLOURS = ('#0072B2', '#E69F00', '#009E73', '#D55E00', '#CC79A7', '#56B4E9', '#000000', '#F0E442')
@@ -72,7 +73,7 @@ def plot_results(rows: Sequence[Row], path: str) -> Figure:
     """
     rows = [row for row in rows if row.protocols]
     if not rows:
-        raise ValueError('there is nothing to draw: no row has the result of a protocol.')
+        raise SettingError('there is nothing to draw: no row has the result of a protocol.')
     labels = row_labels(rows, LABEL)
     styles = {sha256: index for index, sha256 in enumerate(labels)}
     panels = [_panels(data, some) for data, some in group_by_data(rows).items()]

@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from mmmlo.datasets import DatasetFolderError, Digits, SplitDataset, read_labels
+from mmmlo.datasets import DataError, DatasetFolderError, Digits, SplitDataset, read_labels
 from mmmlo.registry import DATASETS
 
 
@@ -146,5 +146,5 @@ def test_a_dropped_image_is_replaced_by_one_of_the_same_part(image_folder, aroun
     np.random.seed(0)
     assert {part[i]['data_samples'].img_path for i in range(len(part))} == {own[0]}
     open(own[0], 'wb').close()
-    with pytest.raises(RuntimeError, match=r"the pipeline dropped 1000 images of the part 'val' in a row"):
+    with pytest.raises(DataError, match=r"the pipeline dropped 1000 images of the part 'val' in a row"):
         part[0]

@@ -6,6 +6,7 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.logging import print_log
 
 from mmmlo.registry import TRANSFORMS
+from mmmlo.utils.errors import DataError, SettingError
 
 __all__ = ['CorruptImageError', 'LoadImage', 'TooManyCorruptImagesError']
 
@@ -13,7 +14,7 @@ __all__ = ['CorruptImageError', 'LoadImage', 'TooManyCorruptImagesError']
 _LEAST = 100
 
 
-class CorruptImageError(ValueError):
+class CorruptImageError(DataError):
     """A file is there, but no image can be decoded from it."""
 
 
@@ -48,9 +49,9 @@ class LoadImage(LoadImageFromFile):
     def __init__(self, *args, on_corrupt: str = 'raise', max_share: float = 0.05, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if on_corrupt not in ('raise', 'skip'):
-            raise ValueError(f"LoadImage.on_corrupt must be 'raise' or 'skip', got {on_corrupt!r}")
+            raise SettingError(f"LoadImage.on_corrupt must be 'raise' or 'skip', got {on_corrupt!r}")
         if not 0 <= max_share <= 1:
-            raise ValueError(f'LoadImage.max_share must be in [0, 1], got {max_share!r}')
+            raise SettingError(f'LoadImage.max_share must be in [0, 1], got {max_share!r}')
         self.on_corrupt = 'skip' if self.ignore_empty else on_corrupt
         self.max_share = max_share
         self.loaded = 0

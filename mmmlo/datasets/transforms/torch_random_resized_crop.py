@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmpretrain.datasets.transforms import RandomResizedCrop
 
 from mmmlo.registry import TRANSFORMS
+from mmmlo.utils.errors import SettingError
 
 __all__ = ['TorchRandomResizedCrop']
 
@@ -33,12 +34,12 @@ class TorchRandomResizedCrop(RandomResizedCrop):
 
     def __init__(self, *args: Any, interpolation: str = 'bicubic', **kwargs: Any) -> None:
         if interpolation not in ('bicubic', 'bilinear'):
-            raise ValueError(
+            raise SettingError(
                 f"TorchRandomResizedCrop.interpolation must be 'bicubic' or 'bilinear', got {interpolation!r}; for others "
                 'use RandomResizedCrop'
             )
         if kwargs.get('backend', 'pillow') != 'pillow':
-            raise ValueError(
+            raise SettingError(
                 f"TorchRandomResizedCrop.backend can only be 'pillow', whose results it gives, got {kwargs['backend']!r}; "
                 'for others use RandomResizedCrop'
             )
@@ -58,7 +59,7 @@ class TorchRandomResizedCrop(RandomResizedCrop):
         """
         image = results['img']
         if image.dtype != np.uint8:
-            raise ValueError(f'TorchRandomResizedCrop needs images in uint8, got {image.dtype}')
+            raise SettingError(f'TorchRandomResizedCrop needs images in uint8, got {image.dtype}')
         top, left, height, width = self.rand_crop_params(image)
         image = mmcv.imcrop(image, np.array([left, top, left + width - 1, top + height - 1]))
         image = image[..., None] if image.ndim == 2 else image

@@ -12,6 +12,7 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
 from mmmlo.registry import HOOKS, MODELS
+from mmmlo.utils.errors import SettingError
 
 from ..optim_wrappers import MultiLevelOptimWrapper
 
@@ -54,7 +55,7 @@ class BackboneEMAHook(EMAHook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         backbone = getattr(model, 'backbone', None)
         if not isinstance(backbone, nn.Module):
-            raise ValueError(
+            raise SettingError(
                 f'BackboneEMAHook averages model.backbone, but a {type(model).__name__} has no such module; take the hook '
                 "out of custom_hooks, or use mmengine's EMAHook, which averages the whole model"
             )

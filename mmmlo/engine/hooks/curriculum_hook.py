@@ -10,6 +10,7 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 
 from mmmlo.registry import HOOKS
+from mmmlo.utils.errors import SettingError
 
 SCHEDULES = ('linear', 'cosine', 'step', 'constant')
 
@@ -55,9 +56,9 @@ def curriculum_factor(
         ValueError: If the schedule is unknown, the length not positive, or start, neutral and end are not in this order.
     """
     if schedule not in SCHEDULES:
-        raise ValueError(f'CurriculumHook.schedule must be one of {list(SCHEDULES)}, got {schedule!r}')
+        raise SettingError(f'CurriculumHook.schedule must be one of {list(SCHEDULES)}, got {schedule!r}')
     if length <= 0:
-        raise ValueError(f'a curriculum needs a run of at least one epoch or iteration, got a length of {length}')
+        raise SettingError(f'a curriculum needs a run of at least one epoch or iteration, got a length of {length}')
     neutral, end = _milestones(start, neutral, length if end is None else end)
     if schedule == 'constant':
         return float(partner)
@@ -76,15 +77,15 @@ def curriculum_factor(
 def _milestones(start: float, neutral: float | None, end: float) -> tuple[float, float]:
     """Where the factor passes 0 and where it has arrived."""
     if not start >= 0:
-        raise ValueError(f'CurriculumHook.start must not be negative, got {start}')
+        raise SettingError(f'CurriculumHook.start must not be negative, got {start}')
     if not end > start:
-        raise ValueError(
+        raise SettingError(
             f'CurriculumHook.end must come after start, got start={start} and end={end}; end is the length of the run '
             'unless it is given'
         )
     neutral = (start + end) / 2 if neutral is None else neutral
     if not start <= neutral <= end:
-        raise ValueError(f'CurriculumHook.neutral must lie between start={start} and end={end}, got {neutral}')
+        raise SettingError(f'CurriculumHook.neutral must lie between start={start} and end={end}, got {neutral}')
     return neutral, end
 
 
@@ -149,7 +150,7 @@ class CurriculumHook(Hook):
         """Check that model, length and, when resuming, checkpoint fit."""
         model = _unwrap(runner.model)
         if not hasattr(model, 'curriculum_factor'):
-            raise ValueError(
+            raise SettingError(
                 f'CurriculumHook sets model.curriculum_factor, which mmmlo.CLMAE has, but a {type(model).__name__} has not; '
                 'take the hook out of custom_hooks, or train a mmmlo.CLMAE'
             )
@@ -212,7 +213,7 @@ class CurriculumHook(Hook):
                 f'{_sentence(saved)}; this run is of {_sentence(run)}.'
             )
             if not self.allow_new_length:
-                raise ValueError(
+                raise SettingError(
                     f'{message} Resume with the length and the settings of the checkpoint, or set '
                     "CurriculumHook.allow_new_length=True to go on with this run's curriculum"
                 )

@@ -8,6 +8,7 @@ from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.logging import HistoryBuffer, MessageHub
 
 from mmmlo.registry import HOOKS
+from mmmlo.utils.errors import SettingError
 
 
 @runtime_checkable
@@ -45,7 +46,7 @@ class _Pending:
             elif isinstance(value, int | float | Measurement):
                 number = value
             else:
-                raise ValueError(
+                raise SettingError(
                     f'the model returned {key!r} to be logged, a {type(value).__name__} of shape '
                     f'{tuple(getattr(value, "shape", ()))}; only single numbers can be logged'
                 )

@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 
 from mmmlo.models.maskers import mask_statistics
 from mmmlo.registry import HOOKS
+from mmmlo.utils.errors import SettingError
 
 _LR = 'a lower optim_wrapper.levels.masking.optimizer.lr'
 
@@ -63,7 +64,7 @@ class MaskStatisticsHook(Hook):
     ) -> None:
         for name, count in dict(interval=interval, patience=patience).items():
             if count < 1:
-                raise ValueError(f'MaskStatisticsHook.{name} must be at least 1, got {count}')
+                raise SettingError(f'MaskStatisticsHook.{name} must be at least 1, got {count}')
         bounds = dict(
             max_overlap=max_overlap,
             max_saturation=max_saturation,
@@ -72,7 +73,7 @@ class MaskStatisticsHook(Hook):
         )
         for name, bound in bounds.items():
             if bound is not None and not 0 <= bound <= 1:
-                raise ValueError(f'MaskStatisticsHook.{name} must be in [0, 1], or None, got {bound}')
+                raise SettingError(f'MaskStatisticsHook.{name} must be in [0, 1], or None, got {bound}')
         self.interval = interval
         self.bounds = bounds
         self.patience = patience

@@ -17,6 +17,7 @@ from mmengine.runner import find_latest_checkpoint
 from torch import nn
 
 from mmmlo.registry import HOOKS
+from mmmlo.utils.errors import SettingError
 from mmmlo.utils.text import describe_error
 
 from ..batch_dump import pack
@@ -54,7 +55,7 @@ class NonFiniteGuardHook(Hook):
 
     def __init__(self, max_in_a_row: int = 10, dump: bool = True) -> None:
         if max_in_a_row < 1:
-            raise ValueError(f'NonFiniteGuardHook.max_in_a_row must be at least 1, got {max_in_a_row}')
+            raise SettingError(f'NonFiniteGuardHook.max_in_a_row must be at least 1, got {max_in_a_row}')
         self.max_in_a_row = max_in_a_row
         self.dump = dump
         self._handles: list[Any] = []

@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 from torch.utils.data import DataLoader
 
 from mmmlo.registry import HOOKS
+from mmmlo.utils.errors import SettingError
 
 from .safe_checkpoint_hook import SafeCheckpointHook
 
@@ -50,7 +51,7 @@ class StopSignalHook(Hook):
 
     def __init__(self, requeue: bool = False, interval: int = 10) -> None:
         if interval < 1:
-            raise ValueError(f'StopSignalHook.interval must be at least 1, got {interval}')
+            raise SettingError(f'StopSignalHook.interval must be at least 1, got {interval}')
         self.requeue = requeue
         self.interval = interval
         self._signal = 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from mmmlo.registry import HYPERGRADIENTS
+from mmmlo.utils.errors import SettingError
 
 LossFunction = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 """Loss of a lower level, a scalar, as a function of that level's parameters, in the order given to the estimator."""
@@ -83,7 +84,7 @@ class SecondDerivatives(HypergradientEstimator):
 
     def __init__(self, precondition: str = 'identity') -> None:
         if precondition not in PRECONDITIONS:
-            raise ValueError(f'hypergradient.precondition must be one of {PRECONDITIONS}, got {precondition!r}')
+            raise SettingError(f'hypergradient.precondition must be one of {PRECONDITIONS}, got {precondition!r}')
         self.precondition = precondition
 
     @abstractmethod
@@ -122,9 +123,9 @@ def build_estimator(cfg: dict, key: str = 'hypergradient') -> HypergradientEstim
     estimator = HYPERGRADIENTS.get(kind) if isinstance(kind, str) else None
     if estimator is None:
         names = sorted(f'mmmlo.{name}' for name in HYPERGRADIENTS.module_dict if not name.startswith('_'))
-        raise ValueError(f'{key}.type {kind!r} is unknown; estimators are {names}')
+        raise SettingError(f'{key}.type {kind!r} is unknown; estimators are {names}')
     try:
         # Not by the registry's build, which would look for the default scope of other frameworks and warn.
         return estimator(**arguments)
     except (TypeError, ValueError) as error:
-        raise ValueError(f'{key}, {kind}: {error}') from error
+        raise SettingError(f'{key}, {kind}: {error}') from error

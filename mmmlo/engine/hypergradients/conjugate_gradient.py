@@ -7,6 +7,7 @@ import torch
 from mmengine.logging import print_log
 
 from mmmlo.registry import HYPERGRADIENTS
+from mmmlo.utils.errors import SettingError
 
 from .base import Average, SecondDerivatives, Vector
 from .inverse_hessian import InverseHessian, inner
@@ -39,9 +40,9 @@ class ConjugateGradient(InverseHessian):
     ) -> None:
         super().__init__(products)
         if steps < 1:
-            raise ValueError(f'hypergradient.steps must be at least 1, got {steps}')
+            raise SettingError(f'hypergradient.steps must be at least 1, got {steps}')
         if damping < 0:
-            raise ValueError(f'hypergradient.damping must not be negative, got {damping}')
+            raise SettingError(f'hypergradient.damping must not be negative, got {damping}')
         self.steps, self.damping, self.tolerance = steps, damping, tolerance
         self._warned = False
 

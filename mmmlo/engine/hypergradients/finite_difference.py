@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from mmmlo.registry import HYPERGRADIENTS
+from mmmlo.utils.errors import SettingError
 
 from .base import Average, LossFunction, SecondDerivatives, Vector, dense
 
@@ -32,7 +33,7 @@ class FiniteDifference(SecondDerivatives):
     def __init__(self, alpha: float = 1e-3, precondition: str = 'identity') -> None:
         super().__init__(precondition)
         if not alpha > 0:
-            raise ValueError(f'hypergradient.alpha must be positive, got {alpha}')
+            raise SettingError(f'hypergradient.alpha must be positive, got {alpha}')
         self.alpha = alpha
 
     def product(

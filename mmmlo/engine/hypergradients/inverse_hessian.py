@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from mmmlo.utils.errors import SettingError
+
 from .base import Average, HypergradientEstimator, LossFunction, SecondDerivatives, Vector, build_estimator
 from .not_differentiable import NotDifferentiableError
 
@@ -31,12 +33,12 @@ class InverseHessian(HypergradientEstimator):
         else:
             built = products
         if not isinstance(built, SecondDerivatives):
-            raise ValueError(
+            raise SettingError(
                 'hypergradient.products must multiply by second derivatives, as mmmlo.DoubleBackward, mmmlo.ForwardMode '
                 f'and mmmlo.FiniteDifference do; {type(built).__name__} does not'
             )
         if built.precondition != 'identity':
-            raise ValueError(
+            raise SettingError(
                 f"hypergradient.products.precondition is {built.precondition!r}, but {type(self).__name__} has the "
                 "inverse Hessian in its place; leave it at 'identity'"
             )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from mmmlo.registry import HYPERGRADIENTS
+from mmmlo.utils.errors import SettingError
 
 from .base import Average, SecondDerivatives, Vector
 from .inverse_hessian import InverseHessian
@@ -30,9 +31,9 @@ class Neumann(InverseHessian):
     def __init__(self, terms: int = 5, lr: float = 0.01, products: dict | SecondDerivatives | None = None) -> None:
         super().__init__(products)
         if terms < 1:
-            raise ValueError(f'hypergradient.terms must be at least 1, got {terms}')
+            raise SettingError(f'hypergradient.terms must be at least 1, got {terms}')
         if not lr > 0:
-            raise ValueError(f'hypergradient.lr must be positive, got {lr}')
+            raise SettingError(f'hypergradient.lr must be positive, got {lr}')
         self.terms, self.lr = terms, lr
 
     def solve(

@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._pytree import tree_leaves, tree_map
 
+from mmmlo.utils.errors import UnsupportedError
+
 from .base import LossFunction
 
 # What PyTorch says when an operation lacks a derivative. Other errors, such as a lack of memory, are not ours to explain.
@@ -27,7 +29,7 @@ Probe = Callable[[Callable[..., Any], list[torch.Tensor]], None]
 """Differentiates ``function(*inputs)`` in the estimator's way, and raises what PyTorch raises."""
 
 
-class NotDifferentiableError(NotImplementedError):
+class NotDifferentiableError(UnsupportedError):
     """A module, or an operation outside of modules, that an estimator cannot differentiate.
 
     Attributes:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from mmmlo.utils.errors import SettingError
+
 
 class LevelGraph:
     """The edges that a hypergradient crosses, from a list of paths.
@@ -28,21 +30,21 @@ class LevelGraph:
     def __init__(self, upper: str, paths: Sequence[str], lower: Sequence[str]) -> None:
         key = f'optim_wrapper.levels.{upper}.paths'
         if isinstance(paths, str) or not paths:
-            raise ValueError(f"{key} must be a list of paths such as ['pretrain', 'finetune>pretrain'], got {paths!r}")
+            raise SettingError(f"{key} must be a list of paths such as ['pretrain', 'finetune>pretrain'], got {paths!r}")
         self.upper = upper
         listed: set[tuple[str, ...]] = set()
         for path in paths:
             levels = tuple(name.strip() for name in path.split('>'))
             unknown = [name for name in levels if name not in lower]
             if unknown:
-                raise ValueError(
+                raise SettingError(
                     f'{key} has the path {path!r}, but {unknown[0]!r} is no level below {upper!r}; '
                     f'those are {list(lower)}'
                 )
             if len(set(levels)) < len(levels):
-                raise ValueError(f'{key} has the path {path!r}, which passes a level twice')
+                raise SettingError(f'{key} has the path {path!r}, which passes a level twice')
             if levels in listed:
-                raise ValueError(f'{key} lists the path {path!r} twice')
+                raise SettingError(f'{key} lists the path {path!r} twice')
             listed.add(levels)
 
         self.seeds = list(dict.fromkeys(levels[0] for levels in sorted(listed)))
@@ -57,7 +59,7 @@ class LevelGraph:
         implied = {path for seed in self.seeds for path in self._walk(seed, successors)}
         if implied != listed:
             extra = '>'.join(sorted(implied - listed)[0])
-            raise ValueError(
+            raise SettingError(
                 f'{key} {list(paths)} together contain the path {extra!r} too: list it or drop one of them'
             )
 
@@ -67,7 +69,7 @@ class LevelGraph:
 
         def visit(level: str) -> None:
             if level in visiting:
-                raise ValueError(f'{key} makes a circle through {level!r}')
+                raise SettingError(f'{key} makes a circle through {level!r}')
             if level in order or level == self.upper:
                 return
             visiting.add(level)

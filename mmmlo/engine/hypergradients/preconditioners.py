@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
+from mmmlo.utils.errors import SettingError
+
 from .base import PRECONDITIONS, Vector
 
 
@@ -35,7 +37,7 @@ def precondition(
         ValueError: If the optimizer is not what ``kind`` needs or has not stepped yet.
     """
     if kind not in PRECONDITIONS:
-        raise ValueError(f'hypergradient.precondition must be one of {PRECONDITIONS}, got {kind!r}')
+        raise SettingError(f'hypergradient.precondition must be one of {PRECONDITIONS}, got {kind!r}')
     if kind == 'identity':
         return list(vector)
     groups = {id(p): group for group in optimizer.param_groups for p in group['params']}
@@ -43,7 +45,7 @@ def precondition(
         return [groups[id(p)]['lr'] * v for p, v in zip(parameters, vector)]
     check_adam(optimizer)
     if gradients is None:
-        raise ValueError("hypergradient.precondition='adam' needs the gradients of the lower level's last step; got none")
+        raise SettingError("hypergradient.precondition='adam' needs the gradients of the lower level's last step; got none")
     return [
         v * _adam_derivative(groups[id(p)], optimizer.state.get(p, {}), gradient)
         for p, v, gradient in zip(parameters, vector, gradients)
@@ -64,7 +66,7 @@ def check_adam(optimizer: torch.optim.Optimizer) -> None:
     elif not isinstance(optimizer, torch.optim.AdamW) and any(group['weight_decay'] for group in optimizer.param_groups):
         problem = "Adam's weight_decay enters its moments; AdamW's does not"
     if problem:
-        raise ValueError(
+        raise SettingError(
             "hypergradient.precondition='adam' needs the lower level's optimizer to be AdamW, or Adam without weight_decay, "
             f"and without amsgrad: {problem}. Use precondition='lr' or 'identity'"
         )

@@ -9,6 +9,8 @@ from torch import nn
 from torch.func import functional_call
 from torch.profiler import record_function
 
+from mmmlo.utils.errors import SettingError
+
 from .base import HypergradientEstimator
 from .not_differentiable import NotDifferentiableError
 from .paths import LevelGraph
@@ -47,7 +49,7 @@ def total_loss(level: str, losses: dict[str, torch.Tensor]) -> torch.Tensor:
     """Sum the terms of a level's loss: the values with 'loss' in their name."""
     terms = [value.mean() for name, value in losses.items() if 'loss' in name]
     if not terms:
-        raise ValueError(f"level_loss('{level}') returned no key with 'loss' in it, only {list(losses)}")
+        raise SettingError(f"level_loss('{level}') returned no key with 'loss' in it, only {list(losses)}")
     return sum(terms[1:], terms[0])
 
 

@@ -18,6 +18,7 @@ from mmmlo.datasets.split_guard import SplitOverlapError, check_disjoint, is_tes
 from mmmlo.evaluation.features import batch_features, eval_mode, extract_features
 from mmmlo.evaluation.knn import knn_scores
 from mmmlo.registry import LOOPS
+from mmmlo.utils.errors import SettingError
 
 from .loader_settings import with_settings_of
 
@@ -78,11 +79,11 @@ class KNNValLoop(ValLoop):
         fp16: bool = False,
     ) -> None:
         if query_split not in ('val', 'test'):
-            raise ValueError(f"`{self.stage}_cfg.query_split` must be 'val' or 'test', not {query_split!r}.")
+            raise SettingError(f"`{self.stage}_cfg.query_split` must be 'val' or 'test', not {query_split!r}.")
         if token not in ('mean', 'cls'):
-            raise ValueError(f"`{self.stage}_cfg.token` must be 'mean' or 'cls', not {token!r}.")
+            raise SettingError(f"`{self.stage}_cfg.token` must be 'mean' or 'cls', not {token!r}.")
         if not temperature > 0:
-            raise ValueError(f'`{self.stage}_cfg.temperature` must be above 0, not {temperature}.')
+            raise SettingError(f'`{self.stage}_cfg.temperature` must be above 0, not {temperature}.')
         self.query_split = query_split
         self.k = k
         self.temperature = temperature
@@ -149,7 +150,7 @@ class KNNValLoop(ValLoop):
             return bank
         key = f'{self.stage}_cfg.bank_dataloader'
         if not isinstance(bank, Mapping) or 'dataset' not in bank:
-            raise ValueError(f'`{key}` must be a dict with a `dataset`: the images with known classes that vote.')
+            raise SettingError(f'`{key}` must be a dict with a `dataset`: the images with known classes that vote.')
         if isinstance(bank['dataset'], Mapping):
             check_dataset_folder(bank['dataset'], f'{key}.dataset')
         cfg = with_settings_of(query, bank)
@@ -162,13 +163,13 @@ class KNNValLoop(ValLoop):
             return
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook) and hook.save_best is not None:
-                raise ValueError(
+                raise SettingError(
                     f'`default_hooks.checkpoint.save_best` is {", ".join(hook.save_best)!r}, but `val_cfg.query_split` is '
                     "'test': the checkpoint would be chosen by test images. Leave `save_best` out, or validate on a "
                     "part of the training split with `query_split='val'`."
                 )
             if isinstance(hook, EarlyStoppingHook):
-                raise ValueError(
+                raise SettingError(
                     "`EarlyStoppingHook` in the config's hooks would end training by test images, because "
                     "`val_cfg.query_split` is 'test'. Leave it out, or validate on a part of the "
                     "training split with `query_split='val'`."
@@ -179,7 +180,7 @@ class KNNValLoop(ValLoop):
         query_key = f'{self.stage}_dataloader.dataset'
         bank_key = f'{self.stage}_cfg.bank_dataloader.dataset'
         if not isinstance(self.k, int) or not 1 <= self.k <= len(bank):
-            raise ValueError(
+            raise SettingError(
                 f'`{self.stage}_cfg.k` must lie between 1 and the {len(bank)} images of the bank, not {self.k}.'
             )
         self.num_classes = self._count_classes(query, bank, query_key, bank_key)
@@ -211,10 +212,10 @@ class KNNValLoop(ValLoop):
     def _count_classes(self, query: Any, bank: Any, query_key: str, bank_key: str) -> int:
         query_classes, bank_classes = (getattr(data, 'metainfo', {}).get('classes') for data in (query, bank))
         if not query_classes:
-            raise ValueError(f'`{query_key}` does not name its classes. Give it `metainfo=dict(classes=[...])`.')
+            raise SettingError(f'`{query_key}` does not name its classes. Give it `metainfo=dict(classes=[...])`.')
         if bank_classes and list(bank_classes) != list(query_classes):
             odd = sorted(set(bank_classes) ^ set(query_classes)) or 'the same names in another order'
-            raise ValueError(
+            raise SettingError(
                 f'`{bank_key}` and `{query_key}` have different classes ({odd}), so their labels do not '
                 'mean the same. Give both the same classes.'
             )

@@ -2,6 +2,8 @@
 
 import copy
 
+from mmmlo.utils.errors import SettingError
+
 # Arguments of mmengine's schedulers that count steps or epochs.
 _COUNTS = ('begin', 'end', 'T_max', 'step_size', 'milestones', 'periods', 'total_steps')
 
@@ -32,7 +34,7 @@ def level_schedules(
     if isinstance(param_scheduler, dict) and 'type' not in param_scheduler:
         unknown = [level for level in param_scheduler if level not in total_steps]
         if unknown:
-            raise ValueError(f'param_scheduler has {unknown[0]!r}, but the levels are {list(total_steps)}')
+            raise SettingError(f'param_scheduler has {unknown[0]!r}, but the levels are {list(total_steps)}')
         by_level = {level: param_scheduler.get(level, []) for level in total_steps}
     else:
         by_level = dict.fromkeys(total_steps, param_scheduler)

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from mmmlo.datasets import DataError, check_dataset_folder, check_level_splits, read_test_dataset
 from mmmlo.registry import LOOPS, MODELS
+from mmmlo.utils.errors import SettingError
 
 from ..hooks import DeferredRuntimeInfoHook, LevelParamSchedulerHook
 from ..optim_wrappers import MultiLevelOptimWrapper
@@ -64,7 +65,7 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
         **kwargs,
     ) -> None:
         if (max_epochs is None) == (max_iters is None):
-            raise ValueError('train_cfg needs max_epochs or max_iters, and not both')
+            raise SettingError('train_cfg needs max_epochs or max_iters, and not both')
         if isinstance(dataloader, dict):
             check_dataset_folder(dataloader['dataset'], 'train_dataloader.dataset')
         super().__init__(runner, dataloader, max_epochs or 1, **kwargs)
@@ -76,7 +77,7 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
 
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         if not isinstance(runner.optim_wrapper, MultiLevelOptimWrapper):
-            raise ValueError(
+            raise SettingError(
                 "MultiLevelTrainLoop needs optim_wrapper.constructor='mmmlo.MultiLevelOptimWrapperConstructor', got a "
                 f'{type(runner.optim_wrapper).__name__}'
             )
@@ -99,7 +100,7 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
     def _check_scheduler_hook(self) -> None:
         for hook in self.runner.hooks if self.runner.param_schedulers else ():
             if isinstance(hook, ParamSchedulerHook) and not isinstance(hook, LevelParamSchedulerHook):
-                raise ValueError(
+                raise SettingError(
                     f'default_hooks.param_scheduler is a {type(hook).__name__}, which moves the schedules of all levels in '
                     "every iteration; set default_hooks.param_scheduler=dict(type='mmmlo.LevelParamSchedulerHook')"
                 )
@@ -108,7 +109,7 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
         cadence = self.optim_wrapper.cadence
         accumulation = cadence.accumulation[cadence.base]
         if self._max_iters % accumulation:
-            raise ValueError(
+            raise SettingError(
                 f'optim_wrapper.levels.{cadence.base}.accumulative_counts={accumulation} does not divide the '
                 f'{self._max_iters} iterations of the run: the last gradient would be lost'
             )
@@ -119,7 +120,7 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
                     if level == cadence.base
                     else f', and it first runs in cycle {cadence.start[level] + cadence.every[level]}'
                 )
-                raise ValueError(
+                raise SettingError(
                     f'level {level!r} would never move: the run has {self._max_iters} iterations, a cycle takes '
                     f'{cadence.iterations}{begin}'
                 )
@@ -128,13 +129,13 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
         wrapper = self.optim_wrapper
         missing = [level for level in wrapper.levels[1:] if level not in dataloaders]
         if missing:
-            raise ValueError(
+            raise SettingError(
                 f'train_cfg.dataloaders has no {missing[0]!r}; every level above {wrapper.base!r} needs a loader, or the '
                 'name of a level whose batch it shares'
             )
         unknown = [level for level in dataloaders if level not in wrapper.levels[1:]]
         if unknown:
-            raise ValueError(
+            raise SettingError(
                 f'train_cfg.dataloaders has {unknown[0]!r}; the levels above {wrapper.base!r} are {wrapper.levels[1:]} '
                 f'(the data of {wrapper.base!r} is train_dataloader)'
             )
@@ -174,19 +175,19 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
         cadence = self.optim_wrapper.cadence
         earlier = self.optim_wrapper.levels[: self.optim_wrapper.levels.index(level)]
         if source not in earlier or source in self._shared:
-            raise ValueError(
+            raise SettingError(
                 f'train_cfg.dataloaders.{level} is {source!r}, which must be a level before it with a loader of its own: '
                 f'{[name for name in earlier if name not in self._shared]}'
             )
         here = cadence.steps[level] * cadence.accumulation[level]
         there = 1 if source == cadence.base else cadence.steps[source] * cadence.accumulation[source]
         if here != there:
-            raise ValueError(
+            raise SettingError(
                 f'train_cfg.dataloaders.{level} shares the batches of {source!r}, of which an iteration has {there}, but '
                 f'{level!r} needs {here}: make steps * accumulative_counts equal or give it a loader of its own'
             )
         if not cadence.runs_with(source, level):
-            raise ValueError(
+            raise SettingError(
                 f'train_cfg.dataloaders.{level} shares the batches of {source!r}, which does not run in each cycle in which '
                 f'{level!r} does; make their start and every equal or give it a loader of its own'
             )
@@ -195,7 +196,7 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
     @staticmethod
     def _loader_cfg(level: str, cfg: dict, base_loader: DataLoader | dict) -> dict:
         if 'dataset' not in cfg:
-            raise ValueError(f'train_cfg.dataloaders.{level}.dataset is missing')
+            raise SettingError(f'train_cfg.dataloaders.{level}.dataset is missing')
         check_dataset_folder(cfg['dataset'], f'train_cfg.dataloaders.{level}.dataset')
         return with_settings_of(base_loader, cfg, more=['drop_last'])
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from mmmlo.utils.errors import SettingError
+
 
 class Cadence:
     """The rhythm of the levels: a cycle is so many steps of the lowest level, then so many of each upper one.
@@ -37,10 +39,10 @@ class Cadence:
             for level, count in counts.items():
                 if not isinstance(count, int) or count < least:
                     kind = 'a positive integer' if least else 'an integer from 0'
-                    raise ValueError(f'optim_wrapper.levels.{level}.{name} must be {kind}, got {count!r}')
+                    raise SettingError(f'optim_wrapper.levels.{level}.{name} must be {kind}, got {count!r}')
         for name, count, default in (('start', self.start[self.base], 0), ('every', self.every[self.base], 1)):
             if count != default:
-                raise ValueError(
+                raise SettingError(
                     f'optim_wrapper.levels.{self.base}.{name} is {count}, but the lowest level runs in every cycle; '
                     f'{name} belongs to a level above it'
                 )

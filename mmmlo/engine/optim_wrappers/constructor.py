@@ -7,6 +7,7 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 from mmmlo.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mmmlo.utils.errors import SettingError
 
 from ..hypergradients import HypergradientEstimator, LevelGraph, build_estimator, check_adam
 from ..level import Level, LevelConfig
@@ -48,9 +49,9 @@ class MultiLevelOptimWrapperConstructor:
         cfg.pop('type', None)
         if paramwise_cfg is not None or cfg:
             wrong = ['paramwise_cfg'] if paramwise_cfg is not None else sorted(cfg)
-            raise ValueError(f'optim_wrapper.{wrong[0]} belongs to a level: optim_wrapper.levels.<level>.{wrong[0]}')
+            raise SettingError(f'optim_wrapper.{wrong[0]} belongs to a level: optim_wrapper.levels.<level>.{wrong[0]}')
         if not self.levels:
-            raise ValueError(
+            raise SettingError(
                 'optim_wrapper.levels is missing: a config for each level, such as '
                 "levels=dict(pretrain=dict(optimizer=dict(type='AdamW', lr=1e-4)))"
             )
@@ -78,7 +79,7 @@ class MultiLevelOptimWrapperConstructor:
         available: dict[str, tuple[str, ...]] = model.level_modules  # type: ignore[assignment]
         unknown = [level for level in self.levels if level not in available]
         if unknown:
-            raise ValueError(
+            raise SettingError(
                 f'optim_wrapper.levels has {unknown[0]!r}, but {type(model).__name__} has the levels {list(available)}'
             )
         order = [level for level in available if level in self.levels]
@@ -121,7 +122,7 @@ class MultiLevelOptimWrapperConstructor:
             estimator = build_estimator(cfg, f'optim_wrapper.levels.{level}.hypergradient')
             return dict.fromkeys(lowers, estimator)
         if sorted(cfg) != sorted(lowers):
-            raise ValueError(
+            raise SettingError(
                 f'optim_wrapper.levels.{level}.hypergradient must be an estimator, such as '
                 f"dict(type='mmmlo.ForwardMode'), or one for each of the levels {lowers}, got the keys {sorted(cfg)}"
             )
@@ -137,7 +138,7 @@ class MultiLevelOptimWrapperConstructor:
             upper = graph.upper
             for lower, _ in graph.edges:
                 if not cadence.runs_with(lower, upper):
-                    raise ValueError(
+                    raise SettingError(
                         f'optim_wrapper.levels.{upper} runs in cycles in which {lower!r}, which its paths pass, does not: '
                         f'start={cadence.start[upper]}, every={cadence.every[upper]} against start={cadence.start[lower]}, '
                         f'every={cadence.every[lower]}; let {lower!r} start no later, and its every divide that of {upper!r}'
@@ -154,14 +155,14 @@ class MultiLevelOptimWrapperConstructor:
                     if not parameter.requires_grad:
                         continue
                     if id(parameter) in owner:
-                        raise ValueError(
+                        raise SettingError(
                             f'model.{name} is in two levels, {owner[id(parameter)]!r} and {level!r}; a module '
                             'belongs to one'
                         )
                     owner[id(parameter)] = level
                     parameters[level][name] = parameter
             if not parameters[level]:
-                raise ValueError(
+                raise SettingError(
                     f'optim_wrapper.levels.{level} has nothing to train: no parameter of model.'
                     f'{", model.".join(modules)} requires a gradient'
                 )
@@ -171,7 +172,7 @@ class MultiLevelOptimWrapperConstructor:
             if parameter.requires_grad and id(parameter) not in owner
         ]
         if left:
-            raise ValueError(
+            raise SettingError(
                 f'{len(left)} trainable parameters are in no level, such as model.{left[0]}; add their level to '
                 'optim_wrapper.levels, or leave the module out of the model'
             )

@@ -12,6 +12,7 @@ from mmpretrain.models import VisionTransformer
 from torch import nn
 
 from mmmlo.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mmmlo.utils.errors import SettingError
 
 _DECAY_MULTS = ('norm_decay_mult', 'bias_decay_mult', 'flat_decay_mult')
 _KEYS = ('layer_decay_rate', *_DECAY_MULTS, 'custom_keys')
@@ -67,14 +68,14 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 _refuse_unknown(f'{where}.custom_keys[{key!r}]', settings, _CUSTOM_KEYS)
             rate = self.paramwise_cfg.get('layer_decay_rate')
             if rate is None:
-                raise ValueError(f'{where}.layer_decay_rate is missing: a number in (0, 1], such as 0.75')
+                raise SettingError(f'{where}.layer_decay_rate is missing: a number in (0, 1], such as 0.75')
             if not isinstance(rate, int | float) or not 0 < rate <= 1:
-                raise ValueError(f'{where}.layer_decay_rate must be a number in (0, 1], got {rate!r}')
+                raise SettingError(f'{where}.layer_decay_rate must be a number in (0, 1], got {rate!r}')
             if self.base_lr is None:
-                raise ValueError('optim_wrapper.optimizer.lr is missing: layer_decay_rate scales it layer by layer')
+                raise SettingError('optim_wrapper.optimizer.lr is missing: layer_decay_rate scales it layer by layer')
             for name in _DECAY_MULTS:
                 if name in self.paramwise_cfg and self.base_wd is None:
-                    raise ValueError(f'optim_wrapper.optimizer.weight_decay is missing, but {where}.{name} scales it')
+                    raise SettingError(f'optim_wrapper.optimizer.weight_decay is missing, but {where}.{name} scales it')
         super()._validate_cfg()
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs) -> None:
@@ -91,7 +92,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """
         backbones = find_backbones(module, prefix)
         if not backbones:
-            raise ValueError(
+            raise SettingError(
                 f'optim_wrapper.paramwise_cfg.layer_decay_rate: {type(module).__name__} has no backbone with layers; '
                 "model.backbone must be a 'VisionTransformer', or have `get_layer_depth` or a list `layers`"
             )
@@ -159,7 +160,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 def _refuse_unknown(where: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:
     for name in settings:
         if name not in known:
-            raise ValueError(f'{where} has {name!r}, which is none of {list(known)}')
+            raise SettingError(f'{where} has {name!r}, which is none of {list(known)}')
 
 
 def find_backbones(model: nn.Module, prefix: str = '') -> dict[str, nn.Module]:

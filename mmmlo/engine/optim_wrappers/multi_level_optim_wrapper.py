@@ -9,6 +9,7 @@ from torch import nn
 from torch.profiler import record_function
 
 from mmmlo.registry import OPTIM_WRAPPERS
+from mmmlo.utils.errors import SettingError
 
 from ..hypergradients import NotDifferentiableError, precondition
 from ..hypergradients.traverse import Hypergradient, Named, Traversal, differentiate, total_loss
@@ -132,7 +133,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         due = self.due()
         given = {level: len(level_batches) for level, level_batches in batches.items()}
         if given != due:
-            raise ValueError(f'this iteration needs batches {due} (level: number), got {given}')
+            raise SettingError(f'this iteration needs batches {due} (level: number), got {given}')
         costs: dict[str, Any] = {}
         for name in due:
             level = self._levels[name]
@@ -222,7 +223,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         Raises:
             TypeError: Always.
         """
-        raise TypeError(
+        raise SettingError(
             f"this optim_wrapper has the levels {self.levels} and takes no single loss; set "
             "train_cfg.type='mmmlo.MultiLevelTrainLoop'"
         )
@@ -249,7 +250,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         """
         saved = list(state_dict.get('step_counts', state_dict))
         if saved != self.levels:
-            raise ValueError(
+            raise SettingError(
                 f'the checkpoint holds the optimizer state of {saved}, but optim_wrapper.levels are '
                 f'{self.levels}; resume with the config that wrote it, or use load_from to start anew'
             )

@@ -11,6 +11,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from mmmlo.registry import MODEL_WRAPPERS
+from mmmlo.utils.errors import UnsupportedError
 
 from ..reduce import GradientReducer
 
@@ -126,7 +127,7 @@ def check_model_wrapper(model: nn.Module) -> None:
     if is_model_wrapper(model) and not isinstance(model, MultiLevelDistributedDataParallel):
         levels = getattr(getattr(model, 'module', model), 'level_modules', {})
         if len(levels) > 1:
-            raise RuntimeError(
+            raise UnsupportedError(
                 f'the model has the levels {list(levels)} and is wrapped in {type(model).__name__}, which trains one loss '
                 "and never calls the model's own train_step: it would silently train something else. Set "
                 "model_wrapper_cfg=dict(type='mmmlo.MultiLevelDistributedDataParallel')"

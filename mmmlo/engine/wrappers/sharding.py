@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from mmmlo.utils.errors import UnsupportedError
+
 SHARDING_IS_NOT_SUPPORTED = (
     "Hypergradients run a level's loss with other values in place of its parameters and with tangents beside them, so every "
     "process needs all of them: FSDP's, DeepSpeed's and Colossal-AI's strategies are not supported for any level. Use "
@@ -32,7 +34,7 @@ def check_not_sharded(model: nn.Module) -> None:
     kinds = {base.__name__ for part in (*model.modules(), *model.parameters()) for base in type(part).__mro__}
     found = sorted(kinds & _SHARDED)
     if found:
-        raise NotImplementedError(f'the model is split over processes ({", ".join(found)}). {SHARDING_IS_NOT_SUPPORTED}')
+        raise UnsupportedError(f'the model is split over processes ({", ".join(found)}). {SHARDING_IS_NOT_SUPPORTED}')
 
 
 def check_optimizer_not_sharded(level: str, optimizer: torch.optim.Optimizer) -> None:
@@ -46,7 +48,7 @@ def check_optimizer_not_sharded(level: str, optimizer: torch.optim.Optimizer) ->
         NotImplementedError: If the state is split over processes.
     """
     if any(base.__name__ == 'ZeroRedundancyOptimizer' for base in type(optimizer).__mro__):
-        raise NotImplementedError(
+        raise UnsupportedError(
             f'optim_wrapper.levels.{level}.optimizer is a ZeroRedundancyOptimizer, whose state all processes gather '
             'together, but mmengine saves checkpoints on the first process alone: the run would hang there. Use the '
             'optimizer itself'

@@ -10,10 +10,12 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmmlo.utils.errors import SettingError
+
 __all__ = ['Study', 'StudyError', 'Variant', 'job_config', 'read_studies']
 
 
-class StudyError(ValueError):
+class StudyError(SettingError):
     """A study that is not there, or that cannot be run."""
 
 

@@ -19,6 +19,7 @@ from mmengine.config import Config
 
 from mmmlo.evaluation.data import NAMED_DATA
 from mmmlo.evaluation.results import ResultsFile
+from mmmlo.utils.errors import MmmloError
 
 from .definitions import StudyError, Variant
 from .record import JobRecord
@@ -28,7 +29,7 @@ __all__ = ['Job', 'JobError', 'JobRunner', 'last_scalars']
 LOG_LINES = 15  # of a failed process, for the message
 
 
-class JobError(RuntimeError):
+class JobError(MmmloError, RuntimeError):
     """A job's process failed."""
 
 

@@ -7,6 +7,7 @@ from mmpretrain.models.utils import resize_pos_embed, to_2tuple
 from torch import nn
 
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 from ..utils import SelectiveEncoderLayer, sincos_position_embedding
 
@@ -46,7 +47,7 @@ class MaskedViT(VisionTransformer):
     ) -> None:
         height, width = to_2tuple(img_size)
         if height % patch_size or width % patch_size:
-            raise ValueError(
+            raise SettingError(
                 f'model.backbone.img_size {(height, width)} is not a multiple of '
                 f'model.backbone.patch_size {patch_size}'
             )
@@ -93,7 +94,7 @@ class MaskedViT(VisionTransformer):
     def _check_size(self, images: torch.Tensor) -> None:
         height, width = images.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
+            raise SettingError(
                 f'images of {height} x {width} pixels are not a multiple of the patch size {self.patch_size}; '
                 'resize or crop them in the pipeline'
             )

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 from mmmlo.utils.pretrained_target import PretrainedTarget
 
 _PADS = ('mask', 'vitdet')
@@ -117,9 +118,9 @@ class WindowedViT(VisionTransformer):
         **kwargs,
     ) -> None:
         if not isinstance(window_size, int) or window_size < 1:
-            raise ValueError(f'model.backbone.window_size must be at least 1 patch, got {window_size!r}')
+            raise SettingError(f'model.backbone.window_size must be at least 1 patch, got {window_size!r}')
         if pad not in _PADS:
-            raise ValueError(f"model.backbone.pad must be 'mask' or 'vitdet', got {pad!r}")
+            raise SettingError(f"model.backbone.pad must be 'mask' or 'vitdet', got {pad!r}")
         super().__init__(
             arch=arch,
             img_size=img_size,
@@ -268,9 +269,11 @@ def unpartition(windows: torch.Tensor, window: Grid, grid: Grid) -> torch.Tensor
 def _global_blocks(blocks: int | Sequence[int], depth: int) -> frozenset[int]:
     if isinstance(blocks, int):
         if not 0 <= blocks <= depth:
-            raise ValueError(f'model.backbone.global_blocks must be from 0 to the {depth} blocks of the model, got {blocks}')
+            raise SettingError(
+                f'model.backbone.global_blocks must be from 0 to the {depth} blocks of the model, got {blocks}'
+            )
         return frozenset(depth * (i + 1) // blocks - 1 for i in range(blocks))
     found = frozenset(index + depth if index < 0 else index for index in blocks)
     if not all(0 <= index < depth for index in found):
-        raise ValueError(f'model.backbone.global_blocks names blocks from 0 to {depth - 1}, got {list(blocks)}')
+        raise SettingError(f'model.backbone.global_blocks names blocks from 0 to {depth - 1}, got {list(blocks)}')
     return found

@@ -8,6 +8,7 @@ from mmengine.structures import BaseDataElement
 from mmpretrain.models.utils import SelfSupDataPreprocessor
 
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 
 def crop_and_flip(images: torch.Tensor, shift: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
@@ -75,7 +76,7 @@ class DeviceDataPreprocessor(SelfSupDataPreprocessor):
         shapes = [tuple(getattr(value, 'shape', ())) for value in (inputs, shift, flip)]
         batch = shapes[0][:1]
         if len(shapes[0]) != 4 or shapes[1:] != [(*batch, 2), batch]:
-            raise ValueError(
+            raise SettingError(
                 "a batch to crop and mirror has `inputs` of B x C x H x W, `shift` of B x 2 and `flip` of B; here they're "
                 f'{shapes[0]}, {shapes[1]} and {shapes[2]}. Collate it with mmmlo.batch_collate or default_collate.'
             )

@@ -5,6 +5,7 @@ from mmpretrain.models import LinearClsHead
 from torch import nn
 
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 
 @MODELS.register_module()
@@ -28,7 +29,7 @@ class TokenClsHead(LinearClsHead):
     def __init__(self, num_classes: int, in_channels: int, token: str = 'cls', dropout: float = 0.1, **kwargs) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels, **kwargs)
         if token not in ('cls', 'mean'):
-            raise ValueError(f"model.downstream.token must be 'cls' or 'mean', got {token!r}")
+            raise SettingError(f"model.downstream.token must be 'cls' or 'mean', got {token!r}")
         self.token = token
         self.norm = nn.LayerNorm(in_channels, eps=1e-6)
         self.dropout = nn.Dropout(dropout)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 
 @MODELS.register_module()
@@ -27,7 +28,7 @@ class MaskBinarizationLoss(nn.Module):
     def __init__(self, loss_weight: float = 1.0, sigma: float = 0.12) -> None:
         super().__init__()
         if not sigma > 0:
-            raise ValueError(f'model.binarization.sigma must be positive, got {sigma}')
+            raise SettingError(f'model.binarization.sigma must be positive, got {sigma}')
         self.loss_weight = loss_weight
         self.sigma = sigma
 

@@ -6,6 +6,7 @@ from torch import nn
 from torch.distributed.nn.functional import all_gather, all_reduce
 
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 
 @MODELS.register_module()
@@ -48,7 +49,7 @@ class MaskDiversityLoss(nn.Module):
         everyone = torch.cat(all_gather(mask_prob)) if distributed else mask_prob
         count = len(everyone)
         if count < 2:
-            raise ValueError(
+            raise SettingError(
                 f'model.diversity compares the masks of different images, but the batch has {count}; raise '
                 'train_dataloader.batch_size, or switch the loss off by model.diversity.loss_weight=0'
             )

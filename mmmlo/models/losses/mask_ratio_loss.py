@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 
 @MODELS.register_module()
@@ -26,7 +27,7 @@ class MaskRatioLoss(nn.Module):
     def __init__(self, mask_ratio: float = 0.75, loss_weight: float = 25.6) -> None:
         super().__init__()
         if not 0 < mask_ratio < 1:
-            raise ValueError(f'model.ratio.mask_ratio must be between 0 and 1, both excluded, got {mask_ratio}')
+            raise SettingError(f'model.ratio.mask_ratio must be between 0 and 1, both excluded, got {mask_ratio}')
         self.mask_ratio = mask_ratio
         self.loss_weight = loss_weight
 

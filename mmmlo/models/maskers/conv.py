@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 from .base import BaseMasker, to_mask_prob
 
@@ -54,7 +55,7 @@ class ConvMasker(BaseMasker):
         """
         scores = self.layers(images)
         if tuple(scores.shape[-2:]) != tuple(grid):
-            raise ValueError(
+            raise SettingError(
                 f'model.masker.patch_size makes a grid of {tuple(scores.shape[-2:])}, the backbone one of '
                 f'{tuple(grid)}; give both the same patch size'
             )

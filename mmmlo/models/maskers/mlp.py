@@ -5,6 +5,7 @@ from mmcv.cnn import build_activation_layer
 from torch import nn
 
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 from .base import BaseMasker, to_mask_prob
 
@@ -51,7 +52,7 @@ class MLPMasker(BaseMasker):
             ValueError: If ``grid`` is not the grid that the masker is built for.
         """
         if tuple(grid) != self.grid:
-            raise ValueError(
+            raise SettingError(
                 f'model.masker is an MLPMasker built for grid {self.grid}, but the images have grid '
                 f'{tuple(grid)}; build it for that grid or use mmmlo.ConvMasker, which takes any'
             )

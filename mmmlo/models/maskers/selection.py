@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import torch
 
+from mmmlo.utils.errors import SettingError
+
 
 class PatchSelection(NamedTuple):
     """Which patches are masked.
@@ -28,10 +30,10 @@ def num_visible(num_patches: int, mask_ratio: float) -> int:
         ValueError: If the ratio is outside (0, 1), or leaves no visible or no masked patch.
     """
     if not 0 < mask_ratio < 1:
-        raise ValueError(f'model.mask_ratio must be between 0 and 1, both excluded, got {mask_ratio}')
+        raise SettingError(f'model.mask_ratio must be between 0 and 1, both excluded, got {mask_ratio}')
     visible = int(num_patches * (1 - mask_ratio))
     if not 0 < visible < num_patches:
-        raise ValueError(
+        raise SettingError(
             f'model.mask_ratio {mask_ratio} leaves {visible} of {num_patches} patches visible; at least one '
             'must be visible and one masked'
         )
@@ -57,7 +59,7 @@ def select_patches(scores: torch.Tensor, mask_ratio: float, temperature: float =
     visible = num_visible(scores.shape[1], mask_ratio)
     scores = scores.detach()
     if temperature < 0:
-        raise ValueError(f'model.temperature must not be negative, got {temperature}')
+        raise SettingError(f'model.temperature must not be negative, got {temperature}')
     if temperature > 0:
         tiny = torch.finfo(scores.dtype).tiny
         gumbel = -torch.empty_like(scores).exponential_().clamp_(min=tiny).log()

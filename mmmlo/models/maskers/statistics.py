@@ -2,6 +2,8 @@
 
 import torch
 
+from mmmlo.utils.errors import SettingError
+
 
 @torch.no_grad()
 def mask_statistics(mask_prob: torch.Tensor, mask: torch.Tensor) -> dict[str, float]:
@@ -21,7 +23,7 @@ def mask_statistics(mask_prob: torch.Tensor, mask: torch.Tensor) -> dict[str, fl
     """
     batch = mask.shape[0]
     if batch < 2:
-        raise ValueError('the overlap of visible sets needs at least two images')
+        raise SettingError('the overlap of visible sets needs at least two images')
     visible = 1 - mask.float()
     intersection = visible @ visible.T
     sizes = visible.sum(dim=1)

@@ -6,6 +6,7 @@ from mmpretrain.models.utils import build_norm_layer
 from torch import nn
 
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 from ..utils import SelectiveEncoderLayer
 from .base import BaseMasker, to_mask_prob
@@ -73,9 +74,9 @@ class ViTMasker(BaseMasker):
     ) -> None:
         super().__init__(init_cfg)
         if head not in _HEADS:
-            raise ValueError(f'model.masker.head must be one of {", ".join(map(repr, _HEADS))}, got {head!r}')
+            raise SettingError(f'model.masker.head must be one of {", ".join(map(repr, _HEADS))}, got {head!r}')
         if embed_dims % num_heads:
-            raise ValueError(
+            raise SettingError(
                 f'model.masker.embed_dims {embed_dims} is not a multiple of model.masker.num_heads {num_heads}; '
                 'set a number of heads that divides it'
             )
@@ -94,7 +95,7 @@ class ViTMasker(BaseMasker):
             self.head = nn.Linear(embed_dims, 1)
             return
         if grid is None:
-            raise ValueError(
+            raise SettingError(
                 f'model.masker.grid is missing: head={head!r} gives each patch of one grid an output of its own; set the '
                 "backbone's grid, or model.masker.head='token', which serves any"
             )
@@ -125,7 +126,7 @@ class ViTMasker(BaseMasker):
             ValueError: If ``grid`` is not the grid that a head on the class token is built for.
         """
         if self.grid is not None and self.grid != tuple(grid):
-            raise ValueError(
+            raise SettingError(
                 f'model.masker is a ViTMasker built for grid {self.grid}, but the images have grid {tuple(grid)}; '
                 "build it for that grid or set model.masker.head='token', which serves any"
             )

@@ -8,6 +8,7 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import nn
 
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 from ..utils import SelectiveEncoderLayer, sincos_position_embedding
 
@@ -111,7 +112,7 @@ class GridMAEDecoder(MAEPretrainDecoder):
 
     def _check_length(self, patches: int) -> None:
         if patches != self.num_patches:
-            raise ValueError(
+            raise SettingError(
                 f'model.neck.grid {self.grid_size} has {self.num_patches} patches, but the images have '
                 f'{patches}; build the decoder for the grid of the pretraining images'
             )

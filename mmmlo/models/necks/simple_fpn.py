@@ -8,6 +8,7 @@ from mmpretrain.models.utils import LayerNorm2d
 from torch import nn
 
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 
 @MODELS.register_module()
@@ -34,7 +35,7 @@ class SimpleFPN(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if num_outs < 4:
-            raise ValueError(f'model.neck.num_outs must be at least 4, for strides 4 to 32, got {num_outs}')
+            raise SettingError(f'model.neck.num_outs must be at least 4, for strides 4 to 32, got {num_outs}')
         self.num_outs = num_outs
         half, quarter = in_channels // 2, in_channels // 4
         scales = (

@@ -9,6 +9,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 from ..maskers import PatchSelection, select_patches
 from ..maskers.selection import num_visible
@@ -88,7 +89,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
             ('head.patch_size', self.head.patch_size, patch_size),
         ):
             if built_for not in (None, right):
-                raise ValueError(f'model.{key} is {built_for}, but model.backbone has {right}; set model.{key}={right}')
+                raise SettingError(f'model.{key} is {built_for}, but model.backbone has {right}; set model.{key}={right}')
 
     @property
     def level_modules(self) -> dict[str, tuple[str, ...]]:
@@ -220,14 +221,14 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         if mode == 'loss':
             levels = self.level_modules
             if len(levels) > 1:
-                raise TypeError(
+                raise SettingError(
                     f'{type(self).__name__} has the levels {list(levels)}, which one loss would mix up; set '
                     "optim_wrapper.constructor='mmmlo.MultiLevelOptimWrapperConstructor', "
                     "train_cfg.type='mmmlo.MultiLevelTrainLoop' and, on several GPUs, "
                     "model_wrapper_cfg=dict(type='mmmlo.MultiLevelDistributedDataParallel')"
                 )
             if any(parameter.requires_grad for parameter in self.masker.parameters()):
-                raise TypeError(
+                raise SettingError(
                     f'model.masker, a {type(self.masker).__name__}, is in no level, and one optimizer would lower the '
                     'loss by its scores falling; give the model a downstream module, freeze the masker, or use '
                     'mmmlo.RandomMasker'

@@ -8,6 +8,7 @@ from torch import nn
 from torch.distributed.nn.functional import all_reduce
 
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 from .base import BaseMaskedAutoencoder, Masking
 
@@ -54,7 +55,7 @@ class CLMAE(BaseMaskedAutoencoder):
         super().__init__(*args, **kwargs)
         ratio = dict(type='mmmlo.MaskRatioLoss') | (ratio or {})
         if ratio.setdefault('mask_ratio', self.mask_ratio) != self.mask_ratio:
-            raise ValueError(
+            raise SettingError(
                 f'model.ratio.mask_ratio is {ratio["mask_ratio"]}, but model.mask_ratio is {self.mask_ratio}: the scores '
                 'would be pulled away from the share of patches that is masked; leave it out'
             )

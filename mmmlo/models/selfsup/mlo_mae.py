@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 from .base import BaseMaskedAutoencoder
 
@@ -36,7 +37,7 @@ class MLOMAE(BaseMaskedAutoencoder):
     ) -> None:
         super().__init__(*args, **kwargs)
         if bilevel is not None and (downstream is None or bilevel <= 0):
-            raise ValueError(
+            raise SettingError(
                 f'model.bilevel, the weight of the downstream loss, must be positive and needs a downstream, got {bilevel}'
             )
         if downstream is not None and not isinstance(downstream, nn.Module):

@@ -2,6 +2,8 @@
 
 import torch
 
+from mmmlo.utils.errors import SettingError
+
 
 def sincos_position_embedding(
     grid: tuple[int, int], embed_dims: int, cls_token: bool = True, temperature: float = 10000.0
@@ -24,7 +26,7 @@ def sincos_position_embedding(
         ValueError: If ``embed_dims`` is not a multiple of 4.
     """
     if embed_dims % 4:
-        raise ValueError(
+        raise SettingError(
             f'embed_dims must be a multiple of 4 for a 2-D sine-cosine position embedding, got {embed_dims}'
         )
     height, width = grid

@@ -194,7 +194,7 @@ def test_wrong_batches_are_refused(tiny_model, tiny_wrapper, tiny_batch):
     wrapper = tiny_wrapper(model)
     with pytest.raises(ValueError, match=r"needs batches \{'pretrain': 1\}"):
         wrapper.update_levels(model, dict(pretrain=[tiny_batch(0)], masking=[tiny_batch(1)]))
-    with pytest.raises(TypeError, match='MultiLevelTrainLoop'):
+    with pytest.raises(ValueError, match='MultiLevelTrainLoop'):
         wrapper.update_params(torch.zeros(()))
 
 

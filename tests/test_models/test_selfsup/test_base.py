@@ -101,7 +101,7 @@ def test_a_pretrained_file_has_the_last_word(tiny_model, tiny_model_cfg, tmp_pat
 def test_levels_need_the_multi_level_wrapper(tiny_model, tiny_batch):
     model = tiny_model()
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
-    with pytest.raises(TypeError, match=r"\['pretrain', 'finetune', 'masking'\].*optim_wrapper\.constructor="):
+    with pytest.raises(ValueError, match=r"\['pretrain', 'finetune', 'masking'\].*optim_wrapper\.constructor="):
         model.train_step(tiny_batch(0), wrapper)
 
 
@@ -110,7 +110,7 @@ def test_a_plain_wrapper_does_not_train_a_masker_that_has_no_level(tiny_model, t
     model = tiny_model(type=type_, downstream=None, dtype=torch.float32)
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
     batch = tiny_batch(0, dtype=torch.float32)
-    with pytest.raises(TypeError, match=r'model\.masker, a MLPMasker, is in no level'):
+    with pytest.raises(ValueError, match=r'model\.masker, a MLPMasker, is in no level'):
         model.train_step(batch, wrapper)
     model.masker.requires_grad_(False)
     before = [p.clone() for p in model.masker.parameters()]
@@ -122,7 +122,7 @@ def test_the_multi_level_wrapper_needs_its_loop(tiny_model, tiny_wrapper, tiny_b
     model = tiny_model()
     wrapper = tiny_wrapper(model)
     for batch in (tiny_batch(0), [tiny_batch(0)]):
-        with pytest.raises(TypeError, match="train_cfg.type='mmmlo.MultiLevelTrainLoop'"):
+        with pytest.raises(ValueError, match="train_cfg.type='mmmlo.MultiLevelTrainLoop'"):
             model.train_step(batch, wrapper)
 
 

@@ -176,7 +176,7 @@ def test_bad_input(model_of, tiny_batch):
         model_of().level_loss('masking', tiny_batch(0, size=1))
     assert model_of(diversity=dict(loss_weight=0)).level_loss('masking', tiny_batch(0, size=1))['loss_diversity'] == 0
     model = model_of()
-    with pytest.raises(TypeError, match=r"levels \['pretrain', 'masking'\]"):
+    with pytest.raises(ValueError, match=r"levels \['pretrain', 'masking'\]"):
         from mmengine.optim import OptimWrapper
 
         model.train_step(tiny_batch(0), OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)))
