@@ -27,20 +27,15 @@ from mmengine.logging import print_log  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
 
 from mmmlo import compat  # noqa: E402
+from mmmlo.engine import NonFiniteError  # noqa: E402
 from mmmlo.evaluation.data import NAMED_DATA, find_data  # noqa: E402
 from mmmlo.evaluation.encoder import Encoder, load_encoder  # noqa: E402
 from mmmlo.evaluation.feature_cache import FeatureCache  # noqa: E402
 from mmmlo.evaluation.results import ProtocolResult, ResultsFile, Row, to_markdown  # noqa: E402
 from mmmlo.launch.config import load_config  # noqa: E402
-from mmmlo.launch.finetune import finetune_recipe  # noqa: E402
-from mmmlo.launch.protocols import (  # noqa: E402
-    few_shot_protocol,
-    finetune_protocol,
-    knn_protocol,
-    linear_protocol,
-    transfer_protocol,
-)
-from mmmlo.launch.transfer import TRANSFER_TASKS, transfer_recipe  # noqa: E402
+from mmmlo.launch.finetune import finetune, finetune_recipe  # noqa: E402
+from mmmlo.launch.protocols import few_shot_protocol, knn_protocol, linear_protocol  # noqa: E402
+from mmmlo.launch.transfer import TRANSFER_TASKS, transfer, transfer_recipe  # noqa: E402
 from mmmlo.utils.text import default_labels  # noqa: E402
 from mmmlo.visualization import plot_results  # noqa: E402
 
@@ -184,7 +179,7 @@ class Evaluation:
 
     def _finetune(self, encoder: Encoder) -> ProtocolResult:
         recipe = self.recipe or load_config(osp.join(RECIPES, finetune_recipe(encoder, self.data)))
-        return finetune_protocol(
+        return finetune(
             encoder,
             self.data,
             osp.join(self.out, 'finetune'),
@@ -198,7 +193,7 @@ class Evaluation:
     def _transfer(self, name: str, encoder: Encoder) -> ProtocolResult:
         task = TRANSFER_TASKS[name]
         file = getattr(self.args, f'{name}_config') or osp.join(CONFIGS, transfer_recipe(task, encoder))
-        return transfer_protocol(
+        return transfer(
             task,
             encoder,
             osp.join(self.out, name),
@@ -229,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         evaluation = Evaluation(args)
         for path, label in zip(args.checkpoints, args.labels or default_labels(args.checkpoints)):
             evaluation.run(path, label)
-    except (ValueError, FileNotFoundError) as error:  # ours all are; each says what is wrong and what would be right
+    except (ValueError, FileNotFoundError, NonFiniteError) as error:  # each says what is wrong and what would be right
         parser.error(str(error))
     if is_main_process():
         evaluation.report()

@@ -1,15 +1,17 @@
 """Fine-tuning of a pretrained encoder by a benchmark config as recipe."""
 
 import copy
+from collections.abc import Sequence
 
 from mmengine.config import Config, ConfigDict
 
 from mmmlo.evaluation.data import EvaluationData
 from mmmlo.evaluation.encoder import ARCHITECTURE, Encoder
+from mmmlo.evaluation.results import ProtocolResult
 from mmmlo.launch.config import set_backbone
 from mmmlo.utils.errors import SettingError
 
-from .training_run import train_and_test
+from .training_run import train_and_measure
 
 __all__ = ['finetune', 'finetune_config', 'finetune_recipe']
 
@@ -111,46 +113,26 @@ def _resized(pipeline: list, data: EvaluationData, image_size: tuple[int, int]) 
 
 
 def finetune(
-    encoder: Encoder,
-    data: EvaluationData,
-    folder: str,
-    recipe: Config,
-    seed: int = 0,
-    launcher: str = 'none',
-    num_workers: int | None = None,
-    amp: bool = False,
-) -> tuple[dict[str, float], bool]:
+    encoder: Encoder, data: EvaluationData, folder: str, recipe: Config, seeds: Sequence[int] = (0, 1, 2), **kwargs
+) -> ProtocolResult:
     """Fine-tune an encoder and measure the last epoch on the test split.
-
-    A run that was interrupted goes on from its last checkpoint, and one that had ended is not repeated.
 
     Args:
         encoder (Encoder): The encoder.
         data (EvaluationData): The images.
-        folder (str): Where runs are kept; each has a folder by checkpoint, data, recipe and seed.
+        folder (str): Where runs are kept. One that was interrupted goes on, and one that had ended is not repeated.
         recipe (Config): A benchmark config; see :func:`finetune_recipe`.
-        seed (int): Seed of the head, the order of images and the augmentation. Defaults to 0.
-        launcher (str): As ``Runner`` has it. Defaults to 'none'.
-        num_workers (int, optional): Processes that read images. Defaults to the recipe's.
-        amp (bool): Whether to train under bfloat16 autocast whatever the recipe says. Defaults to False.
+        seeds (Sequence[int]): Seeds of the head, the order of images and the augmentation. Defaults to (0, 1, 2).
+        **kwargs: Other arguments of :func:`mmmlo.launch.training_run.train_and_measure`, whose errors it raises.
 
     Returns:
-        tuple[dict[str, float], bool]: 'top1' and, with more than five classes, 'top5', in per cent; and whether they come
-        from an earlier run.
-
-    Raises:
-        CheckpointError: The checkpoint does not fit.
+        ProtocolResult: Metrics 'top1' and, with more than five classes, 'top5', in per cent.
     """
     cfg = finetune_config(recipe, encoder, data)
     images = [data.fingerprint(split, encoder.image_size) for split in ('train', 'test')]
-    return train_and_test(
-        cfg,
-        folder,
-        f'{encoder.sha256[:12]}_{data.name}',
-        lambda metrics: {name.split('/')[-1]: round(value, 4) for name, value in metrics.items() if 'top' in name},
-        identity=images,
-        seed=seed,
-        launcher=launcher,
-        num_workers=num_workers,
-        amp=amp,
-    )
+
+    def keep(metrics: dict[str, float]) -> dict[str, float]:
+        return {name.split('/')[-1]: round(value, 4) for name, value in metrics.items() if 'top' in name}
+
+    name = f'{encoder.sha256[:12]}_{data.name}'
+    return train_and_measure('finetune', cfg, folder, name, keep, seeds, identity=images, **kwargs)

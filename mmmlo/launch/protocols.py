@@ -1,25 +1,19 @@
-"""The protocols, from features or a checkpoint to a result with its settings."""
+"""The protocols on features, to a result with its settings."""
 
 import time
 from collections.abc import Callable, Sequence
 
 import torch
-from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmmlo.evaluation.data import EvaluationData
-from mmmlo.evaluation.encoder import Encoder
 from mmmlo.evaluation.feature_cache import Features
 from mmmlo.evaluation.few_shot import few_shot_probe
 from mmmlo.evaluation.knn import knn_predict, vote_winner
 from mmmlo.evaluation.linear_heads import fast_linear_probe
 from mmmlo.evaluation.results import Metric, ProtocolResult
 
-from .finetune import finetune
-from .transfer import TransferTask, transfer
-
-__all__ = ['few_shot_protocol', 'finetune_protocol', 'knn_protocol', 'linear_protocol', 'transfer_protocol']
+__all__ = ['few_shot_protocol', 'knn_protocol', 'linear_protocol']
 
 Splits = dict[str, Features]
 
@@ -163,76 +157,6 @@ def few_shot_protocol(
         main=f'{max(shots)}-shot',
         seconds=time.monotonic() - start,
         cached=_cached(features),
-    )
-
-
-def finetune_protocol(
-    encoder: Encoder, data: EvaluationData, folder: str, recipe: Config, seeds: Sequence[int] = (0, 1, 2), **kwargs
-) -> ProtocolResult:
-    """Fine-tuning of the whole encoder; the last epoch is reported.
-
-    Args:
-        encoder (Encoder): The encoder.
-        data (EvaluationData): The images.
-        folder (str): Where the runs are kept.
-        recipe (Config): A benchmark config.
-        seeds (Sequence[int]): A run for each. Defaults to (0, 1, 2).
-        **kwargs: Other arguments of :func:`mmmlo.launch.finetune.finetune`.
-
-    Returns:
-        ProtocolResult: Metrics 'top1' and, with more than five classes, 'top5'.
-    """
-    start = time.monotonic()
-    runs = [finetune(encoder, data, folder, recipe, seed, **kwargs) for seed in seeds]
-    optimizer = recipe.optim_wrapper.optimizer
-    return ProtocolResult(
-        'finetune',
-        settings=dict(
-            recipe=str(recipe.filename).split('/')[-1],
-            epochs=recipe.train_cfg.max_epochs,
-            batch_size=recipe.train_dataloader.batch_size,
-            optimizer=f'{optimizer.type}, lr {optimizer.lr:g}, weight decay {optimizer.weight_decay:g}',
-            seeds=list(seeds),
-        ),
-        metrics={name: Metric([metrics[name] for metrics, _ in runs]) for name in runs[0][0]},
-        main='top1',
-        seconds=time.monotonic() - start,
-        cached=all(cached for _, cached in runs),
-    )
-
-
-def transfer_protocol(
-    task: TransferTask, encoder: Encoder, folder: str, recipe: Config, seeds: Sequence[int] = (0, ), **kwargs
-) -> ProtocolResult:
-    """Segmentation or detection by a config of mmseg or mmdet; the last iteration is reported.
-
-    Args:
-        task (TransferTask): The task.
-        encoder (Encoder): The encoder.
-        folder (str): Where the runs are kept.
-        recipe (Config): A config of mmseg or mmdet.
-        seeds (Sequence[int]): A run for each. Defaults to (0, ).
-        **kwargs: Other arguments of :func:`mmmlo.launch.transfer.transfer`.
-
-    Returns:
-        ProtocolResult: For segmentation 'mIoU' and accuracies, for detection 'box AP' and 'mask AP', in per cent.
-    """
-    start = time.monotonic()
-    runs = [transfer(task, encoder, folder, recipe, seed, **kwargs) for seed in seeds]
-    optimizer, length = recipe.optim_wrapper.optimizer, recipe.train_cfg
-    return ProtocolResult(
-        task.name,
-        settings=dict(
-            recipe=str(recipe.filename).split('/')[-1],
-            length=f'{length.max_iters} iterations' if 'max_iters' in length else f'{length.max_epochs} epochs',
-            batch_size=recipe.train_dataloader.batch_size,
-            optimizer=f'{optimizer.type}, lr {optimizer.lr:g}, weight decay {optimizer.get("weight_decay", 0):g}',
-            seeds=list(seeds),
-        ),
-        metrics={name: Metric([metrics[name] for metrics, _ in runs]) for name in runs[0][0]},
-        main=next(iter(runs[0][0])),
-        seconds=time.monotonic() - start,
-        cached=all(cached for _, cached in runs),
     )
 
 

@@ -2,18 +2,19 @@
 
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mmmlo.evaluation.encoder import Encoder
+from mmmlo.evaluation.results import ProtocolResult
 from mmmlo.launch.config import set_backbone
 from mmmlo.preflight.check_transfer import check_transfer
 from mmmlo.utils.errors import SettingError
 
-from .training_run import train_and_test
+from .training_run import train_and_measure
 
 __all__ = ['TRANSFER_TASKS', 'TransferTask', 'transfer', 'transfer_config', 'transfer_recipe']
 
@@ -113,8 +114,8 @@ def transfer_config(recipe: Config, encoder: Encoder) -> Config:
 
 
 def transfer(
-    task: TransferTask, encoder: Encoder, folder: str, recipe: Config, seed: int = 0, **kwargs
-) -> tuple[dict[str, float], bool]:
+    task: TransferTask, encoder: Encoder, folder: str, recipe: Config, seeds: Sequence[int] = (0, ), **kwargs
+) -> ProtocolResult:
     """Train by a recipe and measure the last iteration on the recipe's test data.
 
     Args:
@@ -122,14 +123,13 @@ def transfer(
         encoder (Encoder): The encoder.
         folder (str): Where runs are kept. One that was interrupted goes on, and one that had ended is not repeated.
         recipe (Config): A config of mmseg or mmdet; see :func:`transfer_recipe`.
-        seed (int): Seed of the run. Defaults to 0.
-        **kwargs: Other arguments of :func:`mmmlo.launch.training_run.train_and_test`.
+        seeds (Sequence[int]): A run for each. Defaults to (0, ).
+        **kwargs: Other arguments of :func:`mmmlo.launch.training_run.train_and_measure`, whose errors it raises.
 
     Returns:
-        tuple[dict[str, float], bool]: Metrics in per cent, and whether they come from an earlier run.
+        ProtocolResult: For segmentation 'mIoU' and accuracies, for detection 'box AP' and 'mask AP', in per cent.
 
     Raises:
-        CheckpointError: The checkpoint does not fit the recipe's backbone.
         ValueError: The data is not as the recipe says, or the recipe does not measure this task's metrics.
     """
     evaluators = recipe.get('test_evaluator') or []
@@ -143,7 +143,7 @@ def transfer(
         return {name: round(factor * metrics[key], 4) for key, (name, factor) in task.metrics.items() if key in metrics}
 
     try:
-        return train_and_test(cfg, folder, f'{encoder.sha256[:12]}_{task.name}', keep, seed=seed, **kwargs)
+        return train_and_measure(task.name, cfg, folder, f'{encoder.sha256[:12]}_{task.name}', keep, seeds, **kwargs)
     finally:
         # The run has made its framework's scope the current one, and what comes next may be mmpretrain's.
         DefaultScope.get_instance(f'after_{task.name}_{time.monotonic_ns()}', scope_name='mmpretrain')

@@ -3,8 +3,10 @@ import os
 import pytest
 import torch
 
+from mmmlo.engine import NonFiniteError
 from mmmlo.evaluation.data import NAMED_DATA, find_data
 from mmmlo.evaluation.encoder import load_encoder
+from mmmlo.launch import training_run
 from mmmlo.launch.config import load_config
 from mmmlo.launch.finetune import finetune, finetune_config, finetune_recipe
 
@@ -69,18 +71,46 @@ def test_the_encoder_and_the_images_replace_the_recipe_s(encoder, labelled_folde
     assert train[:3] == [('mmmlo.LoadImage', None), ('Resize', None), ('RandomCrop', (16, 16))]
 
 
-def test_a_run_is_measured_at_its_last_epoch_and_not_repeated(encoder, labelled_folder, tmp_path):
+@pytest.fixture
+def settings():
+    """A recipe of 6 epochs of 5 steps."""
     options = {'train_cfg.max_epochs': 6, 'train_dataloader.batch_size': 12, 'optim_wrapper.optimizer.lr': 1e-3}
-    settings = recipe('vit-mini-p4_1xb128-coslr-100e_image-folder.py', **options)
-    settings.pop('auto_scale_lr')
+    return recipe('vit-mini-p4_1xb128-coslr-100e_image-folder.py', **options, **{'auto_scale_lr.base_batch_size': 12})
+
+
+def test_a_run_is_measured_at_its_last_epoch_and_not_repeated(encoder, labelled_folder, tmp_path, settings):
     data = find_data(str(labelled_folder))
-    metrics, cached = finetune(encoder, data, str(tmp_path), settings, seed=1, num_workers=0)
-    assert not cached and metrics['top1'] > 90  # three colours; by chance 33
-    assert finetune(encoder, data, str(tmp_path), settings, seed=1, num_workers=0) == (metrics, True)
+    result = finetune(encoder, data, str(tmp_path), settings, [1], num_workers=0)
+    assert not result.cached and result.metrics['top1'].mean > 90  # three colours; by chance 33
+    again = finetune(encoder, data, str(tmp_path), settings, [1], num_workers=2)  # which changes nothing but the speed
+    assert again.cached and again.metrics == result.metrics
     (run, ) = os.listdir(tmp_path)
     assert run.startswith(encoder.sha256[:12]) and os.listdir(tmp_path / run) == ['seed_1']
     last = torch.load(tmp_path / run / 'seed_1' / 'epoch_6.pth', weights_only=False)
     assert last['meta']['iter'] == 30
+
+
+def test_runs_on_another_number_of_processes_are_other_runs(encoder, labelled_folder, tmp_path, settings, monkeypatch):
+    started = []
+    monkeypatch.setattr(training_run, '_train_and_test', lambda cfg, _: started.append(cfg) or (dict(top1=50.0), False))
+    found = []
+    for processes in (1, 4):
+        monkeypatch.setattr(training_run, 'get_world_size', lambda n=processes: n)
+        found.append(finetune(encoder, find_data(str(labelled_folder)), str(tmp_path), settings, [0]).settings)
+    assert started[0].work_dir != started[1].work_dir
+    assert [some['batch_size'] for some in found] == [12, 48]
+    assert 'lr 0.001,' in found[0]['optimizer'] and 'lr 0.004,' in found[1]['optimizer']
+
+
+@pytest.mark.parametrize('epochs', [1, 6])  # fewer steps than the guard waits for, and more
+def test_a_run_that_is_not_finite_is_no_result(encoder, labelled_folder, tmp_path, settings, monkeypatch, epochs):
+    settings.train_cfg.max_epochs = epochs
+    settings.custom_hooks = []
+    monkeypatch.setattr('mmpretrain.models.LinearClsHead.loss', lambda _, feats, *__: dict(loss=feats[-1].sum() * torch.nan))
+    with pytest.raises(NonFiniteError, match='not finite') as error:
+        finetune(encoder, find_data(str(labelled_folder)), str(tmp_path), settings, [0], num_workers=0)
+    assert len(str(error.value).splitlines()) == 1
+    assert not list(tmp_path.rglob('result.json'))
 
 
 def test_a_recipe_without_a_classifier(encoder, labelled_folder):

@@ -9,8 +9,7 @@ from mmengine.registry import DefaultScope
 
 from mmmlo.evaluation.encoder import load_encoder
 from mmmlo.launch.config import load_config
-from mmmlo.launch.protocols import transfer_protocol
-from mmmlo.launch.transfer import TRANSFER_TASKS, transfer_config, transfer_recipe
+from mmmlo.launch.transfer import TRANSFER_TASKS, transfer, transfer_config, transfer_recipe
 from mmmlo.utils.key_report import KeyMismatchError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -96,12 +95,13 @@ def test_a_run_is_measured_and_kept(encoder, recipe, tmp_path, monkeypatch):
     monkeypatch.setattr('mmmlo.launch.transfer.check_transfer', lambda cfg: None)  # there is no head of 2 in any dataset
     task = TRANSFER_TASKS['camvid']
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        result = transfer_protocol(task, encoder, str(tmp_path / 'runs'), recipe(), seeds=[3])
+        result = transfer(task, encoder, str(tmp_path / 'runs'), recipe(), seeds=[3])
         assert DefaultScope.get_current_instance().scope_name == 'mmpretrain'
-        again = transfer_protocol(task, encoder, str(tmp_path / 'runs'), recipe(), seeds=[3])
+        again = transfer(task, encoder, str(tmp_path / 'runs'), recipe(), seeds=[3])
     assert result.main == 'mIoU' and list(result.metrics) == ['mIoU', 'mean accuracy', 'pixel accuracy']
     assert result.metrics['mIoU'].mean > 90  # dark and light can be told apart
     assert result.settings['recipe'] == 'recipe_48.py' and result.settings['length'] == '30 iterations'
+    assert result.settings['batch_size'] == 2 and 'lr 0.01,' in result.settings['optimizer']
     assert not result.cached and again.cached
     assert again.metrics == result.metrics
 
@@ -109,6 +109,6 @@ def test_a_run_is_measured_and_kept(encoder, recipe, tmp_path, monkeypatch):
 def test_what_does_not_fit_is_an_error(encoder, recipe, tmp_path, monkeypatch):
     monkeypatch.setattr('mmmlo.launch.transfer.check_transfer', lambda cfg: None)
     with pytest.raises(ValueError, match='recipe_48.py has no CocoMetric as test_evaluator, by which coco is measured'):
-        transfer_protocol(TRANSFER_TASKS['coco'], encoder, str(tmp_path / 'runs'), recipe())
+        transfer(TRANSFER_TASKS['coco'], encoder, str(tmp_path / 'runs'), recipe())
     with pytest.raises(KeyMismatchError, match='of another architecture'):
-        transfer_protocol(TRANSFER_TASKS['camvid'], encoder, str(tmp_path / 'runs'), recipe(width=32))
+        transfer(TRANSFER_TASKS['camvid'], encoder, str(tmp_path / 'runs'), recipe(width=32))

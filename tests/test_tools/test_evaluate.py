@@ -70,7 +70,7 @@ def test_all_protocols_on_two_checkpoints(tool, labelled_folder, tiny_checkpoint
     assert list(rows[0]['protocols']) == ['knn', 'linear', 'few-shot', 'finetune'] and len(rows) == 2
     assert rows[0]['protocols']['knn']['cached']
     finetuned = rows[0]['protocols']['finetune']
-    assert finetuned['settings']['epochs'] == 3 and len(finetuned['metrics']['top1']['values']) == 1
+    assert finetuned['settings']['length'] == '3 epochs' and len(finetuned['metrics']['top1']['values']) == 1
 
 
 def test_two_processes_find_what_one_finds(tool, labelled_folder, tiny_checkpoint, tmp_path, run_in_processes):

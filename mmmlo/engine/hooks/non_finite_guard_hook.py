@@ -99,6 +99,10 @@ class NonFiniteGuardHook(Hook):
         while self._handles:
             self._handles.pop().remove()
 
+    def left_out(self) -> int:
+        """Count the steps that were left out in the run, of all levels."""
+        return sum(guard.read()[0] for guard in self._guards.values())
+
     def before_train_iter(self, runner, batch_idx: int, data_batch: Any = None) -> None:
         """Remember where the random generators stand."""
         if not self._multi:
