@@ -3,11 +3,10 @@
 from mmmlo import registry  # noqa: F401 - applies mmmlo.compat, which must precede mmpretrain, mmseg and timm
 
 from .base import ConversionError, Format
-from .convert import Conversion, convert
+from .convert import Conversion, ConversionReport, convert
+from .encoder import EncoderShape, check_fits, encoder_shape
 from .files import write_file
-from .registry import FORMATS, detect_format, get_format
-from .report import ConversionReport
-from .shape import EncoderShape, check_fits, encoder_shape
+from .formats import FORMATS, detect_format, get_format
 
 __all__ = [
     'FORMATS', 'Conversion', 'ConversionError', 'ConversionReport', 'EncoderShape', 'Format', 'check_fits', 'convert',

@@ -11,9 +11,9 @@ from torch import Tensor
 from mmmlo.utils.checkpoints import CheckpointError
 from mmmlo.utils.text import format_list
 
-from .keys import KeyTable
+from .names import KeyTable
 
-__all__ = ['ConversionError', 'Format', 'Grid', 'Mapped', 'State', 'rename']
+__all__ = ['ConversionError', 'Format', 'Grid', 'Mapped', 'State', 'match_reason', 'rename']
 
 State = dict[str, Tensor]
 Grid = tuple[int, int]
@@ -50,11 +50,10 @@ class Format:
 
     Attributes:
         name (str): What the command line calls it.
-        library (str): Whose it is.
         container (str): The key of a ``.pth`` file that holds the weights.
         table (KeyTable): Its names and ours.
         signature (tuple[str, ...]): Patterns of ``fnmatch``; a key that matches one occurs in this format alone, among those
-            that come after it in the registry.
+            that come after it in ``FORMATS``.
         has_decoder (bool): Whether it has a place for MAE's decoder.
         readable (bool): Whether such files can be converted from.
         square_only (bool): Whether the library refuses position embeddings of other grids.
@@ -62,7 +61,6 @@ class Format:
     """
 
     name: str
-    library: str
     container = 'model'
     table: KeyTable
     signature: tuple[str, ...] = ()
@@ -72,29 +70,26 @@ class Format:
     resize_function = "mmpretrain's resize_pos_embed (bicubic, align_corners=False, no antialiasing)"
 
     def prepare(self, state: State) -> State:
-        """Give names to weights that stand under names of no format; ours and most others need nothing."""
+        """Give names to weights that stand under names of no format; most need nothing."""
         return state
 
     def recognizes(self, state: Mapping[str, Tensor]) -> bool:
-        """Whether these weights are of this format, by a name that tells."""
+        """Tell whether these weights are of this format, by a name that is its alone."""
         return any(fnmatchcase(key, pattern) for key in state for pattern in self.signature)
 
     def knows(self, key: str) -> bool:
-        """Whether a key is one of this format."""
-        return self.table.to_ours(key) is not None or _match(self.drops_reading(), key) is not None
+        """Tell whether a key is one of this format."""
+        return self.table.to_ours(key) is not None or match_reason(self.drops_reading(), key) is not None
 
     def drops_reading(self) -> dict[str, str]:
-        """Patterns of this format's keys that have no place with us, and why."""
+        """List patterns of this format's keys that have no place with us, and why."""
         return {}
 
     def drops_writing(self, state: Mapping[str, Tensor]) -> dict[str, str]:
-        """Patterns of our keys that have no place in this format, and why.
+        """List patterns of our keys that have no place in this format, and why; the first that matches counts.
 
         Args:
             state (Mapping[str, Tensor]): Under our names.
-
-        Returns:
-            dict[str, str]: Of several patterns that match, the first counts.
         """
         drops = {
             'ema_backbone.*': "moving average of the encoder's weights, beside the weights themselves",
@@ -114,12 +109,6 @@ class Format:
     def read(self, state: State) -> Mapped:
         """Translate to our names.
 
-        Args:
-            state (dict[str, Tensor]): Weights of this format.
-
-        Returns:
-            Mapped: The same under our names.
-
         Raises:
             ConversionError: A key is unknown.
         """
@@ -127,12 +116,6 @@ class Format:
 
     def write(self, state: State) -> Mapped:
         """Translate from our names.
-
-        Args:
-            state (dict[str, Tensor]): Weights under our names.
-
-        Returns:
-            Mapped: The same in this format.
 
         Raises:
             ConversionError: There is no place for a weight of the encoder.
@@ -153,7 +136,7 @@ class Format:
         return resize_pos_embed(position, old, new)
 
     def content(self, state: State, meta: dict[str, Any]) -> dict[str, Any]:
-        """What a ``.pth`` file of this format holds."""
+        """Lay out what a ``.pth`` file of this format holds."""
         return {self.container: state, 'meta': meta}
 
 
@@ -166,19 +149,15 @@ def rename(state: State, translate: Callable[[str], str | None], drops: Mapping[
         drops (Mapping[str, str]): Patterns of names that are left out on purpose, and why. They go first.
         why (str): What is wrong with unknown names.
 
-    Returns:
-        Mapped: The renamed weights.
-
     Raises:
         ConversionError: A name is unknown.
     """
     mapped = Mapped({})
     unknown = []
     for key, value in state.items():
-        reason, name = _match(drops, key), translate(key)
-        if reason is not None:
+        if (reason := match_reason(drops, key)) is not None:
             mapped.dropped[key] = reason
-        elif name is not None:
+        elif (name := translate(key)) is not None:
             mapped.names[key] = name
             mapped.state[name] = value
         else:
@@ -188,5 +167,6 @@ def rename(state: State, translate: Callable[[str], str | None], drops: Mapping[
     return mapped
 
 
-def _match(patterns: Mapping[str, str], key: str) -> str | None:
+def match_reason(patterns: Mapping[str, str], key: str) -> str | None:
+    """Find the reason of the first pattern that a key matches."""
     return next((reason for pattern, reason in patterns.items() if fnmatchcase(key, pattern)), None)

@@ -1,19 +1,58 @@
 """From one format to another, always by way of our names."""
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mmmlo.utils.text import format_list
 from mmmlo.version import __version__
 
 from .base import ConversionError, Format, Grid, State
-from .files import Source, read_sources
-from .grid import resize_to, source_grid
-from .registry import closest_format, detect_format, get_format
-from .report import ConversionReport
-from .shape import EncoderShape, encoder_shape
+from .encoder import EncoderShape, encoder_shape, resize_to, source_grid
+from .files import read_sources
+from .formats import closest_format, detect_format, get_format
 
-__all__ = ['Conversion', 'convert']
+__all__ = ['Conversion', 'ConversionReport', 'convert']
+
+
+@dataclass
+class ConversionReport:
+    """Where each key of the source went.
+
+    Attributes:
+        source (str): The source, in words.
+        source_format (str): Its format.
+        target_format (str): The format of what was made.
+        detected (bool): Whether the source's format was recognized by its keys.
+        mapped (dict[str, str]): Keys of the source and the keys that hold their values now.
+        dropped (dict[str, str]): Keys of the source that went nowhere, and why.
+        added (dict[str, str]): New keys that stand for none of the source, and what they are.
+        resized (dict[str, tuple[Grid, Grid, str]]): Keys with their grid before and after, and the function that resized.
+        notes (list[str]): What a user of the new file must know.
+    """
+
+    source: str
+    source_format: str
+    target_format: str
+    detected: bool = False
+    mapped: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    added: dict[str, str] = field(default_factory=dict)
+    resized: dict[str, tuple[Grid, Grid, str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Print one line with the counts, and the details below it."""
+        counts = [f'{len(self.mapped)} mapped', f'{len(self.dropped)} dropped']
+        counts += [f'{len(keys)} {word}' for word, keys in (('resized', self.resized), ('added', self.added)) if keys]
+        how = ', recognized by its keys' if self.detected else ''
+        lines = [f'Key report of {self.source} ({self.source_format}{how}) to {self.target_format}: {", ".join(counts)}']
+        lines += _by_reason('dropped', self.dropped)
+        for key, (old, new, function) in self.resized.items():
+            lines.append(f'  resized: {key} from {old[0]} x {old[1]} to {new[0]} x {new[1]} patches by {function}')
+        lines += _by_reason('added', self.added)
+        return '\n'.join([*lines, *(f'  note: {note}' for note in self.notes)])
 
 
 class Conversion(NamedTuple):
@@ -76,12 +115,13 @@ def convert(
         raise ConversionError(f'{source.name} is a format to convert to; nothing is converted from it')
     given = source.prepare(read.state)
     originals = dict(zip(given, read.state))
-    report = ConversionReport(read.name, source.name, target.name, detected=source_name is None)
 
     try:
         reading = source.read(given)
     except ConversionError as error:
-        raise ConversionError(f'{read.name} as {source.name}: {error}{_guess(read, source)}') from error
+        guess, unknown = closest_format(read.state)
+        hint = '' if guess is source or unknown else f'. It looks like {guess.name}: say --from {guess.name}'
+        raise ConversionError(f'{read.name} as {source.name}: {error}{hint}') from error
     if not any(key.startswith('backbone.') for key in reading.state):
         raise ConversionError(
             f'{read.name} holds no encoder, but keys such as {format_list(list(read.state), 3)}; '
@@ -98,14 +138,15 @@ def convert(
     except ConversionError as error:
         raise ConversionError(f'{read.name} to {target.name}: {error}') from error
 
-    sources: dict[str, list[str]] = {}  # our key: those of the source that it was made of
+    report = ConversionReport(read.name, source.name, target.name, detected=source_name is None)
+    sources: dict[str, list[str]] = defaultdict(list)  # our key: those of the source that it was made of
     for key, name in reading.names.items():
-        sources.setdefault(name, []).append(originals[key])
+        sources[name].append(originals[key])
     report.dropped.update({originals[key]: reason for key, reason in reading.dropped.items()})
     for name, reason in {**unfit, **writing.dropped}.items():
-        report.dropped.update(dict.fromkeys(sources.get(name, []), reason))
+        report.dropped.update(dict.fromkeys(sources[name], reason))
     for name, final in writing.names.items():
-        report.mapped.update(dict.fromkeys(sources.get(name, []), final))
+        report.mapped.update(dict.fromkeys(sources[name], final))
     report.added.update(writing.added)
     if 'neck.grid' in writing.names and 'neck.grid' not in reading.state:
         report.added[writing.names['neck.grid']] = 'the grid of the position embeddings'
@@ -118,7 +159,7 @@ def convert(
     assert not forgotten, forgotten
     meta = {
         'source': read.name,
-        'sha256': ' + '.join(read.files.values()),
+        'sha256': read.sha256,
         'from': source.name,
         'to': target.name,
         'grid': f'{new[0]}x{new[1]}',
@@ -127,7 +168,8 @@ def convert(
     return Conversion(source, target, given, reading.state, ours, writing.state, shape, old, new, report, meta)
 
 
-def _guess(read: Source, source: Format) -> str:
-    """What the file may be instead, for a message."""
-    guess, unknown = closest_format(read.state)
-    return '' if guess is source or unknown else f'. It looks like {guess.name}: say --from {guess.name}'
+def _by_reason(what: str, keys: dict[str, str]) -> list[str]:
+    grouped = defaultdict(list)
+    for key, reason in keys.items():
+        grouped[reason].append(key)
+    return [f'  {what}: {len(names)}, {reason}: {format_list(names)}' for reason, names in grouped.items()]

@@ -10,14 +10,12 @@ from torch import Tensor
 
 from mmmlo.utils.checkpoints import CheckpointError, checkpoint_of, file_hash, read_content
 from mmmlo.utils.text import format_list
+from mmmlo.utils.whole_file import replace_whole
 
 from .base import ConversionError, Format, State
-from .registry import FORMATS
+from .formats import MLOMAEFormat
 
 __all__ = ['Source', 'read_sources', 'write_file']
-
-# What the released MLO-MAE writes beside 'model'.
-_PARTS = ('masking_module', 'finetune_module')
 
 
 class Source(NamedTuple):
@@ -27,13 +25,13 @@ class Source(NamedTuple):
         state (dict[str, Tensor]): All weights, under the names of the files.
         meta (dict[str, Any]): What the converter wrote into the file, if it made it.
         name (str): What to call it.
-        files (dict[str, str]): The files and their SHA-256.
+        sha256 (str): The files' SHA-256.
     """
 
     state: State
     meta: dict[str, Any]
     name: str
-    files: dict[str, str]
+    sha256: str
 
 
 def read_sources(paths: Sequence[str]) -> Source:
@@ -53,26 +51,24 @@ def read_sources(paths: Sequence[str]) -> Source:
     for path in paths:
         part, meta = _read(path)
         if len(paths) > 1:
-            part = FORMATS['mlo-mae'].prepare(part)
+            part = MLOMAEFormat().prepare(part)
         twice = sorted(set(part) & set(state))
         if twice:
             raise ConversionError(f'{path} holds weights that the files before it hold too: {format_list(twice, 3)}')
         state.update(part)
-    hashes = {path: file_hash(path) if osp.isfile(path) else '' for path in paths}
-    return Source(state, meta, ' + '.join(paths), hashes)
+    hashes = [file_hash(path) if osp.isfile(path) else '' for path in paths]
+    return Source(state, meta, ' + '.join(paths), ' + '.join(hashes))
 
 
 def _read(path: str) -> tuple[State, dict[str, Any]]:
     content = read_content(path)
-    parts = {}
-    if isinstance(content, Mapping) and isinstance(content.get('model'), Mapping):
-        parts = {name: content[name] for name in _PARTS if isinstance(content.get(name), Mapping)}
     weights, meta = checkpoint_of(content, path)
     state = {key.removeprefix('module.'): value for key, value in weights.items()}
-    for name, part in parts.items():
-        state |= {
-            f'{name}.{key.removeprefix("module.")}': value for key, value in part.items() if isinstance(value, Tensor)
-        }
+    if isinstance(content, Mapping) and isinstance(content.get('model'), Mapping):
+        # What the released MLO-MAE writes beside the autoencoder.
+        for name in MLOMAEFormat.parts:
+            part = content[name].items() if isinstance(content.get(name), Mapping) else ()
+            state |= {f'{name}.{key.removeprefix("module.")}': value for key, value in part if isinstance(value, Tensor)}
     # A .safetensors file knows no nested values.
     return state, dict(meta.get('converter') or meta)
 
@@ -89,25 +85,17 @@ def write_file(path: str, state: State, target: Format, meta: dict[str, str]) ->
     Raises:
         CheckpointError: It cannot be written.
     """
-    temporary = f'{path}.{os.getpid()}.tmp'
     state = {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
     try:
         os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
-        if path.endswith('.safetensors'):
-            _save_safetensors(state, temporary, meta)
-        else:
-            torch.save(target.content(state, dict(converter=meta)), temporary)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # PyTorch's writer makes the latter of the former
-        raise CheckpointError(f'{path} cannot be written: {str(error).splitlines()[0]}') from error
-    finally:
-        if osp.isfile(temporary):
-            os.remove(temporary)
+        with replace_whole(path) as temporary:
+            if path.endswith('.safetensors'):
+                from safetensors.torch import save_file
 
-
-def _save_safetensors(state: State, path: str, meta: dict[str, str]) -> None:
-    try:
-        from safetensors.torch import save_file
+                save_file(state, temporary, meta)
+            else:
+                torch.save(target.content(state, dict(converter=meta)), temporary)
     except ImportError as error:
         raise ConversionError('a .safetensors file needs the package safetensors: pip install safetensors') from error
-    save_file(state, path, meta)
+    except (OSError, RuntimeError) as error:  # PyTorch's writer makes the latter of the former
+        raise CheckpointError(f'{path} cannot be written: {str(error).splitlines()[0]}') from error

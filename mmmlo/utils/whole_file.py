@@ -1,39 +1,41 @@
 """Writing a file as a whole or not at all."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ['flush', 'write_whole']
+__all__ = ['flush', 'replace_whole', 'write_whole']
 
 
-def write_whole(path: str, text: str) -> None:
-    """Write a text beside its place, flush it to the disk, and rename it, so that a reader never finds a part of it.
+@contextmanager
+def replace_whole(path: str) -> Iterator[str]:
+    """Give the name of a file beside a place, then flush it to the disk and rename it: a reader never finds a part of it.
 
     Args:
         path (str): The file. One that is there is replaced, or left as it is if something goes wrong.
-        text (str): Its content, written in UTF-8.
 
     Raises:
         OSError: It cannot be written.
     """
-    # In the same folder, so in the same file system; opened as usual, so with the usual permissions.
+    # In the same folder, so in the same file system.
     temporary = f'{path}.{os.getpid()}.tmp'
     try:
-        with open(temporary, 'w', encoding='utf-8') as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        flush(temporary)
         os.replace(temporary, path)
-    except BaseException:
+    finally:
         if os.path.exists(temporary):
             os.remove(temporary)
-        raise
+
+
+def write_whole(path: str, text: str) -> None:
+    """Write a text in UTF-8, as a whole or not at all."""
+    with replace_whole(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
+        file.write(text)
 
 
 def flush(path: str) -> None:
     """Have the system write a file, or the names of a folder's files, to the disk.
-
-    Args:
-        path (str): The file or folder.
 
     Raises:
         OSError: It cannot be written.

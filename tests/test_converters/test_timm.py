@@ -8,7 +8,6 @@ from mmcv import imnormalize, imread, imresize
 from sklearn.datasets import load_sample_images
 
 from mmmlo.converters import convert, write_file
-from mmmlo.converters.verify import verify
 
 
 def difference(one, other):
@@ -90,7 +89,6 @@ def test_classifier(timm_vit, image, save, same, pool):
     classifier.load_state_dict(there.state)
     assert difference(classifier.eval()(image()), model(image())) < 1e-4
     assert same(convert([save('ours.pth', there.state)], 'timm').state, model.state_dict())
-    assert [row.output for row in verify(there, lambda grid: image())] == ['tokens', 'logits']
 
 
 def test_a_head_that_timm_has_not(timm_vit, save):
@@ -108,15 +106,6 @@ def test_layer_scale(timm_vit, our_vit, image, save):
     there = convert([save('timm.pth', model.state_dict())], 'mmmlo')
     encoder = our_vit(there.state, layer_scale_init_value=0.5)
     assert difference(encoder(image())[-1], model.forward_features(image())) < 1e-4
-    assert max(row.largest for row in verify(there, lambda grid: image())) < 1e-4
-
-
-def test_verify_sees_a_mapping_that_is_wrong(timm_vit, image, save):
-    there = convert([save('timm.pth', timm_vit().state_dict())], 'mmmlo')
-    names = ('backbone.layers.0.ln1.weight', 'backbone.layers.0.ln2.weight')
-    there.read.update(dict(zip(names, [there.read[name] for name in reversed(names)])))
-    (row,) = verify(there, lambda grid: image())
-    assert row.largest > 1e-2
 
 
 @pytest.fixture

@@ -2,10 +2,9 @@ import pytest
 import torch
 
 from mmmlo.converters import convert, write_file
-from mmmlo.converters.verify import verify
 
 
-def test_keys_are_those_of_vitdet(timm_vit, image, save, tmp_path):
+def test_keys_are_those_of_vitdet(timm_vit, save, tmp_path):
     source = timm_vit().state_dict()
     result = convert([save('timm.pth', source)], 'vitdet')
     # ViTDet has neither a class token nor a final norm, and skips the row of the class token by itself.
@@ -16,9 +15,6 @@ def test_keys_are_those_of_vitdet(timm_vit, image, save, tmp_path):
     write_file(str(tmp_path / 'vitdet.pth'), result.state, result.target, result.meta)
     # mmdetection's ViT reads nothing else.
     assert torch.load(tmp_path / 'vitdet.pth', weights_only=True)['model'].keys() == result.state.keys()
-    rows = verify(result, lambda grid: image())
-    assert [row.format for row in rows] == ['timm', 'vitdet']
-    assert max(row.largest for row in rows) < 1e-4
 
 
 def test_it_knows_square_grids_only(timm_vit, save):

@@ -68,15 +68,16 @@ def config(tmp_path):
     return write
 
 
-def mae_file(path, width=48, depth=2, patch=4, **updates) -> dict[str, torch.Tensor]:
+def mae_file(path, width=48, depth=2, patch=4, heads=4, jitter=False, model=None, **updates) -> dict[str, torch.Tensor]:
     """An encoder as MAE's code saves it, with what its training script adds."""
     from timm.models import VisionTransformer
 
     torch.manual_seed(1)
-    model = VisionTransformer(
-        img_size=4 * patch, patch_size=patch, embed_dim=width, depth=depth, num_heads=4, mlp_ratio=2, num_classes=0
-    )
-    state = {**model.state_dict(), **updates}
+    sizes = dict(img_size=4 * patch, patch_size=patch, embed_dim=width, depth=depth, num_heads=heads, mlp_ratio=2)
+    built = VisionTransformer(**sizes, **{'num_classes': 0, **(model or {})})
+    state = {**built.state_dict(), **updates}
+    if jitter:
+        state = {key: value + 0.1 * torch.randn(value.shape) for key, value in state.items()}
     torch.save(dict(model=state, epoch=3, args=argparse.Namespace(blr=1e-3)), path)
     return state
 
@@ -103,22 +104,44 @@ def test_to_timm_and_back_with_verification(run, tiny_checkpoint, config, tmp_pa
 
 
 def test_a_difference_is_not_written(main, run, tiny_checkpoint, config, tmp_path, monkeypatch):
-    verify = main.__globals__['verify']
-    rows = [row._replace(largest=2e-4) for row in verify_rows(verify, tiny_checkpoint('mlo_mae'))]
-    monkeypatch.setitem(main.__globals__, 'verify', lambda *args: rows)
-    status, out, err = run(tiny_checkpoint('mlo_mae'), tmp_path / 'timm.pth', '--to', 'timm', '--verify')
-    assert status == 1 and 'differ by 2.0e-04 at most' in out and 'nothing is written' in err
+    convert, names = main.__globals__['convert'], [f'backbone.layers.0.ln{i}.weight' for i in (1, 2)]
+
+    def confuse(*args):
+        result = convert(*args)
+        result.ours.update(zip(names, [result.ours[name] + i for i, name in enumerate(reversed(names))]))
+        return result
+
+    monkeypatch.setitem(main.__globals__, 'convert', confuse)
+    arguments = ['--to', 'timm', '--verify', '--config', config()]
+    status, out, err = run(tiny_checkpoint('mlo_mae'), tmp_path / 'timm.pth', *arguments)
+    assert status == 1 and 'verify: tokens of timm' in out and 'error: the models differ by more than 0.0001' in err
     assert not (tmp_path / 'timm.pth').exists()
 
 
-def verify_rows(verify, path):
-    from mmengine.config import Config
-
-    from mmmlo.converters import convert
-
-    arch = dict(embed_dims=48, num_layers=2, num_heads=4, feedforward_channels=96)
-    cfg = Config(dict(model=dict(backbone=dict(arch=arch))))
-    return verify(convert([path], 'timm'), lambda grid: torch.zeros(1, 3, 16, 16), cfg)
+@pytest.mark.parametrize(
+    ('file', 'to', 'outputs'),
+    [
+        (dict(), 'timm', ["tokens of timm (timm's VisionTransformer)"]),
+        (dict(), 'mmseg-mae', ["tokens of timm (timm's VisionTransformer)", "patch tokens of mmseg-mae (mmseg's MAE)"]),
+        (dict(), 'vitdet', [
+            "tokens of timm (timm's VisionTransformer)", "patch tokens of vitdet (timm's blocks, all attending globally)"
+        ]),
+        (dict(init_values=0.5), 'mmmlo', ["tokens of timm (timm's VisionTransformer)"]),
+        (dict(num_classes=3), 'mae', [
+            "tokens of timm (timm's VisionTransformer)", "logits of timm (timm's VisionTransformer)",
+            "tokens of mae (timm's VisionTransformer)", "logits of mae (timm's VisionTransformer)",
+        ]),
+        (dict(num_classes=3, global_pool='avg'), 'mmmlo', [
+            "tokens of timm (timm's VisionTransformer)", "logits of timm (timm's VisionTransformer)"
+        ]),
+    ],
+)
+def test_what_is_compared(run, tmp_path, file, to, outputs):
+    mae_file(tmp_path / 'timm.pth', width=64, heads=1, jitter=True, model=file)
+    status, out, _ = run(tmp_path / 'timm.pth', tmp_path / 'out.pth', '--to', to, '--verify')
+    assert status == 0
+    lines = [line for line in out.splitlines() if line.startswith('verify: ')]
+    assert [line.removeprefix('verify: ').split(' and of mmmlo')[0] for line in lines] == outputs * (1 + (to == 'timm'))
 
 
 def test_image_and_grid(run, tiny_checkpoint, config, labelled_folder, tmp_path):
@@ -223,8 +246,6 @@ def test_other_wrong_arguments(refuse, config, tmp_path):
     assert '--grid must be positive' in refuse(*arguments, '--grid', 0, 4)
     assert 'cl-mae knows square grids only, not 2 x 4' in refuse(*arguments, '--grid', 2, 4)
     assert '16 patches, which is not a grid of 4 x 5' in refuse(*arguments, '--source-grid', 4, 5)
-    message = refuse(*arguments, '--verify', '--checkout', tmp_path)
-    assert f'--checkout {tmp_path} has no models_mae.py; it must be a checkout of the released CL-MAE' in message
     assert 'cannot be read' in refuse(*arguments, '--verify', '--image', path)
     assert 'does not exist' in refuse(path, out, '--to', 'timm', '--config', 'absent.py')
     (tmp_path / 'other.py').write_text("model = dict(type='X')")

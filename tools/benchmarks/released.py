@@ -6,6 +6,7 @@ list is in ``compare_released.py``.
 
 import argparse
 import ast
+import importlib
 import itertools
 import os
 import os.path as osp
@@ -27,8 +28,6 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torchvision import transforms
 from variants import CLASSES, MASK_RATIO, Shape, make_batch
 
-from mmmlo.converters.reference_models import import_released
-
 MLO_MAE, CL_MAE = 'https://github.com/Alexiland/MLO-MAE', 'https://github.com/ristea/cl-mae'
 FILES = {
     MLO_MAE: ('main_cifar10.py', 'cifar_mae_model.py', 'cifar_vit_mlo.py'),
@@ -42,6 +41,20 @@ RELEASED_WEIGHTS = dict(lambda_gauss=1.0, lambda_kl=0.1, lambda_diversity=2.0)
 def missing_file(checkout: str, project: str) -> str | None:
     """The first file that a checkout of a project should have and this folder has not."""
     return next((name for name in FILES[project] if not osp.isfile(osp.join(checkout, name))), None)
+
+
+def import_released(checkout: str, name: str) -> types.ModuleType:
+    """Import a module of a checkout, and leave no trace of it: the released projects have modules of the same names."""
+    before = set(sys.modules)
+    sys.path.insert(0, checkout)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(checkout)
+        root = osp.abspath(checkout) + '/'
+        for module in set(sys.modules) - before:
+            if osp.abspath(getattr(sys.modules[module], '__file__', None) or '').startswith(root):
+                del sys.modules[module]
 
 
 class Overlay:
@@ -127,8 +140,8 @@ def mlo_mae(checkout: str, betty: str, shape: Shape, rates: dict[str, float], de
     from betty.problems import ImplicitProblem
 
     script = osp.join(checkout, 'main_cifar10.py')
-    models = import_released(checkout, 'cifar_mae_model', 'MLO-MAE')
-    heads = import_released(checkout, 'cifar_vit_mlo', 'MLO-MAE')
+    models = import_released(checkout, 'cifar_mae_model')
+    heads = import_released(checkout, 'cifar_vit_mlo')
     held: list[Any] = []
 
     class Held(Engine):
@@ -233,7 +246,7 @@ def cl_mae(checkout: str, shape: Shape, device: str, double: bool = False) -> nn
     Returns:
         nn.Module: The model.
     """
-    models = import_released(checkout, 'models_mae', 'CL-MAE')
+    models = import_released(checkout, 'models_mae')
     if double:
         models.torch = Overlay(torch, float32=torch.float64)
     model = models.MaskedAutoencoderViT(**_sizes(shape), **RELEASED_WEIGHTS)
@@ -247,7 +260,7 @@ def cl_mae_cycle(checkout: str, shape: Shape, rate: float, device: str, weights:
         Callable: Runs an epoch of one iteration: an MAE step and a masking step on a batch.
     """
     with _old_torch():
-        loop = import_released(checkout, 'engine_pretrain', 'CL-MAE')
+        loop = import_released(checkout, 'engine_pretrain')
     loop.print = loop.misc.print = _silent
     if not device.startswith('cuda'):
         loop.torch = Overlay(torch, cuda=Overlay(torch.cuda, synchronize=_silent))

@@ -22,9 +22,7 @@ from variants import (
     our_batch,
 )
 
-from mmmlo.converters.base import Format
-from mmmlo.converters.cl_mae import CLMAEFormat
-from mmmlo.converters.mlo_mae import MLOMAEFormat
+from mmmlo.converters import FORMATS, Format
 
 TOLERANCE = 1e-8
 FACTORS = (1.0, -0.5)  # of CL-MAE's curriculum
@@ -116,7 +114,7 @@ def check_mlo_mae(checkout: str, betty: str, shape: Shape, check: Check, ours_pa
     for prefix, name in (('masking_module', 'mask'), ('finetune_module', 'finetune')):
         state.update({f'{prefix}.{key}': value for key, value in modules[name].state_dict().items()})
     model: Any = build_model(cfg)
-    _take_weights(model, state, MLOMAEFormat())
+    _take_weights(model, state, FORMATS['mlo-mae'])
     torch.save(model.state_dict(), ours_path)
     torch.save({name: module.state_dict() for name, module in modules.items()}, released_path)
 
@@ -134,7 +132,7 @@ def check_cl_mae(checkout: str, shape: Shape, check: Check, ours_path: str, rele
     released: Any = cl_mae(checkout, shape, 'cpu', double=True)
     _disturb(released)
     model: Any = build_model(cl_mae_config(shape)).double()
-    _take_weights(model, released.state_dict(), CLMAEFormat())
+    _take_weights(model, released.state_dict(), FORMATS['cl-mae'])
     torch.save(model.state_dict(), ours_path)
     torch.save(released.state_dict(), released_path)
 

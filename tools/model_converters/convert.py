@@ -15,72 +15,51 @@ import os.path as osp
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from functools import partial
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-import torch  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.registry import init_default_scope  # noqa: E402
-
 # mmpretrain prints to the standard output while it is imported.
 with redirect_stdout(sys.stderr):
+    import torch
+    from mmengine.registry import init_default_scope
+    from torch import Tensor, nn
+    from torch.nn import functional as F
+
     from mmmlo.converters import FORMATS, Conversion, ConversionError, check_fits, convert, write_file
-    from mmmlo.converters.verify import TOLERANCE, verify
     from mmmlo.launch.config import load_config
     from mmmlo.registry import MODELS
     from mmmlo.utils.checkpoints import CheckpointError
     from mmmlo.utils.text import describe_error
 
+TOLERANCE = 1e-4
+CLASSES = {'timm': "timm's VisionTransformer", 'mmseg-mae': "mmseg's MAE", 'vitdet': "timm's blocks, all attending globally"}
 # ImageNet's, for a picture; weights of other data agree on it as well.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    names = ', '.join(sorted(FORMATS))
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog="Position embeddings are resized by the target library's own function: timm's is antialiased, mmpretrain's, "
         "MAE's, mmseg's and ViTDet's are not.",
     )
-    parser.add_argument(
-        'sources',
-        nargs='+',
-        metavar='SRC',
-        help='the checkpoint; of the released MLO-MAE on CIFAR pretrain.pth, masking.pth and finetune.pth, as far as they '
-        'are wanted',
-    )
-    parser.add_argument('target', metavar='DST', help='the file to write; .safetensors writes that format')
-    parser.add_argument('--from', dest='from_', metavar='F', help='format of SRC; default: told by its keys')
-    parser.add_argument('--to', required=True, metavar='F', help=f'format of DST: {names}')
-    parser.add_argument(
-        '--grid', type=int, nargs=2, metavar=('H', 'W'), help='resize the position embeddings to so many patches'
-    )
-    parser.add_argument(
-        '--source-grid',
-        type=int,
-        nargs=2,
-        metavar=('H', 'W'),
-        help='their grid in SRC, where it is not square and the file does not tell',
-    )
-    parser.add_argument(
-        '--verify',
-        action='store_true',
-        help=f"build the other library's model and ours, and compare them on one image; exit 1 above {TOLERANCE:g}",
-    )
-    parser.add_argument('--image', metavar='FILE', help='the image for --verify; default: noise of a fixed seed')
-    parser.add_argument(
-        '--config',
-        metavar='CONFIG',
-        help='a config of this project: SRC must be of the size of its model.backbone, and --verify takes its numbers of '
-        'attention heads',
-    )
-    parser.add_argument(
-        '--checkout',
-        metavar='DIR',
-        help='checkout of the released MLO-MAE or CL-MAE, whose classes --verify then builds, with decoder, masker and head',
-    )
-    parser.add_argument('--overwrite', action='store_true', help='replace DST if it is there')
+    add = parser.add_argument
+    add('sources', nargs='+', metavar='SRC', help='the checkpoint; of the released MLO-MAE on CIFAR pretrain.pth, '
+        'masking.pth and finetune.pth, as far as they are wanted')
+    add('target', metavar='DST', help='the file to write; .safetensors writes that format')
+    add('--from', dest='from_', metavar='F', help='format of SRC; default: told by its keys')
+    add('--to', required=True, metavar='F', help=f'format of DST: {", ".join(sorted(FORMATS))}')
+    add('--grid', type=int, nargs=2, metavar=('H', 'W'), help='resize the position embeddings to so many patches')
+    add('--source-grid', type=int, nargs=2, metavar=('H', 'W'),
+        help='their grid in SRC, where it is not square and the file does not tell')
+    add('--verify', action='store_true',
+        help=f"build the other library's encoder and ours, and compare them on one image; exit 1 above {TOLERANCE:g}")
+    add('--image', metavar='FILE', help='the image for --verify; default: noise of a fixed seed')
+    add('--config', metavar='CONFIG', help='a config of this project: SRC must be of the size of its model.backbone, and '
+        '--verify takes its number of attention heads')
+    add('--overwrite', action='store_true', help='replace DST if it is there')
     return parser.parse_args(argv)
 
 
@@ -97,8 +76,8 @@ def check_target(args: argparse.Namespace) -> None:
             raise ConversionError(f'--{option.replace("_", "-")} must be positive, got {getattr(args, option)}')
 
 
-def read_config(path: str) -> Config:
-    """Read a config that has a model with a backbone."""
+def build_backbone(path: str) -> nn.Module:
+    """Build the backbone of a config, without memory for its weights."""
     try:
         cfg = load_config(path)
     except FileNotFoundError as error:
@@ -107,41 +86,128 @@ def read_config(path: str) -> Config:
         raise ConversionError(f'{path} cannot be read: {describe_error(error)}') from error
     if 'backbone' not in (cfg.get('model') or {}):
         raise ConversionError(f'{path} has no model.backbone')
-    return cfg
-
-
-def check_config(conversion: Conversion, cfg: Config) -> None:
-    """Check that the source is of the size that the config asks for."""
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')
     with torch.device('meta'):
         backbone = MODELS.build(cfg.model.backbone)
     if not hasattr(backbone, 'arch_settings'):
-        raise ConversionError(f'{cfg.filename} has a {type(backbone).__name__}, not a VisionTransformer')
-    check_fits(conversion.shape, backbone, conversion.report.source, str(cfg.filename))
+        raise ConversionError(f'{path} has a {type(backbone).__name__}, not a VisionTransformer')
+    return backbone
 
 
-def make_image(grid: tuple[int, int], patch: int, path: str | None) -> torch.Tensor:
-    """An image of a grid's size, 1 x 3 x H x W: noise, or a file."""
-    size = grid[0] * patch, grid[1] * patch
+def make_image(size: tuple[int, int], path: str | None) -> Tensor:
+    """An image of a size in pixels, 1 x 3 x H x W, in float64: noise, or a file."""
     if path is None:
-        return torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+        return torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)).double()
     from mmcv import imread, imresize
 
     try:
         image = torch.from_numpy(imresize(imread(path, channel_order='rgb'), size[::-1])).permute(2, 0, 1) / 255
     except Exception as error:  # decoders raise anything
         raise ConversionError(f'--image {path} cannot be read: {describe_error(error)}') from error
-    return ((image - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)).unsqueeze(0)
+    return ((image - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)).unsqueeze(0).double()
 
 
-def print_differences(conversion: Conversion, args: argparse.Namespace, cfg: Config | None) -> bool:
-    """Print how far the models are apart, and say whether they agree."""
-    rows = verify(conversion, lambda grid: make_image(grid, conversion.shape.patch, args.image), cfg, args.checkout)
-    for row in rows:
-        print(f'verify: {row.output} of {row.format} ({row.classes}) and of mmmlo differ by {row.largest:.1e} at most')
-    if not rows:
+Outputs = dict[str, Tensor]
+
+
+def their_outputs(name: str, state: dict[str, Tensor], image: Tensor, sizes: dict[str, int]) -> Outputs:
+    """What the other library's encoder computes with a file's weights: tokens, and logits where there is a head."""
+    size, mlp_ratio = tuple(image.shape[2:]), sizes['hidden'] / sizes['width']
+    kwargs = dict(img_size=size, patch_size=sizes['patch'], num_heads=sizes['heads'])
+    if name == 'mmseg-mae':
+        from mmseg.models.backbones import MAE
+
+        model = MAE(
+            embed_dims=sizes['width'], num_layers=sizes['depth'], mlp_ratio=int(mlp_ratio), init_values=1.0,
+            norm_cfg=dict(type='LN', eps=1e-6), final_norm='ln1.weight' in state, **kwargs,
+        )
+        missing, unexpected = model.load_state_dict(state, strict=False)
+        # What mmseg makes by itself is neutral: scales of 1, relative positions of 0.
+        missing = [key for key in missing if 'gamma_' not in key and 'relative_position_' not in key]
+        if missing or unexpected:
+            raise ConversionError(f"mmseg's MAE lacks {missing} and does not know {unexpected}")
+        model.double().eval()  # which it does not return
+        return {'patch tokens': model(image)[-1].flatten(2).transpose(1, 2)}
+
+    from timm.models import VisionTransformer
+
+    beside = ('decoder_', 'mask_token', 'masking_', 'finetune_module.')
+    state = {key: value for key, value in state.items() if not key.startswith(beside)}
+    if name == 'vitdet':  # its blocks when all attend globally
+        kwargs.update(class_token=False, global_pool='avg', fc_norm=False, final_norm=False)
+        state['pos_embed'] = state['pos_embed'][:, 1:]
+    elif 'fc_norm.weight' in state:
+        kwargs.update(global_pool='avg')
+    model = VisionTransformer(
+        embed_dim=sizes['width'], depth=sizes['depth'], mlp_ratio=mlp_ratio, norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        num_classes=len(state.get('head.weight', ())), init_values=1.0 if 'blocks.0.ls1.gamma' in state else None,
+        weight_init='skip', **kwargs,
+    )
+    model.load_state_dict(state)
+    tokens = model.double().eval().forward_features(image)
+    if name == 'vitdet':
+        return {'patch tokens': tokens}
+    return {'tokens': tokens} | ({'logits': model.forward_head(tokens)} if 'head.weight' in state else {})
+
+
+def our_outputs(name: str, state: dict[str, Tensor], image: Tensor, sizes: dict[str, int]) -> Outputs:
+    """The same of mmpretrain's encoder, with the weights under our names."""
+    from mmpretrain.models import VisionTransformer
+
+    # ln2, the norm on the mean of the patches, belongs to the head here.
+    left = ('ln1.', 'ln2.', 'cls_token') if name == 'vitdet' else ('ln2.',)
+    own = {key.removeprefix('backbone.'): value for key, value in state.items() if key.startswith('backbone.')}
+    weights = {key: value for key, value in own.items() if not key.startswith(left)}
+    if name == 'vitdet':
+        weights['pos_embed'] = weights['pos_embed'][:, 1:]
+    model = VisionTransformer(
+        arch=dict(
+            embed_dims=sizes['width'], num_layers=sizes['depth'], num_heads=sizes['heads'],
+            feedforward_channels=sizes['hidden'],
+        ),
+        img_size=tuple(image.shape[2:]), patch_size=sizes['patch'], out_type='raw', final_norm='ln1.weight' in weights,
+        with_cls_token='cls_token' in weights, layer_scale_init_value=float('layers.0.attn.gamma1.weight' in weights),
+    )
+    model.load_state_dict(weights)
+    model.double().eval()  # which it does not return
+    tokens = model(image)[-1]
+    if name == 'vitdet':
+        return {'patch tokens': tokens}
+    outputs = {'tokens': tokens, 'patch tokens': tokens[:, 1:]}
+    if 'head.fc.weight' in state:
+        features = tokens[:, 0]
+        if 'ln2.weight' in own:
+            mean = tokens[:, 1:].mean(dim=1)
+            features = F.layer_norm(mean, mean.shape[1:], own['ln2.weight'].double(), own['ln2.bias'].double(), 1e-6)
+        outputs['logits'] = F.linear(features, state['head.fc.weight'].double(), state['head.fc.bias'].double())
+    return outputs
+
+
+@torch.no_grad()
+def verify(conversion: Conversion, heads: int | None, image: str | None) -> float:
+    """Compare the encoders of source and target with ours, each on its own grid, and return the largest difference."""
+    sizes = conversion.shape._asdict()
+    width = sizes['width']
+    if heads is None and width % 64:
+        raise ConversionError(f'an encoder of width {width} may have any number of heads; name its config by --config')
+    # Heads are 64 wide, but in mmpretrain's huge, giant and gigantic.
+    sizes['heads'] = heads or (16 if width in (1280, 1408, 1664) else width // 64)
+    largest = [0.0]
+    for name, theirs, ours, grid in (
+        (conversion.source.name, conversion.given, conversion.read, conversion.old_grid),
+        (conversion.target.name, conversion.state, conversion.ours, conversion.grid),
+    ):
+        if name == 'mmmlo':
+            continue
+        pixels = make_image((grid[0] * sizes['patch'], grid[1] * sizes['patch']), image)
+        expected = our_outputs(name, ours, pixels, sizes)
+        for output, value in their_outputs(name, theirs, pixels, sizes).items():
+            largest.append((value - expected[output]).abs().max().item())
+            whose = f'{name} ({CLASSES.get(name, CLASSES["timm"])})'
+            print(f'verify: {output} of {whose} and of mmmlo differ by {largest[-1]:.1e} at most')
+    if len(largest) == 1:
         print('verify: both formats are ours, so there is nothing to compare')
-    return all(row.largest <= TOLERANCE for row in rows)
+    return max(largest)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -153,19 +219,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         check_target(args)
-        cfg = read_config(args.config) if args.config else None
-        conversion = convert(
-            args.sources,
-            args.to,
-            args.from_,
-            tuple(args.grid) if args.grid else None,
-            tuple(args.source_grid) if args.source_grid else None,
-        )
-        if cfg is not None:
-            check_config(conversion, cfg)
+        backbone = build_backbone(args.config) if args.config else None
+        grids = (tuple(grid) if grid else None for grid in (args.grid, args.source_grid))
+        conversion = convert(args.sources, args.to, args.from_, *grids)
+        if backbone is not None:
+            check_fits(conversion.shape, backbone, conversion.report.source, args.config)
         print(conversion.report)
-        agreed = print_differences(conversion, args, cfg) if args.verify else True
-        if not agreed:
+        heads = backbone.arch_settings['num_heads'] if backbone is not None else None
+        if args.verify and verify(conversion, heads, args.image) > TOLERANCE:
             print(f'error: the models differ by more than {TOLERANCE:g}; nothing is written', file=sys.stderr)
             return 1
         write_file(args.target, conversion.state, conversion.target, conversion.meta)

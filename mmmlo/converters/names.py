@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable
+from functools import cache
 
-__all__ = ['DECODER', 'ENCODER', 'KeyTable', 'Pair', 'block_pairs']
+__all__ = ['DECODER', 'ENCODER', 'LAYER_SCALE', 'KeyTable', 'Pair', 'block_pairs']
 
 Pair = tuple[str, str]
 
@@ -19,20 +20,18 @@ class KeyTable:
 
     def __init__(self, pairs: Iterable[Pair]) -> None:
         self.pairs = tuple(pairs)
-        self._to_ours = [(_compile(theirs), ours) for theirs, ours in self.pairs]
-        self._to_theirs = [(_compile(ours), theirs) for theirs, ours in self.pairs]
 
     def to_ours(self, key: str) -> str | None:
-        """Our name of one of their weights; None if the table has none."""
-        return _translate(self._to_ours, key)
+        """Give our name of one of their weights; None if the table has none."""
+        return _translate(self.pairs, key)
 
     def to_theirs(self, key: str) -> str | None:
-        """Their name of one of our weights; None if the table has none."""
-        return _translate(self._to_theirs, key)
+        """Give their name of one of our weights; None if the table has none."""
+        return _translate([(ours, theirs) for theirs, ours in self.pairs], key)
 
 
 def block_pairs(theirs: str, ours: str) -> list[Pair]:
-    """Names in the transformer blocks of timm, which MAE and what was made from it have kept, and in mmpretrain's.
+    """Pair the names in transformer blocks of timm, which MAE and its descendants have kept, with mmpretrain's.
 
     Args:
         theirs (str): Their list of blocks.
@@ -63,6 +62,12 @@ ENCODER: list[Pair] = [
     ('head.{p}', 'head.fc.{p}'),
 ]
 
+# timm's factors on the output of each half of a block, where an encoder has them.
+LAYER_SCALE: list[Pair] = [
+    ('blocks.{n}.ls1.gamma', 'backbone.layers.{n}.attn.gamma1.weight'),
+    ('blocks.{n}.ls2.gamma', 'backbone.layers.{n}.ffn.gamma2.weight'),
+]
+
 # MAE's decoder.
 DECODER: list[Pair] = [
     ('mask_token', 'neck.mask_token'),
@@ -74,14 +79,13 @@ DECODER: list[Pair] = [
 ]
 
 
+@cache
 def _compile(name: str) -> re.Pattern[str]:
-    pattern = re.escape(name).replace(r'\{n\}', r'(?P<n>\d+)').replace(r'\{p\}', '(?P<p>weight|bias)')
-    return re.compile(pattern)
+    return re.compile(re.escape(name).replace(r'\{n\}', r'(?P<n>\d+)').replace(r'\{p\}', '(?P<p>weight|bias)'))
 
 
-def _translate(rules: list[tuple[re.Pattern[str], str]], key: str) -> str | None:
-    for pattern, name in rules:
-        match = pattern.fullmatch(key)
-        if match is not None:
-            return name.format(**match.groupdict())
+def _translate(pairs: Iterable[Pair], key: str) -> str | None:
+    for old, new in pairs:
+        if match := _compile(old).fullmatch(key):
+            return new.format(**match.groupdict())
     return None

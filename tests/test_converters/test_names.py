@@ -1,12 +1,10 @@
 from mmmlo.converters import FORMATS
-from mmmlo.converters.keys import DECODER, ENCODER, KeyTable
-from mmmlo.converters.layer_scale import LAYER_SCALE
+from mmmlo.converters.names import DECODER, ENCODER, LAYER_SCALE, KeyTable
 
 
 def test_tables_are_one_to_one():
     for format in FORMATS.values():
-        pairs = format.table.pairs if hasattr(format, 'table') else []
-        for side in zip(*pairs):
+        for side in zip(*format.table.pairs):
             assert len(set(side)) == len(side), format.name
 
 

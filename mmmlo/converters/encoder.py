@@ -1,0 +1,203 @@
+"""What weights under our names tell about the encoder and the masker: size, grid of patches, kind."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from mmpretrain.models import VisionTransformer
+from torch import Tensor
+
+from mmmlo.utils.text import format_list
+
+from .base import ConversionError, Format, Grid, State
+
+__all__ = ['EncoderShape', 'check_fits', 'encoder_shape', 'masker_kind', 'resize_to', 'source_grid']
+
+
+class EncoderShape(NamedTuple):
+    """Size of an encoder.
+
+    Attributes:
+        width (int): Width C of the tokens.
+        depth (int): Blocks.
+        hidden (int): Width of a block's hidden layer.
+        patch (int): Side of a patch in pixels.
+        length (int): Patches L.
+    """
+
+    width: int
+    depth: int
+    hidden: int
+    patch: int
+    length: int
+
+
+def encoder_shape(state: Mapping[str, Tensor], source: str) -> EncoderShape:
+    """Read an encoder's size off its weights, and check that they belong together.
+
+    Args:
+        state (Mapping[str, Tensor]): Under our names.
+        source (str): What to call the file.
+
+    Raises:
+        ConversionError: It is a part of an encoder, or one of several widths.
+    """
+    blocks = [int(match[1]) for key in state if (match := re.match(r'backbone\.layers\.(\d+)\.', key))]
+    projection = state.get('backbone.patch_embed.projection.weight')
+    if projection is None or not blocks:
+        raise ConversionError(f'{source} holds a part of an encoder only: it lacks its patch embedding or its blocks')
+    width, _, height, patch = projection.shape
+    if height != patch:
+        raise ConversionError(f'{source} has patches of {height} x {patch} pixels; only square patches are supported')
+    depth = 1 + max(blocks)
+    first = state.get('backbone.layers.0.ffn.layers.0.0.weight')
+    hidden = 0 if first is None else first.shape[0]
+    expected: dict[str, tuple[int, ...]] = {'backbone.cls_token': (1, 1, width)}
+    for i in range(depth):
+        layer = f'backbone.layers.{i}'
+        expected |= {
+            f'{layer}.ln1.weight': (width,),
+            f'{layer}.ln2.weight': (width,),
+            f'{layer}.attn.qkv.weight': (3 * width, width),
+            f'{layer}.attn.proj.weight': (width, width),
+            f'{layer}.ffn.layers.0.0.weight': (hidden, width),
+            f'{layer}.ffn.layers.1.weight': (width, hidden),
+        }
+    missing = [key for key in [*expected, 'backbone.pos_embed'] if key not in state]
+    if missing:
+        raise ConversionError(
+            f'{source} holds an incomplete encoder of {depth} blocks: it lacks {len(missing)} weights, in our names '
+            f'{format_list(missing, 3)}'
+        )
+    length = state['backbone.pos_embed'].shape[1] - 1
+    expected['backbone.pos_embed'] = (1, length + 1, width)
+    wrong = [
+        f'{key} {_times(state[key].shape)} in place of {_times(shape)}'
+        for key, shape in expected.items()
+        if tuple(state[key].shape) != shape
+    ]
+    if wrong:
+        raise ConversionError(
+            f'{source} is no plain vision transformer of width {width}: {format_list(wrong, 3)}. Encoders whose blocks '
+            'differ in width are not supported.'
+        )
+    return EncoderShape(width, depth, hidden, patch, length)
+
+
+def check_fits(shape: EncoderShape, backbone: VisionTransformer, source: str, config: str) -> None:
+    """Check that an encoder is of the size that a config asks for.
+
+    Args:
+        shape (EncoderShape): Of the file.
+        backbone (VisionTransformer): Of the config.
+        source (str): What to call the file.
+        config (str): What to call the config.
+
+    Raises:
+        ConversionError: They differ in width, depth, the blocks' hidden layers or the size of a patch.
+    """
+    asked = {
+        'width': (shape.width, backbone.embed_dims),
+        'number of blocks': (shape.depth, backbone.num_layers),
+        'hidden width of a block': (shape.hidden, backbone.arch_settings['feedforward_channels']),
+        'side of a patch': (shape.patch, backbone.patch_embed.projection.weight.shape[-1]),
+    }
+    wrong = [f'{words} {found} in place of {value}' for words, (found, value) in asked.items() if found != value]
+    if wrong:
+        raise ConversionError(f'{source} does not fit {config}: {", ".join(wrong)}')
+
+
+def source_grid(state: Mapping[str, Tensor], meta: Mapping[str, Any], asked: Grid | None, source: str) -> Grid:
+    """Find out the grid of a file's position embedding.
+
+    Args:
+        state (Mapping[str, Tensor]): Under our names.
+        meta (Mapping[str, Any]): What the converter wrote beside the weights, if it made the file.
+        asked (tuple[int, int], optional): What the user says it is.
+        source (str): What to call the file.
+
+    Returns:
+        tuple[int, int]: Patches along the height and the width: what the user says, the ``neck.grid`` of the file, what the
+        converter wrote, or a square.
+
+    Raises:
+        ConversionError: These contradict each other, or the embedding, or nothing tells.
+    """
+    length = state['backbone.pos_embed'].shape[1] - 1
+    saved = state.get('neck.grid')
+    written = str(meta.get('grid', '')).split('x')
+    side = round(length**0.5)
+    found: Grid | None = None
+    if saved is not None:
+        found = (int(saved[0]), int(saved[1]))
+    elif len(written) == 2:
+        found = (int(written[0]), int(written[1]))
+    elif side**2 == length:
+        found = (side, side)
+    if asked is not None:
+        if saved is not None and asked != found:
+            raise ConversionError(f'--source-grid {_times(asked)}: {source} itself says {_times(found or asked)}')
+        found = asked
+    if found is None:
+        raise ConversionError(
+            f'{source} has positions for {length} patches, which is no square; tell their grid by --source-grid H W'
+        )
+    if found[0] * found[1] != length:
+        raise ConversionError(f'{source} has positions for {length} patches, which is not a grid of {_times(found)}')
+    return found
+
+
+def resize_to(state: State, old: Grid, new: Grid, target: Format) -> tuple[State, list[str], dict[str, str]]:
+    """Resize all position embeddings with the function of the target's library.
+
+    Args:
+        state (dict[str, Tensor]): Under our names.
+        old (tuple[int, int]): Its grid.
+        new (tuple[int, int]): The grid asked for.
+        target (Format): Whose function resizes.
+
+    Returns:
+        tuple[dict[str, Tensor], list[str], dict[str, str]]: The weights, the keys that were resized, and those that were
+        dropped, with the reason.
+    """
+    state = dict(state)
+    positions = ('backbone.pos_embed', 'neck.decoder_pos_embed')
+    resized = [key for key in positions if key in state and old != new]
+    for key in resized:
+        state[key] = target.resize(state[key], old, new).contiguous()
+    if 'neck.decoder_pos_embed' in state or new[0] != new[1]:  # a decoder of ours has it; without it a square is assumed
+        state['neck.grid'] = torch.tensor(new)
+    dropped = {}
+    # These maskers have an output for each patch of one grid.
+    if resized and masker_kind(state) in ('MLPMasker', 'ViTMasker/mlp', 'ViTMasker/linear'):
+        reason = f'masking network that serves {_times(old)} patches only'
+        dropped = {key: reason for key in state if key.startswith('masker.')}
+    return {key: value for key, value in state.items() if key not in dropped}, resized, dropped
+
+
+def masker_kind(state: Mapping[str, Tensor]) -> str | None:
+    """Tell maskers apart by their weights, since other projects know one kind each.
+
+    Args:
+        state (Mapping[str, Tensor]): Under our names.
+
+    Returns:
+        str | None: The class, of ``ViTMasker`` with its head, as 'ViTMasker/linear'; 'another' for one that is not known,
+        None if there is no masker.
+    """
+    own = {key.removeprefix('masker.'): value for key, value in state.items() if key.startswith('masker.')}
+    if not own:
+        return None
+    if own.keys() == {f'layers.{i}.{p}' for i in (1, 3) for p in ('weight', 'bias')}:
+        return 'MLPMasker' if own['layers.1.weight'].ndim == own['layers.3.weight'].ndim == 2 else 'another'
+    if 'cls_token' in own and 'norm.weight' in own:
+        if 'head.0.weight' in own:
+            return 'ViTMasker/mlp'
+        if 'head.weight' in own:
+            return 'ViTMasker/token' if len(own['head.weight']) == 1 else 'ViTMasker/linear'
+    return 'another'
+
+
+def _times(sizes: tuple[int, ...]) -> str:
+    return ' x '.join(map(str, sizes))
