@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import Any
 
 __all__ = [
-    'apply', 'drop_collate_scope', 'fix_checkpoint_loading', 'fix_config', 'fix_mmseg_package_name',
+    'apply', 'drop_collate_scope', 'fix_config', 'fix_mmseg_package_name',
     'fix_torchvision_import', 'init_dist_on_cpu'
 ]
 
@@ -29,7 +29,6 @@ def apply() -> None:
     """
     fix_torchvision_import()
     fix_mmseg_package_name()
-    fix_checkpoint_loading()
 
 
 def fix_torchvision_import() -> None:
@@ -74,18 +73,6 @@ def fix_mmseg_package_name() -> None:
         metadata.version('mmsegmentation')
     except metadata.PackageNotFoundError:
         import_module('mmengine.config.utils').MODULE2PACKAGE['mmseg'] = 'mmseg'
-
-
-def fix_checkpoint_loading() -> None:
-    """Keep mmengine from running code out of checkpoints.
-
-    Where a file holds more than weights, the maintained fork's mmengine (0.10.12) logs a warning and unpickles it all the
-    same. :mod:`mmmlo.utils.checkpoints` has loaders that refuse such files, and mmengine takes them by its
-    ``CheckpointLoader.register_scheme``.
-    """
-    if find_spec('torch') is None or find_spec('mmengine') is None:
-        return
-    import_module('mmmlo.utils.checkpoints').use_safe_loaders()
 
 
 def fix_config(cfg: Any) -> Any:

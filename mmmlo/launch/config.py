@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 from mmmlo import compat
 from mmmlo.engine.wrappers.sharding import SHARDING_IS_NOT_SUPPORTED
-from mmmlo.utils.checkpoints import read_checkpoint
+from mmmlo.utils.checkpoints import read_checkpoint, use_safe_loaders
 from mmmlo.utils.config import dataloaders, is_multi_level
 from mmmlo.utils.errors import MissingFileError, SettingError, UnsupportedError
 from mmmlo.utils.key_report import backbone_prefix
@@ -18,6 +18,8 @@ from mmmlo.utils.key_report import backbone_prefix
 
 def load_config(path: str, options: dict | None = None) -> Config:
     """Read a config file, apply ``--cfg-options`` and the fixes that the dependency stack needs.
+
+    mmengine then reads checkpoints by this project's loaders, as in :func:`build_runner`.
 
     Args:
         path (str): The config file.
@@ -32,6 +34,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
     if not osp.isfile(path):
         raise MissingFileError(f'config {path} does not exist')
     compat.apply()
+    use_safe_loaders()
     cfg = compat.fix_config(Config.fromfile(path))
     if options:
         cfg.merge_from_dict(options)
@@ -130,6 +133,8 @@ def set_backbone(cfg: Config, checkpoint: str) -> None:
 def build_runner(cfg: Config) -> Runner:
     """Build the runner that a config asks for, in the launcher's process group if there is a launcher.
 
+    From here on mmengine reads checkpoints by this project's loaders, which run no code out of a file.
+
     Args:
         cfg (Config): The config.
 
@@ -153,5 +158,6 @@ def build_runner(cfg: Config) -> Runner:
             'model_wrapper_cfg is that of MMDistributedDataParallel, which trains one loss in place of the levels; set '
             "model_wrapper_cfg=dict(type='mmmlo.MultiLevelDistributedDataParallel')"
         )
+    use_safe_loaders()
     compat.init_dist_on_cpu(cfg.get('launcher', 'none'), cfg.get('env_cfg', {}).get('dist_cfg', {}))
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import io
 import logging
 import os.path as osp
 import zipfile
@@ -14,16 +13,8 @@ from urllib.error import URLError
 import numpy as np
 import torch
 from mmengine.dist import barrier, is_main_process
-from mmengine.fileio import get_file_backend
 from mmengine.logging import HistoryBuffer, print_log
-from mmengine.runner.checkpoint import (
-    CheckpointLoader,
-    get_deprecated_model_names,
-    get_external_models,
-    get_mmcls_models,
-    get_torch_safe_globals,
-    get_torchvision_models,
-)
+from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
 from torch import Tensor
 
 from mmmlo.utils.errors import MmmloError
@@ -109,11 +100,11 @@ def trust_checkpoints(trusted: bool = True) -> None:
 def read_content(path: str, map_location: Any = 'cpu', mmap: bool = False) -> Any:
     """Read all that a file holds.
 
-    It is unpickled by PyTorch's ``weights_only`` reader, which runs no code out of the file. Addresses with a scheme, as
-    ``https://``, are read in the same way. A ``.safetensors`` file comes as a dict of ``state_dict`` and ``meta``.
+    It is unpickled by PyTorch's ``weights_only`` reader, which runs no code out of the file. A ``.safetensors`` file comes
+    as a dict of ``state_dict`` and ``meta``.
 
     Args:
-        path (str): The file, or its address.
+        path (str): The file, or its address, which begins with ``http://`` or ``https://``.
         map_location (Any): As of ``torch.load``. Defaults to 'cpu'.
         mmap (bool): Whether to leave the values of tensors in the file until they are used. Only for a file in PyTorch's zip
             format. Defaults to False.
@@ -122,12 +113,12 @@ def read_content(path: str, map_location: Any = 'cpu', mmap: bool = False) -> An
         Any: What was saved.
 
     Raises:
-        CheckpointError: There is no such file, it is torn or no checkpoint, or it holds code and
-            :func:`trust_checkpoints` was not called.
+        CheckpointError: There is no such file, it is torn or no checkpoint, or it holds code and is not trusted.
     """
+    if path.startswith(_HTTP):
+        return load_from_http(path, map_location)
     if '://' in path:
-        use_safe_loaders()
-        return CheckpointLoader.load_checkpoint(path, map_location=map_location)
+        return load_from_elsewhere(path)
     path = osp.expanduser(path)
     if not osp.isfile(path):
         what = 'is a folder; name a file in it' if osp.isdir(path) else 'does not exist'
@@ -178,13 +169,14 @@ def _unpickle(load: Callable[[bool], Any], path: str) -> Any:
         reason = error.__context__ or error  # PyTorch's own message is a page around it
         if 'operand' in str(reason):  # bytes that are no pickle
             raise CheckpointError(f'{path} is no PyTorch checkpoint: {describe_error(reason)}') from error
+        found = f'{path} holds more than weights and plain values'
         if not _trusted:
-            raise _refusal(path, reason) from error
-        print_log(
-            f'{path} holds more than weights and plain values ({describe_error(reason)}). It is trusted: its code is run',
-            'current',
-            logging.WARNING,
-        )
+            raise CheckpointError(
+                f'{found}, so opening it would run code ({describe_error(reason)}). If you trust its source, call '
+                'mmmlo.utils.checkpoints.trust_checkpoints() first (tools/train.py, tools/test.py: --trust-checkpoint), or '
+                'save its state_dict alone: torch.save(dict(state_dict=...), FILE)'
+            ) from error
+        print_log(f'{found} ({describe_error(reason)}). It is trusted: its code is run', 'current', logging.WARNING)
     except CheckpointError:
         raise
     except Exception as error:  # reading a file of any kind raises anything
@@ -193,14 +185,6 @@ def _unpickle(load: Callable[[bool], Any], path: str) -> Any:
         return load(False)
     except Exception as error:  # as does its code
         raise CheckpointError(f'{path} cannot be read, although it is trusted: {describe_error(error)}') from error
-
-
-def _refusal(path: str, reason: BaseException) -> CheckpointError:
-    return CheckpointError(
-        f'{path} holds more than weights and plain values, so opening it would run code ({describe_error(reason)}). If you '
-        'trust its source, pass --trust-checkpoint to tools/train.py or tools/test.py, or save its state_dict alone: '
-        'torch.save(dict(state_dict=...), FILE)'
-    )
 
 
 def _safe_globals() -> list[Any]:
@@ -227,10 +211,16 @@ def use_safe_loaders() -> None:
 
     The maintained fork's mmengine (0.10.12) tries ``weights_only`` and, where a file needs more, says so in the log and
     unpickles it all the same, which runs whatever code it holds; downloads are not tried at all. Its loaders are registered
-    by the schemes of addresses, and these take their places.
+    by the schemes of addresses, and these take their places in the whole process, so only what starts a run calls this.
     """
-    for prefixes, loader in _LOADERS.items():
+    for prefixes, loader in (('', load_from_local), (_HTTP, load_from_http), (_ELSEWHERE, load_from_elsewhere)):
         CheckpointLoader.register_scheme(prefixes=prefixes, loader=loader, force=True)
+
+
+_HTTP = ('http://', 'https://')
+_ELSEWHERE = (
+    r'(\S+\:)?s3://', r'(\S+\:)?petrel://', 'modelzoo://', 'torchvision://', 'open-mmlab://', 'openmmlab://', 'mmcls://', 'pavi://'
+)
 
 
 # mmengine's log cuts the first ten letters off these names.
@@ -253,48 +243,9 @@ def load_from_http(filename: str, map_location: Any = None) -> Any:
     return content if is_main_process() else _unpickle(load, filename)
 
 
-def load_from_ceph(filename: str, map_location: Any = None) -> Any:
-    """Read an object of a store that mmengine has a client of."""
-    content = get_file_backend(filename, backend_args=dict(backend='petrel')).get(filename)
-
-    def load(weights_only: bool) -> Any:
-        return torch.load(io.BytesIO(content), map_location=map_location, weights_only=weights_only)
-
-    return _unpickle(load, filename)
-
-
-def load_from_zoo(filename: str, map_location: Any = None) -> Any:
-    """Look a name up in mmengine's lists of addresses, and read what is there."""
-    scheme, name = filename.split('://', 1)
-    if scheme in ('modelzoo', 'torchvision'):
-        addresses = get_torchvision_models()
-    elif scheme == 'mmcls':
-        addresses = get_mmcls_models()
-    else:
-        addresses = get_external_models()
-        name = get_deprecated_model_names().get(name, name)
-    if name not in addresses:
-        raise CheckpointError(f'{filename}: mmengine knows no checkpoint of this name')
-    content = read_content(addresses[name], map_location)
-    if scheme != 'mmcls':
-        return content
-    # A classifier's, of which mmengine takes the backbone.
-    prefix, state = 'backbone.', checkpoint_of(content, filename).state_dict
-    return dict(state_dict={key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
-
-
-def load_from_pavi(filename: str, map_location: Any = None) -> Any:
-    """Refuse: the client of this store is not public."""
+def load_from_elsewhere(filename: str, map_location: Any = None) -> Any:
+    """Refuse mmengine's other schemes."""
     raise CheckpointError(f'{filename}: this scheme is not supported; download the file')
-
-
-_LOADERS: dict[Any, Callable] = {
-    '': load_from_local,
-    ('http://', 'https://'): load_from_http,
-    (r'(\S+\:)?s3://', r'(\S+\:)?petrel://'): load_from_ceph,
-    ('modelzoo://', 'torchvision://', 'open-mmlab://', 'openmmlab://', 'mmcls://'): load_from_zoo,
-    'pavi://': load_from_pavi,
-}
 
 
 def _read_safetensors(path: str) -> dict[str, dict[str, Any]]:

@@ -5,9 +5,9 @@ import os.path as osp
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.runner.checkpoint import CheckpointLoader, load_from_local
 
-from mmmlo.launch.config import load_config
+from mmmlo.launch.config import build_runner, load_config
 from mmmlo.launch.shrink import shrink
 from mmmlo.utils.checkpoints import CheckpointError, trust_checkpoints
 
@@ -41,7 +41,7 @@ def train(cfg: Config, work_dir, **options) -> None:
     cfg = Config(cfg.to_dict() | dict(work_dir=str(work_dir), experiment_name=work_dir.name))
     for key, value in options.items():
         cfg[key] = value
-    Runner.from_cfg(cfg).train()
+    build_runner(cfg).train()
 
 
 def from_load_from(cfg, path, work_dir):
@@ -67,6 +67,7 @@ def from_init_cfg(cfg, path, work_dir):
 @pytest.mark.parametrize('way', [from_load_from, from_resume, from_last_checkpoint, from_init_cfg])
 def test_code_is_refused_and_does_not_run(tiny, code, tmp_path, way):
     path, trace = code
+    CheckpointLoader.register_scheme('', load_from_local, force=True)  # as it is before a run is built
     with pytest.raises(CheckpointError, match='would run code') as error:
         way(tiny, path, tmp_path / way.__name__)
     assert str(error.value).startswith(f'{path} holds more than weights and plain values')

@@ -2,8 +2,10 @@ import argparse
 import functools
 import hashlib
 import http.server
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import mmengine.runner.checkpoint as theirs
 import pytest
@@ -168,10 +170,22 @@ def test_mmengine_reads_as_we_do(code, capsys, tmp_path, monkeypatch):
         CheckpointLoader.load_checkpoint(code)
     torch.save(dict(state_dict=dict(a=torch.ones(2))), tmp_path / 'right.pth')
     assert CheckpointLoader.load_checkpoint(str(tmp_path / 'right.pth'))['state_dict']['a'].tolist() == [1, 1]
-    for address, words in (('pavi://m', 'not supported'), ('mmcls://none-such', 'knows no checkpoint')):
-        with pytest.raises(CheckpointError, match=words):
-            CheckpointLoader.load_checkpoint(address)
+    for address in ('pavi://m', 'mmcls://m', 's3://a/m.pth', 'open-mmlab://m'):
+        for read in (CheckpointLoader.load_checkpoint, read_content):
+            with pytest.raises(CheckpointError, match=f'{address}: this scheme is not supported; download the file'):
+                read(address)
     assert 'must not run' not in capsys.readouterr().out
+
+
+def test_importing_the_library_leaves_mmengine_s_loaders_alone():
+    code = (
+        'import mmengine.runner.checkpoint as theirs; before = dict(theirs.CheckpointLoader._schemes); '
+        'import mmmlo.models, mmmlo.engine, mmmlo.converters, mmmlo.launch.config, mmmlo.evaluation.encoder; '
+        'assert theirs.CheckpointLoader._schemes == before; '
+        'mmmlo.launch.config.load_config("configs/_base_/default_runtime.py"); '
+        'assert theirs.CheckpointLoader._schemes != before'
+    )
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=Path(__file__).resolve().parents[2], check=True)
 
 
 def test_a_download_is_read_in_the_same_way(code, capsys, tmp_path, monkeypatch):
