@@ -155,7 +155,8 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         if self.masker.weighted:
             weight = mask_prob
             if self.normalize_weights:
-                mean = (mask_prob * selection.mask).sum(dim=1, keepdim=True) / selection.mask.sum(dim=1, keepdim=True)
+                masked = selection.mask  # B x L
+                mean = (mask_prob * masked).sum(dim=1, keepdim=True) / masked.sum(dim=1, keepdim=True)  # B x 1
                 weight = mask_prob / mean
         return Masking(mask_prob, weight, selection)
 
@@ -172,11 +173,12 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         Returns:
             dict[str, torch.Tensor]: ``loss``, a scalar.
         """
-        tokens, grid = self.backbone.embed(inputs)
+        tokens, grid = self.backbone.embed(inputs)  # B x L x C
         if masking is None:
             masking = self.draw_masks(inputs, tokens, grid)
         _, ids_keep, ids_masked, _ = masking.selection
-        pred = self.neck.decode_masked(self.backbone.encode(tokens, ids_keep), ids_keep, ids_masked)
+        latent = self.backbone.encode(tokens, ids_keep)  # B x (1 + K) x C
+        pred = self.neck.decode_masked(latent, ids_keep, ids_masked)  # B x (L - K) x P
         return dict(loss=self.head.masked_loss(pred, inputs, ids_masked, masking.weight))
 
     def extract_feat(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -204,9 +206,9 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         """
         tokens, grid = self.backbone.embed(inputs)
         masking = self.draw_masks(inputs, tokens, grid)
-        latent = self.backbone.encode(tokens, masking.selection.ids_keep)
-        pred = self.neck(latent, masking.selection.ids_restore).float()
-        patches = self.head.patchify(inputs)
+        latent = self.backbone.encode(tokens, masking.selection.ids_keep)  # B x (1 + K) x C
+        pred = self.neck(latent, masking.selection.ids_restore).float()  # B x L x P
+        patches = self.head.patchify(inputs)  # B x L x P
         if self.head.norm_pix:
             pred = pred * (patches.var(dim=-1, keepdim=True) + 1e-6).sqrt() + patches.mean(dim=-1, keepdim=True)
         mask = masking.selection.mask.unsqueeze(-1)

@@ -91,8 +91,8 @@ class CLMAE(BaseMaskedAutoencoder):
         return super().level_loss(level, batch, fixed)
 
     def _masking_loss(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        tokens, grid = self.backbone.embed(images)
-        mask_prob = self.score(images, tokens, grid)
+        tokens, grid = self.backbone.embed(images)  # B x L x C
+        mask_prob = self.score(images, tokens, grid)  # B x L
         # At factor 0 the term is for looking at only, and the pass through the autoencoder needs no graph.
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.curriculum_factor != 0):
             reconstruction = self.soft_reconstruction_loss(images, tokens, mask_prob)
@@ -115,9 +115,9 @@ class CLMAE(BaseMaskedAutoencoder):
         Returns:
             torch.Tensor: The loss, a scalar.
         """
-        latent = self.backbone.encode(tokens * (1 - mask_prob).unsqueeze(-1))
+        latent = self.backbone.encode(tokens * (1 - mask_prob).unsqueeze(-1))  # B x (1 + L) x C
         in_order = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[0], -1)
-        pred = self.neck(latent, in_order)
+        pred = self.neck(latent, in_order)  # B x L x P
         sums = torch.stack([(mask_prob * self.head.patch_loss(pred, images)).sum(), mask_prob.sum()])
         if get_world_size() > 1:
             # A mean of the processes' ratios is not the ratio of their sums. This sum's gradient is summed too, so the
