@@ -14,8 +14,8 @@ from mmmlo.evaluation.results import (
     main_metrics,
     row_labels,
     shorten_middle,
-    to_markdown,
 )
+from mmmlo.evaluation.results_table import to_markdown
 
 __all__ = [
     'FewShotResult',

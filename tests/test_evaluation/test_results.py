@@ -1,6 +1,8 @@
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +115,29 @@ def test_what_another_evaluation_wrote_stays(path):
     assert [list(r.protocols) for r in rows] == [['knn', 'linear'], ['knn']]
 
 
+def test_two_processes_lose_no_row(path):
+    """Each writes ten rows at the time of the other."""
+    script = """
+import sys
+from mmmlo.evaluation.results import Metric, ProtocolResult, ResultsFile, Row
+file, who = ResultsFile(sys.argv[1]), sys.argv[2]
+found = ProtocolResult('knn', {}, {'top1': Metric([50.0])}, 'top1', 1.0)
+print('ready', flush=True)
+sys.stdin.readline()
+for i in range(10):
+    file.update(Row(who, who, f'{who}{i}', 'MAE', None, 'digits', protocols={'knn': found}))
+"""
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    writers = [subprocess.Popen([sys.executable, '-c', script, str(path), who], **pipes) for who in 'ab']
+    for writer in writers:
+        assert writer.stdout.readline() == 'ready\n'
+    for writer in writers:
+        writer.stdin.write('go\n')
+        writer.stdin.flush()
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert {row.sha256 for row in ResultsFile(str(path)).rows} == {f'{who}{i}' for who in 'ab' for i in range(10)}
+
+
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
@@ -160,7 +185,7 @@ def test_an_interruption_loses_nothing(path, monkeypatch, failing):
         with pytest.raises(KeyboardInterrupt):
             file.update(row(result('linear')))
     assert path.read_bytes() == before
-    assert os.listdir(path.parent) == ['results.json']
+    assert set(os.listdir(path.parent)) <= {'results.json', '.results.json.lock'}
     file.update(row(result('finetune')))
     assert list(ResultsFile(str(path)).rows[0].protocols) == ['knn', 'finetune']
 

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import os.path as osp
+import re
 import signal
 import threading
 import time
@@ -142,7 +143,7 @@ def test_a_failed_job_is_reported_and_the_study_goes_on(stub, tmp_path, capsys):
     assert printed.out.count('FAILED: tools/train.py ended with status 3') == 2 and 'the reason' in printed.out
     assert '2 jobs failed: 0.9/seed_0, 0.9/seed_1' in printed.err
     out = tmp_path / 'out'
-    table = (out / 'study.md').read_text()
+    table = re.sub(' +', ' ', (out / 'study.md').read_text())
     assert '| 0.75 | 2 |' in table and '| 0.9 | 0 |' in table and '- 0.9, seed 0: tools/train.py ended' in table
     assert '50.50 ± 0.71' in table and '2.000 ± 0.000' in table and 'grad_norm' not in table
     record = json.loads((out / 'study.json').read_text())

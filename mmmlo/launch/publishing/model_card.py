@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from mmmlo.evaluation import Row, to_markdown
 from mmmlo.evaluation.encoder import Encoder
-from mmmlo.evaluation.results import Row, to_markdown
+from mmmlo.utils.markdown import markdown_table
 from mmmlo.version import __version__
 
 from .encoder_file import encoder_meta
@@ -132,9 +133,4 @@ state_dict = {{key.removeprefix('backbone.'): value for key, value in state_dict
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:
-    lines = [f'| {name} | {value} |' for name, value in ((_escape(name), _escape(value)) for name, value in rows)]
-    return '\n'.join(['| | |', '|---|---|', *lines])
-
-
-def _escape(text: str) -> str:
-    return ' '.join(text.split()).replace('|', '\\|')
+    return markdown_table([('what', 'value'), *rows], left=(0, 1), markup=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmmlo.evaluation.results import Metric
+from mmmlo.utils.markdown import markdown_table
 
 from .record import JobRecord
 
@@ -92,7 +93,7 @@ def study_table(settings: Mapping[str, Any], labels: Sequence[str], jobs: Mappin
     columns = quantities(jobs)
     collected = [column.metrics(jobs) for column in columns]
     head = ['variant', 'seeds', *(c.title + (f' ({c.unit})' if c.unit else '') for c in columns), 'seconds of training']
-    rows = [head, ['---', '---:', *('---:' for _ in columns), '---:']]
+    rows = [head]
     for label in labels:
         own = [job for job in jobs.values() if job.label == label and not job.error]
         seconds = [job.seconds['train'] for job in own if 'train' in job.seconds]
@@ -100,7 +101,7 @@ def study_table(settings: Mapping[str, Any], labels: Sequence[str], jobs: Mappin
         rows.append([label, str(len(own)), *cells, f'{sum(seconds) / len(seconds):.0f}' if seconds else '-'])
     blocks = [
         f'# {settings["title"]}',
-        '\n'.join(f'| {" | ".join(cell.replace("|", " ") for cell in row)} |' for row in rows),
+        markdown_table(rows),
         'Mean ± sample deviation over seeds; no deviation where there is one. Losses and mask statistics are those logged '
         'last.',
         f'Config: {settings["config"]}. Options of all jobs: {_listed(settings["options"])}. '
