@@ -15,6 +15,7 @@ import os
 import os.path as osp
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 sys.path.insert(0, ROOT)
@@ -22,7 +23,7 @@ sys.path.insert(0, ROOT)
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from mmengine.device import get_device  # noqa: E402
-from mmengine.dist import barrier, init_dist, is_main_process  # noqa: E402
+from mmengine.dist import get_world_size, init_dist, is_main_process  # noqa: E402
 from mmengine.logging import print_log  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
 
@@ -31,7 +32,8 @@ from mmmlo.engine import NonFiniteError  # noqa: E402
 from mmmlo.evaluation.data import NAMED_DATA, find_data  # noqa: E402
 from mmmlo.evaluation.encoder import Encoder, load_encoder  # noqa: E402
 from mmmlo.evaluation.feature_cache import FeatureCache  # noqa: E402
-from mmmlo.evaluation.results import ProtocolResult, ResultsFile, Row, to_markdown  # noqa: E402
+from mmmlo.evaluation.results import ProtocolResult, ResultsFile, Row  # noqa: E402
+from mmmlo.evaluation.results_table import to_markdown  # noqa: E402
 from mmmlo.launch.config import load_config  # noqa: E402
 from mmmlo.launch.finetune import finetune, finetune_recipe  # noqa: E402
 from mmmlo.launch.protocols import few_shot_protocol, knn_protocol, linear_protocol  # noqa: E402
@@ -124,6 +126,11 @@ class Evaluation:
             args.amp,
             get_device(),
         )
+        # The main process alone computes on features. The others wait on gloo: NCCL gives up after ten minutes, and gloo too
+        # unless it is told how long this may take. Should the main process die, they are told at once.
+        self.waiting = None
+        if get_world_size() > 1:
+            self.waiting = torch.distributed.new_group(backend='gloo', timeout=timedelta(days=30))
 
     def run(self, path: str, label: str) -> None:
         """Run all protocols on one checkpoint, and write results after each."""
@@ -160,7 +167,8 @@ class Evaluation:
                 )
                 main = result.metrics[result.main]
                 print_log(f'{protocol}: {result.main} {main} ({result.seconds:.1f} s)', 'current')
-            barrier()
+            if self.waiting is not None:
+                torch.distributed.barrier(self.waiting)
 
     def _on_features(self, protocol: str, encoder: Encoder, features: dict, num_classes: int) -> ProtocolResult:
         if protocol == 'knn':
