@@ -15,7 +15,10 @@ from torch.utils.data import DataLoader
 
 from mmmlo.utils.errors import SettingError
 
-__all__ = ['TOKENS', 'batch_features', 'eval_mode', 'extract_features', 'extract_tokens', 'gather_rows', 'pool_tokens']
+__all__ = [
+    'TOKENS', 'batch_features', 'check_finite', 'eval_mode', 'extract_features', 'extract_tokens', 'gather_rows',
+    'pool_tokens'
+]
 
 TOKENS = ('mean', 'cls')
 
@@ -188,3 +191,17 @@ def gather_rows(rows: Tensor, chunk_size: int = 8192) -> Tensor:
     # longest x processes x ...: flattened, it runs as the sampler dealt.
     real = torch.arange(longest)[:, None] < torch.tensor(counts)[None]
     return gathered[real]
+
+
+def check_finite(feats: Tensor, name: str) -> None:
+    """Check that features, N x C, are finite.
+
+    Raises:
+        SettingError: One is not; the message has their ``name`` and the first such row.
+    """
+    finite = torch.isfinite(feats).all(dim=1)  # N
+    if not finite.all():
+        raise SettingError(
+            f'the {name} features hold NaN or infinite values: the encoder has diverged. The first such row is '
+            f'{int((~finite).nonzero()[0])}.'
+        )

@@ -1,6 +1,7 @@
 """A linear classifier on fixed features of a few labelled images a class."""
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from torch import Tensor
 
-from mmmlo.evaluation.knn import mean_of_finite
+from mmmlo.evaluation.features import check_finite
 from mmmlo.evaluation.linear_probe import logistic_regression
 from mmmlo.utils.errors import SettingError
 
@@ -53,7 +54,7 @@ def few_shot_probe(
     draw depend on ``seed`` and the draw alone, and those of fewer shots are among those of more. All is computed in float64.
 
     Args:
-        train_feats (Tensor | np.ndarray): Training features, N x C, which may be a ``numpy.memmap``.
+        train_feats (Tensor | np.ndarray): Training features, N x C.
         train_labels (Tensor | np.ndarray): Their class indices, N.
         test_feats (Tensor | np.ndarray): Test features, M x C.
         test_labels (Tensor | np.ndarray): Their class indices, M.
@@ -71,20 +72,22 @@ def few_shot_probe(
         FewShotResult: Accuracies in per cent, values of C and rows drawn.
 
     Raises:
-        ValueError: A class has fewer images than the most shots, a class of the test data is absent from the training
+        SettingError: A class has fewer images than the most shots, a class of the test data is absent from the training
             data, there are less than two classes, a setting is out of range, the shapes do not fit, or a feature is not
-            finite. All but features of the training data that are not finite is found before anything is fitted.
+            finite.
     """
-    labels, truth = np.asarray(torch.as_tensor(train_labels).cpu()), np.asarray(torch.as_tensor(test_labels).cpu())
+    train_feats, labels, test_feats, truth = (
+        torch.as_tensor(some).detach().cpu().numpy() for some in (train_feats, train_labels, test_feats, test_labels)
+    )
     if not len(shots) or min(shots) < 1 or draws < 1 or not len(grid) or not min(grid) > 0 or max_folds < 2:
         raise SettingError(
             '`shots` and `draws` must be at least 1, `grid` above 0 and `max_folds` at least 2, not '
             f'{shots}, {draws}, {grid} and {max_folds}.'
         )
-    if train_feats.ndim != 2 or labels.shape != (len(train_feats),):
-        raise SettingError(f'training features {tuple(train_feats.shape)} and labels {labels.shape} do not fit.')
-    if tuple(test_feats.shape) != (len(truth), train_feats.shape[1]) or truth.ndim != 1:
-        raise SettingError(f'test features {tuple(test_feats.shape)} and labels {truth.shape} do not fit.')
+    if train_feats.ndim != 2 or labels.shape != train_feats.shape[:1]:
+        raise SettingError(f'training features {train_feats.shape} and labels {labels.shape} do not fit.')
+    if test_feats.shape != (*truth.shape[:1], train_feats.shape[1]) or truth.ndim != 1:
+        raise SettingError(f'test features {test_feats.shape} and labels {truth.shape} do not fit.')
     classes, counts = np.unique(labels, return_counts=True)
     if len(classes) < 2:
         raise SettingError(f'there must be two classes at least in the training data, not {len(classes)}.')
@@ -97,42 +100,24 @@ def few_shot_probe(
     absent = np.setdiff1d(truth, classes)
     if len(absent):
         raise SettingError(f'classes {absent.tolist()} of the test data have no training image.')
-    mean_of_finite(test_feats, 'test', 65536, torch.device('cpu'))
+    check_finite(torch.from_numpy(train_feats), 'training')
+    check_finite(torch.from_numpy(test_feats), 'test')
 
-    test_rows = _float64(test_feats)
-    orders = [_order(labels, seed, draw) for draw in range(draws)]
+    test_rows = test_feats.astype(np.float64)
+    orders = [np.random.default_rng([seed, draw]).permutation(len(labels)) for draw in range(draws)]  # N each
     counted = sorted(set(shots))
-    done = 0
     result = FewShotResult({n: [] for n in counted}, {n: [] for n in counted}, {n: [] for n in counted})
-    for count in counted:
-        for order in orders:
-            rows = np.sort(np.concatenate([order[labels[order] == label][:count] for label in classes]))
-            picked = train_feats[torch.from_numpy(rows)] if isinstance(train_feats, Tensor) else train_feats[rows]
-            feats = _float64(picked)
-            bad = ~np.isfinite(feats).all(axis=1)
-            if bad.any():
-                raise SettingError(
-                    'the training features hold NaN or infinite values: the encoder has diverged. The first such row of '
-                    f'those drawn is {rows[bad][0]}.'
-                )
-            C = one_shot_C if count == 1 else _choose(feats, labels[rows], grid, min(count, max_folds))
-            model = logistic_regression(C, _MAX_ITER).fit(feats, labels[rows])
-            result.accuracies[count].append(100 * float(model.score(test_rows, truth)))
-            result.C[count].append(float(C))
-            result.indices[count].append(rows)
-            done += 1
-            if progress is not None:
-                progress(done, len(counted) * draws)
+    for done, (count, order) in enumerate(product(counted, orders), 1):
+        rows = np.sort(np.concatenate([order[labels[order] == label][:count] for label in classes]))
+        feats = train_feats[rows].astype(np.float64)
+        C = one_shot_C if count == 1 else _choose(feats, labels[rows], grid, min(count, max_folds))
+        model = logistic_regression(C, _MAX_ITER).fit(feats, labels[rows])
+        result.accuracies[count].append(100 * float(model.score(test_rows, truth)))
+        result.C[count].append(float(C))
+        result.indices[count].append(rows)
+        if progress is not None:
+            progress(done, len(counted) * draws)
     return result
-
-
-def _float64(feats: Tensor | np.ndarray) -> np.ndarray:
-    return np.asarray(feats.detach().cpu().double() if isinstance(feats, Tensor) else feats, dtype=np.float64)
-
-
-def _order(labels: np.ndarray, seed: int, draw: int) -> np.ndarray:
-    """All rows in the order of one draw, N."""
-    return np.random.default_rng([seed, draw]).permutation(len(labels))
 
 
 def _choose(feats: np.ndarray, labels: np.ndarray, grid: Sequence[float], folds: int) -> float:

@@ -70,15 +70,15 @@ def knn_protocol(
 def linear_protocol(
     features: Splits, num_classes: int, seeds: Sequence[int] = (0, 1, 2), device: str | torch.device = 'cpu'
 ) -> tuple[ProtocolResult, dict[int, Tensor]]:
-    """A linear classifier on features, its learning rate and token chosen on a part of the training split.
+    """A linear classifier on features, its weight decay and token chosen on a part of the training split.
 
     The fast path: no augmentation. MAE's protocol itself, LARS on augmented images, is a config; see docs/evaluation.md.
 
     Args:
         features (dict[str, Features]): 'train' and 'test'.
         num_classes (int): Number of classes.
-        seeds (Sequence[int]): Seeds of the held-out part and the order of the images. Defaults to (0, 1, 2).
-        device (str | torch.device): Where heads are trained. Defaults to 'cpu'.
+        seeds (Sequence[int]): Seeds of the held-out part. Defaults to (0, 1, 2).
+        device (str | torch.device): Where heads are fitted. Defaults to 'cpu'.
 
     Returns:
         tuple[ProtocolResult, dict[int, Tensor]]: Metrics 'top1' and, with more than five classes, 'top5'; and for each seed
@@ -108,7 +108,6 @@ def linear_protocol(
             path='fast: fixed features, no augmentation',
             seeds=list(seeds),
             token=_once([result.token for result in results.values()]),
-            lr=_once([result.lr for result in results.values()]),
             weight_decay=_once([float(f'{result.weight_decay:.3g}') for result in results.values()]),
             images=len(train_labels),
         ),

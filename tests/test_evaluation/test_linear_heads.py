@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mmmlo.evaluation import fast_linear_probe, linear_heads
 
-FEW = dict(weight_decays=(1e-1, 1e-2, 1e-3), min_steps=100, epochs=1)
+FEW = dict(weight_decays=(1e-1, 1e-2, 1e-3))
 
 
 def digits(count):
@@ -80,7 +80,7 @@ def test_as_good_as_tuned_logistic_regression(make):
 @pytest.mark.parametrize('make', [lambda: digits(200), badly_scaled, correlated])
 def test_one_head_is_regularized_logistic_regression(make):
     train, train_labels, test, test_labels = task = make()
-    found = as_heads(task, weight_decays=[1e-2], min_steps=300, epochs=1)
+    found = as_heads(task, weight_decays=[1e-2])
     # As batch normalization: its eps, 1e-6, is as much as the smallest variance of `badly_scaled`.
     mean, deviation = train.mean(0, dtype='float64'), np.sqrt(train.var(0, dtype='float64') + 1e-6)
     reference = LogisticRegression(C=1 / (1e-2 * len(train)), max_iter=5000, tol=1e-8)
@@ -104,9 +104,9 @@ def test_top5_needs_more_than_five_classes():
 
 
 def test_the_choice_is_the_best_on_the_held_out_part(task, result):
-    assert [candidate[:3] for candidate in result.candidates] == [('mean', 1.0, wd) for wd in (1e-1, 1e-2, 1e-3)]
+    assert [candidate[:2] for candidate in result.candidates] == [('mean', wd) for wd in (1e-1, 1e-2, 1e-3)]
     best = max(result.candidates, key=lambda candidate: (candidate.accuracy, -candidate.loss))
-    assert (result.token, result.lr, result.weight_decay) == best[:3]
+    assert (result.token, result.weight_decay) == best[:2]
     train, labels, *_ = task
     fitted, held = linear_heads._split(torch.as_tensor(labels), 0.2, 0)
     alone = as_heads((train[fitted], labels[fitted], train[held], labels[held]), **{**FEW, 'weight_decays': [1e-2]})
@@ -118,16 +118,15 @@ def test_test_labels_choose_nothing(task, result):
     train, train_labels, test, test_labels = task
     rolled = as_heads((train, train_labels, test, np.roll(test_labels, 1)), **FEW)
     assert rolled.candidates == result.candidates
-    assert rolled[3:6] == result[3:6]
+    assert rolled[3:5] == result[3:5]
     torch.testing.assert_close(rolled.logits, result.logits, rtol=0, atol=0)
     assert rolled.top1 < result.top1
 
 
 def test_seeds(task):
-    settings = dict(FEW, batch_size=64)
-    first, again, other = (as_heads(task, **settings, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (as_heads(task, **FEW, seed=seed) for seed in (0, 0, 1))
     assert first.candidates == again.candidates and torch.equal(first.logits, again.logits)
-    assert first.candidates != other.candidates and not torch.equal(first.logits, other.logits)
+    assert first.candidates != other.candidates
 
 
 def test_the_better_token_is_chosen(task):
@@ -139,43 +138,22 @@ def test_the_better_token_is_chosen(task):
     assert found.top1 == as_heads(task, **FEW).top1
 
 
-@pytest.mark.parametrize('batch_size', [16, 100])
-def test_small_batches_do_not_diverge(batch_size):
-    """Fewer images than channels: the covariance of a batch is far larger than that of all along some directions."""
-    found = as_heads(correlated(600), batch_size=batch_size, **FEW)
-    assert all(np.isfinite(candidate.loss) and candidate.accuracy > 20 for candidate in found.candidates)
-
-
-def test_diverged_heads_are_not_chosen(task):
-    found = as_heads(task, lrs=(1.0, 1e80), **{**FEW, 'weight_decays': [0.0]})
-    assert found.lr == 1.0
-    assert found.candidates[1][3:] == (0, float('inf'))
-    with pytest.raises(ValueError, match='every head has diverged'):
-        as_heads(task, lrs=(1e80, 2e80), **{**FEW, 'weight_decays': [0.0]})
-    with pytest.raises(ValueError, match='has diverged on all of the training data'):
-        as_heads(task, lrs=[1e80], **{**FEW, 'weight_decays': [0.0]})
-
-
 def test_edges_of_the_sweep_are_told(task, monkeypatch):
     lines = []
     monkeypatch.setattr(linear_heads, 'print_log', lambda line, *_, **__: lines.append(line))
     as_heads(task, **{**FEW, 'weight_decays': (1e2, 1e1, 1e-2)})
-    assert len(lines) == 1 and 'The chosen weight_decay 0.01 lies on the edge of the sweep from 0.01 to 100' in lines[0]
+    assert len(lines) == 1 and 'The chosen weight decay 0.01 lies on the edge of the sweep from 0.01 to 100' in lines[0]
     as_heads(task, **{**FEW, 'weight_decays': (1e2, 1e-2)})
-    as_heads(task, **{**FEW, 'weight_decays': (1e2, 1e-2, 1e-30)}, lrs=(1e-30, 1.0))
+    as_heads(task, **{**FEW, 'weight_decays': (1e2, 1e-2, 1e-30)})
     assert len(lines) == 1
 
 
-def test_features_on_disk_and_progress(task, tmp_path):
-    train, train_labels, test, test_labels = task
-    np.save(tmp_path / 'train.npy', train)
-    on_disk = np.load(tmp_path / 'train.npy', mmap_mode='r')
+def test_progress_counts_fits_and_chunks_change_nothing(task, result, monkeypatch):
     told = []
-    settings = dict(FEW, batch_size=64, min_steps=30, epochs=12)
-    found = as_heads((on_disk, train_labels, test, test_labels), **settings, progress=lambda *state: told.append(state))
-    assert torch.equal(found.logits, as_heads([torch.from_numpy(array) for array in task], **settings).logits)
-    total = max(30, 12 * 160 / 64) + int(np.ceil(12 * 200 / 64))
-    assert told == [(done, total) for done in range(1, int(total) + 1)]
+    monkeypatch.setattr(linear_heads, '_ROWS', 64)
+    found = as_heads(task, **FEW, progress=lambda *state: told.append(state))
+    torch.testing.assert_close(found.logits.softmax(1), result.logits.softmax(1), rtol=0, atol=5e-3)
+    assert told == [(done, 4) for done in range(1, 5)]
 
 
 def test_a_class_of_one_image_is_fitted_and_not_held_out(task):
@@ -208,10 +186,9 @@ def test_a_class_of_one_image_is_fitted_and_not_held_out(task):
         (dict(num_classes=1), 'the training labels run from 0 to 1, but there are 1 classes'),
         (dict(test_labels=torch.tensor([0, 2])), r'classes \[2\] of the test data have no training image'),
         (dict(held_out=1), '`held_out` must lie between 0 and 1'),
-        (dict(batch_size=0), '`batch_size`, `min_steps` and `epochs`'),
-        (dict(epochs=0), '`batch_size`, `min_steps` and `epochs`'),
-        (dict(lrs=[0.0]), '`lrs` must be above 0'),
-        (dict(weight_decays=[]), '`lrs` must be above 0'),
+        (dict(max_iter=0), '`max_iter` be at least 1'),
+        (dict(weight_decays=[]), '`weight_decays` must not be empty or below 0'),
+        (dict(weight_decays=[-1.0]), '`weight_decays` must not be empty or below 0'),
     ],
 )
 def test_bad_input(wrong, message):
@@ -221,8 +198,6 @@ def test_bad_input(wrong, message):
         test=dict(mean=torch.eye(2)),
         test_labels=torch.tensor([0, 1]),
         num_classes=3,
-        min_steps=2,
-        epochs=1,
     )
     fast_linear_probe(**right)
     with pytest.raises(ValueError, match=message):
@@ -231,7 +206,6 @@ def test_bad_input(wrong, message):
 
 @pytest.mark.gpu
 def test_features_on_the_cpu_are_brought_to_a_gpu(task):
-    settings = dict(FEW, batch_size=64)
-    expected, found = as_heads(task, **settings), as_heads(task, **settings, device='cuda')
+    expected, found = as_heads(task, **FEW), as_heads(task, **FEW, device='cuda')
     assert found.logits.device.type == 'cpu' and found.weight_decay == expected.weight_decay
     torch.testing.assert_close(found.logits, expected.logits, rtol=1e-2, atol=1e-2)
