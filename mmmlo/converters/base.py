@@ -13,7 +13,7 @@ from mmmlo.utils.text import format_list
 
 from .names import KeyTable
 
-__all__ = ['ConversionError', 'Format', 'Grid', 'Mapped', 'State', 'match_reason', 'rename']
+__all__ = ['ConversionError', 'Format', 'Grid', 'Mapped', 'State', 'masker_kind', 'rename']
 
 State = dict[str, Tensor]
 Grid = tuple[int, int]
@@ -54,6 +54,12 @@ class Format:
         table (KeyTable): Its names and ours.
         signature (tuple[str, ...]): Patterns of ``fnmatch``; a key that matches one occurs in this format alone, among those
             that come after it in ``FORMATS``.
+        left_reading (dict[str, str]): Patterns of its keys that have no place with us, and why.
+        left_writing (dict[str, str]): The same of our keys here, beside those that :meth:`drops` finds.
+        notes_reading (dict[str, str]): What a user must know, by our key that it is about.
+        notes_writing (dict[str, str]): The same by its own key.
+        masker (str | None): The kind of masking network that it has a place for, as of :func:`masker_kind`.
+        masker_words (str): The same in messages.
         has_decoder (bool): Whether it has a place for MAE's decoder.
         readable (bool): Whether such files can be converted from.
         square_only (bool): Whether the library refuses position embeddings of other grids.
@@ -64,6 +70,12 @@ class Format:
     container = 'model'
     table: KeyTable
     signature: tuple[str, ...] = ()
+    left_reading: dict[str, str] = {}
+    left_writing: dict[str, str] = {}
+    notes_reading: dict[str, str] = {}
+    notes_writing: dict[str, str] = {}
+    masker: str | None = None
+    masker_words = ''
     has_decoder = False
     readable = True
     square_only = False
@@ -79,23 +91,17 @@ class Format:
 
     def knows(self, key: str) -> bool:
         """Tell whether a key is one of this format."""
-        return self.table.to_ours(key) is not None or match_reason(self.drops_reading(), key) is not None
+        return self.table.to_ours(key) is not None or _match(self.left_reading, key) is not None
 
-    def drops_reading(self) -> dict[str, str]:
-        """List patterns of this format's keys that have no place with us, and why."""
-        return {}
-
-    def drops_writing(self, state: Mapping[str, Tensor]) -> dict[str, str]:
-        """List patterns of our keys that have no place in this format, and why; the first that matches counts.
-
-        Args:
-            state (Mapping[str, Tensor]): Under our names.
-        """
-        drops = {
-            'ema_backbone.*': "moving average of the encoder's weights, beside the weights themselves",
-            'masker.*': f'masking network, not part of {self.name}',
-            'downstream.*': f'head that guides the masks, not part of {self.name}',
-        }
+    def drops(self, state: Mapping[str, Tensor]) -> dict[str, str]:
+        """List patterns of our keys in ``state`` that have no place here, and why; the first that matches counts."""
+        drops = {'ema_backbone.*': "moving average of the encoder's weights, beside the weights themselves"}
+        if self.table.to_theirs('downstream.fc.weight') is None:
+            drops['downstream.*'] = f'head that guides the masks, not part of {self.name}'
+        if self.masker is None:
+            drops['masker.*'] = f'masking network, not part of {self.name}'
+        elif masker_kind(state) != self.masker:
+            drops['masker.*'] = f'masking network of another kind than the released one, {self.masker_words}'
         if not self.has_decoder:
             drops['neck.*'] = f'decoder, not part of {self.name}'
         elif 'neck.decoder_pos_embed' not in state:
@@ -104,7 +110,7 @@ class Format:
             drops['neck.grid'] = f'grid of the decoder, which {self.name} takes from its image size'
         if any(key.startswith('head.') and self.table.to_theirs(key) is None for key in state):
             drops['head.*'] = f'head of another kind than {self.name} has'
-        return drops
+        return drops | self.left_writing
 
     def read(self, state: State) -> Mapped:
         """Translate to our names.
@@ -112,7 +118,9 @@ class Format:
         Raises:
             ConversionError: A key is unknown.
         """
-        return rename(state, self.table.to_ours, self.drops_reading(), f'{self.name} has no such weights')
+        mapped = rename(state, self.table.to_ours, self.left_reading, f'{self.name} has no such weights')
+        mapped.notes.update(self.notes_reading)
+        return mapped
 
     def write(self, state: State) -> Mapped:
         """Translate from our names.
@@ -120,19 +128,12 @@ class Format:
         Raises:
             ConversionError: There is no place for a weight of the encoder.
         """
-        return rename(state, self.table.to_theirs, self.drops_writing(state), f'{self.name} has no place for them')
+        mapped = rename(state, self.table.to_theirs, self.drops(state), f'{self.name} has no place for them')
+        mapped.notes.update(self.notes_writing)
+        return mapped
 
     def resize(self, position: Tensor, old: Grid, new: Grid) -> Tensor:
-        """Resize position embeddings as the library itself does when it loads a file of another grid.
-
-        Args:
-            position (Tensor): Class token's row first, 1 x (1 + L) x C.
-            old (tuple[int, int]): Its grid, (H, W).
-            new (tuple[int, int]): The grid asked for.
-
-        Returns:
-            Tensor: 1 x (1 + L') x C.
-        """
+        """Resize position embeddings, 1 x (1 + L) x C, as the library does when it loads a file of another grid."""
         return resize_pos_embed(position, old, new)
 
     def content(self, state: State, meta: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +146,7 @@ def rename(state: State, translate: Callable[[str], str | None], drops: Mapping[
 
     Args:
         state (dict[str, Tensor]): The weights.
-        translate (Callable[[str], str | None]): New name of an old one, None if it is unknown.
+        translate (Callable[[str], str | None]): Gives the new name of an old one, None if it is unknown.
         drops (Mapping[str, str]): Patterns of names that are left out on purpose, and why. They go first.
         why (str): What is wrong with unknown names.
 
@@ -155,7 +156,7 @@ def rename(state: State, translate: Callable[[str], str | None], drops: Mapping[
     mapped = Mapped({})
     unknown = []
     for key, value in state.items():
-        if (reason := match_reason(drops, key)) is not None:
+        if (reason := _match(drops, key)) is not None:
             mapped.dropped[key] = reason
         elif (name := translate(key)) is not None:
             mapped.names[key] = name
@@ -167,6 +168,26 @@ def rename(state: State, translate: Callable[[str], str | None], drops: Mapping[
     return mapped
 
 
-def match_reason(patterns: Mapping[str, str], key: str) -> str | None:
+def masker_kind(state: Mapping[str, Tensor]) -> str | None:
+    """Tell maskers apart by their weights under our names, since other projects know one kind each.
+
+    Returns:
+        str | None: The class, of ``ViTMasker`` with its head, as 'ViTMasker/linear'; 'another' for one that is not known,
+        None if there is no masker.
+    """
+    own = {key.removeprefix('masker.'): value for key, value in state.items() if key.startswith('masker.')}
+    if not own:
+        return None
+    if own.keys() == {f'layers.{i}.{p}' for i in (1, 3) for p in ('weight', 'bias')}:
+        return 'MLPMasker' if own['layers.1.weight'].ndim == own['layers.3.weight'].ndim == 2 else 'another'
+    if 'cls_token' in own and 'norm.weight' in own:
+        if 'head.0.weight' in own:
+            return 'ViTMasker/mlp'
+        if 'head.weight' in own:
+            return 'ViTMasker/token' if len(own['head.weight']) == 1 else 'ViTMasker/linear'
+    return 'another'
+
+
+def _match(patterns: Mapping[str, str], key: str) -> str | None:
     """Find the reason of the first pattern that a key matches."""
     return next((reason for pattern, reason in patterns.items() if fnmatchcase(key, pattern)), None)

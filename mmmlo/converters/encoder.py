@@ -1,4 +1,4 @@
-"""What weights under our names tell about the encoder and the masker: size, grid of patches, kind."""
+"""The size of an encoder and its grid of patches, from weights under our names."""
 
 import re
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from mmmlo.utils.text import format_list
 
-from .base import ConversionError, Format, Grid, State
+from .base import ConversionError, Format, Grid, State, masker_kind
 
-__all__ = ['EncoderShape', 'check_fits', 'encoder_shape', 'masker_kind', 'resize_to', 'source_grid']
+__all__ = ['EncoderShape', 'check_fits', 'encoder_shape', 'resize_to', 'source_grid']
 
 
 class EncoderShape(NamedTuple):
@@ -34,11 +34,7 @@ class EncoderShape(NamedTuple):
 
 
 def encoder_shape(state: Mapping[str, Tensor], source: str) -> EncoderShape:
-    """Read an encoder's size off its weights, and check that they belong together.
-
-    Args:
-        state (Mapping[str, Tensor]): Under our names.
-        source (str): What to call the file.
+    """Read an encoder's size off its weights, under our names, and check that they belong together.
 
     Raises:
         ConversionError: It is a part of an encoder, or one of several widths.
@@ -86,13 +82,7 @@ def encoder_shape(state: Mapping[str, Tensor], source: str) -> EncoderShape:
 
 
 def check_fits(shape: EncoderShape, backbone: VisionTransformer, source: str, config: str) -> None:
-    """Check that an encoder is of the size that a config asks for.
-
-    Args:
-        shape (EncoderShape): Of the file.
-        backbone (VisionTransformer): Of the config.
-        source (str): What to call the file.
-        config (str): What to call the config.
+    """Check that an encoder is of the size of a config's backbone; ``source`` and ``config`` are their names in messages.
 
     Raises:
         ConversionError: They differ in width, depth, the blocks' hidden layers or the size of a patch.
@@ -118,8 +108,7 @@ def source_grid(state: Mapping[str, Tensor], meta: Mapping[str, Any], asked: Gri
         source (str): What to call the file.
 
     Returns:
-        tuple[int, int]: Patches along the height and the width: what the user says, the ``neck.grid`` of the file, what the
-        converter wrote, or a square.
+        tuple[int, int]: (H, W) in patches: what the user says, ``neck.grid``, what the converter wrote, or a square.
 
     Raises:
         ConversionError: These contradict each other, or the embedding, or nothing tells.
@@ -149,13 +138,7 @@ def source_grid(state: Mapping[str, Tensor], meta: Mapping[str, Any], asked: Gri
 
 
 def resize_to(state: State, old: Grid, new: Grid, target: Format) -> tuple[State, list[str], dict[str, str]]:
-    """Resize all position embeddings with the function of the target's library.
-
-    Args:
-        state (dict[str, Tensor]): Under our names.
-        old (tuple[int, int]): Its grid.
-        new (tuple[int, int]): The grid asked for.
-        target (Format): Whose function resizes.
+    """Resize all position embeddings under our names with the function of the target's library.
 
     Returns:
         tuple[dict[str, Tensor], list[str], dict[str, str]]: The weights, the keys that were resized, and those that were
@@ -174,29 +157,6 @@ def resize_to(state: State, old: Grid, new: Grid, target: Format) -> tuple[State
         reason = f'masking network that serves {_times(old)} patches only'
         dropped = {key: reason for key in state if key.startswith('masker.')}
     return {key: value for key, value in state.items() if key not in dropped}, resized, dropped
-
-
-def masker_kind(state: Mapping[str, Tensor]) -> str | None:
-    """Tell maskers apart by their weights, since other projects know one kind each.
-
-    Args:
-        state (Mapping[str, Tensor]): Under our names.
-
-    Returns:
-        str | None: The class, of ``ViTMasker`` with its head, as 'ViTMasker/linear'; 'another' for one that is not known,
-        None if there is no masker.
-    """
-    own = {key.removeprefix('masker.'): value for key, value in state.items() if key.startswith('masker.')}
-    if not own:
-        return None
-    if own.keys() == {f'layers.{i}.{p}' for i in (1, 3) for p in ('weight', 'bias')}:
-        return 'MLPMasker' if own['layers.1.weight'].ndim == own['layers.3.weight'].ndim == 2 else 'another'
-    if 'cls_token' in own and 'norm.weight' in own:
-        if 'head.0.weight' in own:
-            return 'ViTMasker/mlp'
-        if 'head.weight' in own:
-            return 'ViTMasker/token' if len(own['head.weight']) == 1 else 'ViTMasker/linear'
-    return 'another'
 
 
 def _times(sizes: tuple[int, ...]) -> str:

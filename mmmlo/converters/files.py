@@ -37,9 +37,6 @@ class Source(NamedTuple):
 def read_sources(paths: Sequence[str]) -> Source:
     """Read one file, or the several that the released MLO-MAE writes for one run on CIFAR.
 
-    Args:
-        paths (Sequence[str]): The files.
-
     Returns:
         Source: Their weights, without the prefix that PyTorch's wrapper for several processes adds.
 

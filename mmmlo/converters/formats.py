@@ -9,7 +9,6 @@ from torch import Tensor
 from mmmlo.utils.text import format_list
 
 from .base import ConversionError, Format, Grid, Mapped, State, rename
-from .encoder import masker_kind
 from .names import DECODER, ENCODER, LAYER_SCALE, KeyTable, block_pairs
 
 __all__ = ['FORMATS', 'closest_format', 'detect_format', 'get_format']
@@ -26,22 +25,23 @@ class MMMLOFormat(Format):
     signature = ('backbone.layers.*', 'layers.*')
     has_decoder = True
 
-    def drops_reading(self) -> dict[str, str]:
-        """List what stands beside the encoder and is no part of it."""
-        tasks = ('decode_head', 'auxiliary_head', 'rpn_head', 'roi_head', 'bbox_head', 'mask_head')
-        return {
-            'ema_backbone.*': "moving average of the encoder's weights, beside the weights themselves",
-            'data_preprocessor.*': 'mean and deviation of pixels',
-            **{f'{task}.*': _OTHER_TASK for task in tasks},
-        }
+    left_reading = {
+        'ema_backbone.*': "moving average of the encoder's weights, beside the weights themselves",
+        'data_preprocessor.*': 'mean and deviation of pixels',
+        'decode_head.*': _OTHER_TASK,
+        'auxiliary_head.*': _OTHER_TASK,
+        'rpn_head.*': _OTHER_TASK,
+        'roi_head.*': _OTHER_TASK,
+        'bbox_head.*': _OTHER_TASK,
+        'mask_head.*': _OTHER_TASK,
+    }
 
     def knows(self, key: str) -> bool:
-        """Tell whether a key is one of this format."""
         return self._own(key) is not None or super().knows(key)
 
     def read(self, state: State) -> Mapped:
         """Keep the names; those of an encoder alone get their prefix."""
-        return rename(state, self._own, self.drops_reading(), f'{self.name} has no such weights')
+        return rename(state, self._own, self.left_reading, f'{self.name} has no such weights')
 
     def write(self, state: State) -> Mapped:
         """Keep the names."""
@@ -64,7 +64,6 @@ class TimmFormat(Format):
     resize_function = "timm's resample_abs_pos_embed (bicubic, antialiased)"
 
     def resize(self, position: Tensor, old: Grid, new: Grid) -> Tensor:
-        """Resize as timm does."""
         from timm.layers import resample_abs_pos_embed
 
         return resample_abs_pos_embed(position, list(new), list(old), num_prefix_tokens=1)
@@ -78,20 +77,6 @@ class MAEFormat(Format):
     signature: tuple[str, ...] = ('decoder_*', 'mask_token')
     has_decoder = True
     resize_function = f"{Format.resize_function}, as MAE's interpolate_pos_embed"
-    # The kind of masking network that files of a descendant hold, and its name in messages.
-    masker: str | None = None
-    masker_words = ''
-
-    def drops_writing(self, state: Mapping[str, Tensor]) -> dict[str, str]:
-        """List what has no place here: a masker only if the format knows none, or another kind."""
-        drops = super().drops_writing(state)
-        kind = masker_kind(state)
-        if self.masker is not None and kind == self.masker:
-            del drops['masker.*']
-        elif self.masker is not None and kind is not None:
-            drops['masker.*'] = f'masking network of another kind than the released one, {self.masker_words}'
-        return drops
-
 
 class MLOMAEFormat(MAEFormat):
     """Files of https://github.com/Alexiland/MLO-MAE.
@@ -110,6 +95,10 @@ class MLOMAEFormat(MAEFormat):
             ('finetune_module.head.{p}', 'downstream.fc.{p}'),
         ]
     )
+    notes_reading = {'masker.layers.1.weight': "the masker is an MLPMasker with act_cfg=dict(type='ReLU')"}
+    notes_writing = {
+        'masking_module.output_layer.weight': "the released masking network has ReLU; an MLPMasker's default is GELU"
+    }
     parts = ('masking_module', 'finetune_module')
     signature = ('masking_module.*', 'finetune_module.*', 'first_hidden_layer.*')
     masker = 'MLPMasker'
@@ -122,25 +111,6 @@ class MLOMAEFormat(MAEFormat):
             return {f'finetune_module.{key}': value for key, value in state.items()}
         masker = ('first_hidden_layer.', 'output_layer.')
         return {f'masking_module.{key}' if key.startswith(masker) else key: value for key, value in state.items()}
-
-    def drops_writing(self, state: Mapping[str, Tensor]) -> dict[str, str]:
-        """List what has no place here; the head that guides the masks has one."""
-        drops = super().drops_writing(state)
-        del drops['downstream.*']
-        return drops
-
-    def read(self, state: State) -> Mapped:
-        """Translate to our names."""
-        mapped = super().read(state)
-        mapped.notes['masker.layers.1.weight'] = "the masker is an MLPMasker with act_cfg=dict(type='ReLU')"
-        return mapped
-
-    def write(self, state: State) -> Mapped:
-        """Translate from our names."""
-        mapped = super().write(state)
-        note = "the released masking network has ReLU; an MLPMasker's default is GELU"
-        mapped.notes['masking_module.output_layer.weight'] = note
-        return mapped
 
     def content(self, state: State, meta: dict[str, Any]) -> dict[str, Any]:
         """Lay the weights out as the ImageNet script does."""
@@ -175,10 +145,12 @@ class CLMAEFormat(MAEFormat):
     masker = 'ViTMasker/linear'
     masker_words = "a ViTMasker(head='linear')"
     square_only = True
+    notes_reading = {
+        'masker.head.weight': "the masker is a ViTMasker(head='linear'); its scores are 1 minus the released ones"
+    }
     position = 'masking_net.pos_embed'
 
     def knows(self, key: str) -> bool:
-        """Tell whether a key is one of this format."""
         return key == self.position or super().knows(key)
 
     def read(self, state: State) -> Mapped:
@@ -189,8 +161,6 @@ class CLMAEFormat(MAEFormat):
             mapped.state['masker.cls_token'] = mapped.state['masker.cls_token'] + position
             mapped.names[self.position] = 'masker.cls_token'
         _negate(mapped.state, 'masker.head')
-        note = "the masker is a ViTMasker(head='linear'); its scores are 1 minus the released ones"
-        mapped.notes['masker.head.weight'] = note
         return mapped
 
     def write(self, state: State) -> Mapped:
@@ -224,29 +194,31 @@ class MMSegMAEFormat(Format):
         + [(f'layers.{{n}}.gamma_{i}', ours) for i, (_, ours) in enumerate(LAYER_SCALE, start=1)]
     )
     signature = ('*layers.*.gamma_[12]', '*relative_position_*')
+    left_reading = {
+        '*.relative_position_index': 'an index that mmseg computes',
+        'decode_head.*': _OTHER_TASK,
+        'auxiliary_head.*': _OTHER_TASK,
+        'neck.*': _OTHER_TASK,
+    }
+    left_writing = {
+        'head.*': 'head of a classifier, not part of the backbone',
+        'backbone.ln2.*': 'norm on the mean of the patches, not part of the backbone',
+    }
+    notes_reading = {
+        'backbone.layers.0.attn.gamma1.weight': 'it has layer scales: give the backbone a layer_scale_init_value'
+    }
+    notes_writing = {
+        'pos_embed': "set init_values=1.0 of mmseg's MAE: its layer scales are not in this file and must be neutral; 0.1 is "
+        'the default',
+        'ln1.weight': "ln1.* is the final norm, which mmseg's MAE has with final_norm=True only",
+    }
     resize_function = f"{Format.resize_function}, as mmseg's MAE.resize_abs_pos_embed"
 
     def prepare(self, state: State) -> State:
         """Leave out the prefix that the backbone has in a segmentor."""
         return {key.removeprefix('backbone.'): value for key, value in state.items()}
 
-    def drops_reading(self) -> dict[str, str]:
-        """List what a segmentor has beside the encoder."""
-        return {
-            '*.relative_position_index': 'an index that mmseg computes',
-            **{f'{module}.*': _OTHER_TASK for module in ('decode_head', 'auxiliary_head', 'neck')},
-        }
-
-    def drops_writing(self, state: Mapping[str, Tensor]) -> dict[str, str]:
-        """List what has no place here, also of a classifier."""
-        return {
-            **super().drops_writing(state),
-            'head.*': 'head of a classifier, not part of the backbone',
-            'backbone.ln2.*': 'norm on the mean of the patches, not part of the backbone',
-        }
-
     def knows(self, key: str) -> bool:
-        """Tell whether a key is one of this format."""
         return key.endswith('.relative_position_bias_table') or super().knows(key)
 
     def read(self, state: State) -> Mapped:
@@ -269,19 +241,12 @@ class MMSegMAEFormat(Format):
             neutral.update(dict.fromkeys(gammas, 'neutral: 1 everywhere'))
         mapped = super().read({key: value for key, value in state.items() if key not in neutral})
         mapped.dropped.update(neutral)
-        note = 'it has layer scales: give the backbone a layer_scale_init_value'
-        mapped.notes['backbone.layers.0.attn.gamma1.weight'] = note
         return mapped
 
     def write(self, state: State) -> Mapped:
-        """Translate from our names."""
         mapped = super().write(state)
-        if 'layers.0.gamma_1' not in mapped.state:
-            mapped.notes['pos_embed'] = (
-                "set init_values=1.0 of mmseg's MAE: its layer scales are not in this file and must be neutral; 0.1 is the "
-                'default'
-            )
-        mapped.notes['ln1.weight'] = "ln1.* is the final norm, which mmseg's MAE has with final_norm=True only"
+        if 'layers.0.gamma_1' in mapped.state:
+            del mapped.notes['pos_embed']
         return mapped
 
 
@@ -297,15 +262,11 @@ class ViTDetFormat(Format):
     readable = False
     square_only = True
     resize_function = f"{Format.resize_function}, as ViTDet's get_abs_pos"
-
-    def drops_writing(self, state: Mapping[str, Tensor]) -> dict[str, str]:
-        """List what has no place here: more than of other backbones."""
-        return {
-            **super().drops_writing(state),
-            'backbone.cls_token': 'class token, which ViTDet has not',
-            'backbone.ln[12].*': 'final norm, which ViTDet has not',
-            'head.*': 'head of a classifier, not part of the backbone',
-        }
+    left_writing = {
+        'backbone.cls_token': 'class token, which ViTDet has not',
+        'backbone.ln[12].*': 'final norm, which ViTDet has not',
+        'head.*': 'head of a classifier, not part of the backbone',
+    }
 
 
 # A file is of the first format that recognizes it: timm's names of the encoder are MAE's and CL-MAE's too.
@@ -330,10 +291,6 @@ def get_format(name: str) -> Format:
 
 def detect_format(state: Mapping[str, Tensor], source: str) -> Format:
     """Tell a file's format by its keys.
-
-    Args:
-        state (Mapping[str, Tensor]): Its weights.
-        source (str): What to call it.
 
     Raises:
         ConversionError: It is of none, with the closest one and the keys that do not belong to it.

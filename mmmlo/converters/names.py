@@ -31,15 +31,7 @@ class KeyTable:
 
 
 def block_pairs(theirs: str, ours: str) -> list[Pair]:
-    """Pair the names in transformer blocks of timm, which MAE and its descendants have kept, with mmpretrain's.
-
-    Args:
-        theirs (str): Their list of blocks.
-        ours (str): Ours.
-
-    Returns:
-        list[tuple[str, str]]: Their name and ours.
-    """
+    """Pair the names in a list of timm's blocks, which MAE and its descendants have kept, with those in mmpretrain's."""
     names = {
         'norm1': 'ln1',
         'attn.qkv': 'attn.qkv',

@@ -6,6 +6,7 @@ import logging
 import os.path as osp
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
 from urllib.error import URLError
@@ -54,9 +55,6 @@ def read_checkpoint(path: str) -> Checkpoint:
     Args:
         path (str): The file, or its address; see :func:`read_content`.
 
-    Returns:
-        Checkpoint: Weights and meta information.
-
     Raises:
         CheckpointError: There is no such file, it is torn or no checkpoint, or it holds code or no weights.
     """
@@ -66,15 +64,8 @@ def read_checkpoint(path: str) -> Checkpoint:
 def checkpoint_of(content: Any, path: str) -> Checkpoint:
     """Find the weights in what :func:`read_content` returned.
 
-    Args:
-        content (Any): What a file holds.
-        path (str): The file, for messages.
-
-    Returns:
-        Checkpoint: Weights and meta information.
-
     Raises:
-        CheckpointError: It holds no weights.
+        CheckpointError: There are none.
     """
     if isinstance(content, Mapping):
         weights = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), content)
@@ -85,13 +76,9 @@ def checkpoint_of(content: Any, path: str) -> Checkpoint:
 
 
 def trust_checkpoints(trusted: bool = True) -> None:
-    """Let checkpoints run code while they are read, in this process, also those that mmengine reads.
+    """Let checkpoints run code while this process reads them, also through mmengine; a warning names each that does.
 
-    A pickle can hold any call, so this is for files whose makers one would run a program of. Each such file is named in a
-    warning. Files that need no code are read as before.
-
-    Args:
-        trusted (bool): Defaults to True.
+    A pickle can hold any call, so this is for files whose makers one would run a program of.
     """
     global _trusted
     _trusted = trusted
@@ -105,12 +92,8 @@ def read_content(path: str, map_location: Any = 'cpu', mmap: bool = False) -> An
 
     Args:
         path (str): The file, or its address, which begins with ``http://`` or ``https://``.
-        map_location (Any): As of ``torch.load``. Defaults to 'cpu'.
-        mmap (bool): Whether to leave the values of tensors in the file until they are used. Only for a file in PyTorch's zip
-            format. Defaults to False.
-
-    Returns:
-        Any: What was saved.
+        map_location (Any): As of ``torch.load``.
+        mmap (bool): Whether to leave tensors in the file until they are used; only in PyTorch's zip format.
 
     Raises:
         CheckpointError: There is no such file, it is torn or no checkpoint, or it holds code and is not trusted.
@@ -125,18 +108,11 @@ def read_content(path: str, map_location: Any = 'cpu', mmap: bool = False) -> An
         raise CheckpointError(f'checkpoint {path} {what}')
     if path.endswith('.safetensors'):
         return _read_safetensors(path)
-
-    def load(weights_only: bool) -> Any:
-        return torch.load(path, map_location=map_location, weights_only=weights_only, mmap=mmap or None)
-
-    return _unpickle(load, path)
+    return _unpickle(partial(torch.load, path, map_location=map_location, mmap=mmap or None), path)
 
 
 def check_checkpoint(path: str) -> dict[str, Any]:
     """Read a checkpoint, and all its bytes, to see whether it is whole.
-
-    Args:
-        path (str): The file.
 
     Returns:
         dict[str, Any]: Its content; tensors stay in the file until they are used.
@@ -160,11 +136,11 @@ def check_checkpoint(path: str) -> dict[str, Any]:
     return content
 
 
-def _unpickle(load: Callable[[bool], Any], path: str) -> Any:
+def _unpickle(load: Callable[..., Any], path: str) -> Any:
     """Call a loader with ``weights_only``, and say what is wrong with the file if it fails."""
     try:
         with torch.serialization.safe_globals(_safe_globals()):
-            return load(True)
+            return load(weights_only=True)
     except UnpicklingError as error:
         reason = error.__context__ or error  # PyTorch's own message is a page around it
         if 'operand' in str(reason):  # bytes that are no pickle
@@ -177,22 +153,22 @@ def _unpickle(load: Callable[[bool], Any], path: str) -> Any:
                 'save its state_dict alone: torch.save(dict(state_dict=...), FILE)'
             ) from error
         print_log(f'{found} ({describe_error(reason)}). It is trusted: its code is run', 'current', logging.WARNING)
-    except CheckpointError:
-        raise
+    except URLError as error:
+        raise CheckpointError(f'{path} cannot be downloaded: {describe_error(error)}') from error
     except Exception as error:  # reading a file of any kind raises anything
         raise CheckpointError(f'{path} is no PyTorch checkpoint, or only a part of one: {describe_error(error)}') from error
     try:
-        return load(False)
+        return load(weights_only=False)
     except Exception as error:  # as does its code
         raise CheckpointError(f'{path} cannot be read, although it is trusted: {describe_error(error)}') from error
 
 
 def _safe_globals() -> list[Any]:
-    """What a pickle may name besides PyTorch's own.
+    """List what a pickle may name besides PyTorch's own.
 
     mmengine's list has ``getattr``, which its ``HistoryBuffer`` is pickled with, and with which a file can reach any module
-    and put something else in the place of its functions. Here it gets at the methods of ``HistoryBuffer`` alone. MAE's
-    training script, and those made from it, save their command line's values as a ``Namespace``.
+    and replace its functions. Here it gets at the methods of ``HistoryBuffer`` alone. MAE's training script, and those made
+    from it, save their command line's values as a ``Namespace``.
     """
     safe = [value for value in get_torch_safe_globals() if value is not getattr]
     # Numbers of every kind stand in the histories of a log; mmengine names three.
@@ -209,9 +185,9 @@ def _history_method(owner: Any, name: str) -> Any:
 def use_safe_loaders() -> None:
     """Have mmengine read checkpoints as :func:`read_content` does, by ``load_from``, ``resume`` and ``init_cfg`` alike.
 
-    The maintained fork's mmengine (0.10.12) tries ``weights_only`` and, where a file needs more, says so in the log and
-    unpickles it all the same, which runs whatever code it holds; downloads are not tried at all. Its loaders are registered
-    by the schemes of addresses, and these take their places in the whole process, so only what starts a run calls this.
+    Where a file needs more than ``weights_only`` gives, the maintained fork's mmengine (0.10.12) says so in the log and
+    unpickles it all the same, which runs its code; downloads it just unpickles. Its loaders are registered by the schemes of
+    addresses, and these take their places in the whole process, so only what starts a run calls this.
     """
     for prefixes, loader in (('', load_from_local), (_HTTP, load_from_http), (_ELSEWHERE, load_from_elsewhere)):
         CheckpointLoader.register_scheme(prefixes=prefixes, loader=loader, force=True)
@@ -231,13 +207,7 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
 
 def load_from_http(filename: str, map_location: Any = None) -> Any:
     """Download a file, on the first process before the others, and read it."""
-
-    def load(weights_only: bool) -> Any:
-        try:
-            return torch.hub.load_state_dict_from_url(filename, map_location=map_location, weights_only=weights_only)
-        except URLError as error:
-            raise CheckpointError(f'{filename} cannot be downloaded: {describe_error(error)}') from error
-
+    load = partial(torch.hub.load_state_dict_from_url, filename, map_location=map_location)
     content = _unpickle(load, filename) if is_main_process() else None
     barrier()
     return content if is_main_process() else _unpickle(load, filename)
@@ -251,18 +221,17 @@ def load_from_elsewhere(filename: str, map_location: Any = None) -> Any:
 def _read_safetensors(path: str) -> dict[str, dict[str, Any]]:
     try:
         from safetensors import safe_open
+
+        with safe_open(path, framework='pt') as file:
+            return dict(state_dict={name: file.get_tensor(name) for name in file.keys()}, meta=file.metadata() or {})  # noqa: SIM118
     except ImportError as error:
         raise CheckpointError(f'{path} needs the package safetensors: pip install safetensors') from error
-    try:
-        with safe_open(path, framework='pt') as file:
-            names = list(file.keys())
-            return dict(state_dict={name: file.get_tensor(name) for name in names}, meta=file.metadata() or {})
     except Exception as error:  # its own class, which is in no stable place
         raise CheckpointError(f'{path} is no .safetensors file, or only a part of one: {describe_error(error)}') from error
 
 
 def file_hash(path: str) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
+    """Compute the SHA-256 of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
         while block := file.read(1 << 20):

@@ -8,7 +8,6 @@ import importlib
 import os
 import platform
 import shlex
-import shutil
 import subprocess
 import sys
 import warnings
@@ -49,8 +48,8 @@ def collect_env() -> dict[str, str]:
         'mmmlo': _project_version(),
         'Platform': platform.platform(),
         'Python': f'{platform.python_version()} ({sys.executable})',
-        'C++ compiler': _first_line([*shlex.split(os.environ.get('CXX', 'c++')), '--version']) or 'none',
-        'nvcc': _last_line(['nvcc', '--version']) or 'none',
+        'C++ compiler': _output(*shlex.split(os.environ.get('CXX', 'c++')), '--version')[0] or 'none',
+        'nvcc': _output('nvcc', '--version')[-1] or 'none',
     }
     env.update(_torch())
     with warnings.catch_warnings():
@@ -67,23 +66,12 @@ def collect_env() -> dict[str, str]:
 
 
 def find_problems(env: dict[str, str]) -> list[str]:
-    """List what keeps the project from running.
-
-    Args:
-        env (dict[str, str]): The result of :func:`collect_env`.
-
-    Returns:
-        list[str]: One line a problem.
-    """
+    """List what keeps the project from running, one line a problem, in the result of :func:`collect_env`."""
     return [f'{name}: {value[len(_FAILED):]}' for name, value in env.items() if value.startswith(_FAILED)]
 
 
 def main() -> int:
-    """Print the report.
-
-    Returns:
-        int: 0 if the project can run here, else 1.
-    """
+    """Print the report, and return 0 if the project can run here, else 1."""
     env = collect_env()
     width = max(map(len, env))
     for name, value in env.items():
@@ -93,10 +81,8 @@ def main() -> int:
         print('\nEverything that mmmlo needs works.')
         return 0
     sys.stdout.flush()  # so that the problems come last where both streams end in one file
-    print(f'\n{len(problems)} problem(s). `bash tools/install.sh --force` in the project folder repairs an installation:',
-          file=sys.stderr)
-    for problem in problems:
-        print(f'  {problem}', file=sys.stderr)
+    advice = '`bash tools/install.sh --force` in the project folder repairs an installation:'
+    print(f'\n{len(problems)} problem(s). {advice}', *problems, sep='\n  ', file=sys.stderr)
     return 1
 
 
@@ -105,7 +91,7 @@ def _project_version() -> str:
     # Without this test, a package installed inside another project's checkout would report that project's commit.
     if not (root / '.git').exists():
         return __version__
-    commit = _first_line(['git', '-C', str(root), 'describe', '--always', '--dirty', '--abbrev=7', '--exclude=*'])
+    commit = _output('git', '-C', str(root), 'describe', '--always', '--dirty', '--abbrev=7', '--exclude=*')[0]
     return f'{__version__}+{commit}' if commit else __version__
 
 
@@ -140,15 +126,11 @@ def _mmcv_operators() -> str:
         ops = importlib.import_module('mmcv.ops')
         boxes = torch.tensor([[0., 0., 10., 10.], [1., 1., 10., 10.], [20., 20., 30., 30.]])
         kept = ops.nms(boxes, torch.tensor([0.8, 0.9, 0.7]), 0.5)[1].tolist()
-    except ModuleNotFoundError as error:
-        if error.name == 'mmcv._ext':
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == 'mmcv._ext':
             return f'{_FAILED}this mmcv was built without operators, which mmdet needs'
         return _failure(error)
-    except Exception as error:
-        return _failure(error)
-    if kept != [1, 2]:
-        return f'{_FAILED}nms kept boxes {kept}, not [1, 2]'
-    return 'built for torch here, nms runs'
+    return 'built for torch here, nms runs' if kept == [1, 2] else f'{_FAILED}nms kept boxes {kept}, not [1, 2]'
 
 
 def _failure(error: Exception) -> str:
@@ -159,19 +141,13 @@ def _failure(error: Exception) -> str:
     return f'{_FAILED}{type(error).__name__}: {text}'
 
 
-def _lines(command: list[str]) -> list[str]:
-    if shutil.which(command[0]) is None:
-        return []
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip().splitlines() if result.returncode == 0 else []
-
-
-def _first_line(command: list[str]) -> str:
-    return ''.join(_lines(command)[:1])
-
-
-def _last_line(command: list[str]) -> str:
-    return ''.join(_lines(command)[-1:])
+def _output(*command: str) -> list[str]:
+    """The lines that a program prints; one empty line if it is not there or fails."""
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ['']
+    return result.stdout.strip().splitlines() or ['']
 
 
 if __name__ == '__main__':

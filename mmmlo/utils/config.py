@@ -7,12 +7,12 @@ from mmengine.config import Config, ConfigDict
 
 
 def is_multi_level(cfg: Config) -> bool:
-    """Whether the config trains several levels."""
+    """Tell whether a config trains several levels."""
     return 'levels' in (cfg.get('optim_wrapper') or {})
 
 
 def dataloaders(cfg: Config) -> Iterator[ConfigDict]:
-    """Configs of all loaders: train, val, test, those of the upper levels and kNN's banks."""
+    """Find the configs of all loaders: train, val, test, those of the upper levels and kNN's banks."""
     for split in ('train', 'val', 'test'):
         if cfg.get(f'{split}_dataloader') is not None:
             yield cfg[f'{split}_dataloader']
@@ -24,10 +24,6 @@ def dataloaders(cfg: Config) -> Iterator[ConfigDict]:
 
 def dataset_leaves(dataset: Mapping[str, Any], key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Find the data sets within wrappers such as ``RepeatDataset`` and ``ConcatDataset``.
-
-    Args:
-        dataset (Mapping): The config of a data set or of a wrapper.
-        key (str): Where it stands, for messages.
 
     Yields:
         tuple[str, Mapping]: Key and config of each data set that holds no other.

@@ -24,16 +24,13 @@ class PretrainedTarget(NamedTuple):
 
 
 def pretrained_target(module: nn.Module) -> PretrainedTarget:
-    """The keys by which a module may differ from the checkpoint that it is initialized from.
+    """Find the keys by which a module may differ from the checkpoint that it is initialized from.
 
     A class of this project declares them by an attribute or property ``pretrained_target``. Of others mmpretrain's
     ``VisionTransformer`` is known. Of the rest no key may be missing, and the file may hold more.
 
     Args:
         module (nn.Module): The module that has the ``init_cfg``.
-
-    Returns:
-        PretrainedTarget: What it declares.
     """
     own = getattr(module, 'pretrained_target', None)
     if own is not None:

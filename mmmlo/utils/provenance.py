@@ -21,26 +21,21 @@ _MOST_FILES = 100
 
 
 def loaded_versions() -> dict[str, str]:
-    """Versions of Python, of this project, and of those packages that this process has imported; nothing is imported.
+    """Read the versions of Python, this project and those packages that this process has imported; nothing is imported.
 
     Returns:
         dict[str, str]: By the name of the module; ``cuda`` and ``gpu`` where there is one.
     """
     versions = dict(python=platform.python_version(), platform=platform.platform(), mmmlo=__version__)
-    for name in _PACKAGES:
-        version = getattr(sys.modules.get(name), '__version__', None)
-        if version is not None:
-            versions[name] = str(version)
+    found = {name: getattr(sys.modules.get(name), '__version__', None) for name in _PACKAGES}
+    versions.update({name: str(version) for name, version in found.items() if version is not None})
     if torch.cuda.is_available():
         versions.update(cuda=str(torch.version.cuda), gpu=torch.cuda.get_device_name())
     return versions
 
 
 def git_state(root: Path = _ROOT) -> dict[str, Any] | None:
-    """The state of a git repository.
-
-    Args:
-        root (Path): Its folder. Defaults to this project's.
+    """Read the state of a git repository, by default this project's.
 
     Returns:
         dict[str, Any] | None: ``commit``; ``changed``, lines of ``git status --porcelain``; ``diff_sha256``, of the changes
@@ -49,19 +44,16 @@ def git_state(root: Path = _ROOT) -> dict[str, Any] | None:
     # Without this test, a package installed inside another project's checkout would report that project's commit.
     if not (root / '.git').exists():
         return None
+
+    def git(*arguments: str) -> bytes:
+        return subprocess.run(['git', '-C', str(root), *arguments], capture_output=True, check=True, timeout=60).stdout
+
     try:
-        commit = _git(root, 'rev-parse', 'HEAD').decode().strip()
-        changed = _git(root, 'status', '--porcelain').decode(errors='replace').splitlines()
-        diff = _git(root, 'diff', 'HEAD', '--no-ext-diff', '--no-textconv')
+        commit = git('rev-parse', 'HEAD').decode().strip()
+        changed = git('status', '--porcelain').decode(errors='replace').splitlines()
+        diff = git('diff', 'HEAD', '--no-ext-diff', '--no-textconv')
     except (OSError, subprocess.SubprocessError):
         return None
-    more = [f'and {len(changed) - _MOST_FILES} more'] if len(changed) > _MOST_FILES else []
-    return dict(
-        commit=commit,
-        changed=changed[:_MOST_FILES] + more,
-        diff_sha256=hashlib.sha256(diff).hexdigest() if diff else None,
-    )
-
-
-def _git(root: Path, *arguments: str) -> bytes:
-    return subprocess.run(['git', '-C', str(root), *arguments], capture_output=True, check=True, timeout=60).stdout
+    if len(changed) > _MOST_FILES:
+        changed[_MOST_FILES:] = [f'and {len(changed) - _MOST_FILES} more']
+    return dict(commit=commit, changed=changed, diff_sha256=hashlib.sha256(diff).hexdigest() if diff else None)

@@ -1,19 +1,18 @@
 """Peak memory of tensors, for devices whose allocator keeps no statistics."""
 
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 
 class TensorMemory(TorchDispatchMode):
-    """Counts the bytes of the tensors that are made inside it and still alive.
+    """Count the bytes of the tensors that are made inside it and still alive.
 
-    The count is the same in every run, unlike resident memory, and knows nothing of what an operation allocates and frees
-    within itself. A storage counts once, however many views of it there are, and with the size that it had when it was
-    first seen. What existed before does not count.
+    The count is the same in every run, unlike resident memory, and leaves out what an operation allocates and frees within
+    itself. A storage counts once, with the size that it had when first seen. What existed before does not count.
 
     Attributes:
         bytes (int): Bytes alive now.
@@ -36,7 +35,7 @@ class TensorMemory(TorchDispatchMode):
         """Run an operation and count what it made."""
         kwargs = kwargs or {}
         # What this has not seen being made was there before, and may come back as a view of itself.
-        for storage in _storages((*args, *kwargs.values())):
+        for storage in _storages((args, kwargs)):
             self._track(storage, 0)
         result = func(*args, **kwargs)
         for storage in _storages(result):
@@ -58,12 +57,8 @@ class TensorMemory(TorchDispatchMode):
         self.peak = max(self.peak, self.bytes)
 
 
-def _storages(values: Any) -> Iterator[torch.UntypedStorage]:
-    """Those of all tensors in an operation's arguments or result, which are nested in lists at most."""
-    if isinstance(values, torch.Tensor):
-        # Sparse tensors and the like have no storage of their own; their parts come by as tensors too.
-        if values.layout == torch.strided:
-            yield values.untyped_storage()
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from _storages(value)
+def _storages(values: Any) -> list[torch.UntypedStorage]:
+    """List those of all tensors in an operation's arguments or result."""
+    tensors = [value for value in tree_leaves(values) if isinstance(value, torch.Tensor)]
+    # Sparse tensors and the like have no storage of their own; their parts come by as tensors too.
+    return [tensor.untyped_storage() for tensor in tensors if tensor.layout == torch.strided]

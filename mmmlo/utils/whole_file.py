@@ -9,15 +9,13 @@ __all__ = ['flush', 'replace_whole', 'write_whole']
 
 @contextmanager
 def replace_whole(path: str) -> Iterator[str]:
-    """Give the name of a file beside a place, then flush it to the disk and rename it: a reader never finds a part of it.
+    """Give the name of a file to write beside ``path``, then flush it and rename it: a reader never finds a part of it.
 
-    Args:
-        path (str): The file. One that is there is replaced, or left as it is if something goes wrong.
+    A file that is there is replaced, or left as it is if something goes wrong.
 
     Raises:
         OSError: It cannot be written.
     """
-    # In the same folder, so in the same file system.
     temporary = f'{path}.{os.getpid()}.tmp'
     try:
         yield temporary
