@@ -3,7 +3,7 @@ from mmengine.config import Config
 
 from mmmlo.launch.config import enable_amp, load_config, resolve_loaders, set_backbone
 from mmmlo.utils.checkpoints import CheckpointError
-from mmmlo.utils.config import dataloaders
+from mmmlo.utils.config import dataloaders, dataset_leaves
 
 
 @pytest.fixture
@@ -54,3 +54,10 @@ def test_a_backbone_s_checkpoint_replaces_what_initialized_it(tiny_checkpoint):
         set_backbone(Config(dict(model=dict(type='MAE'))), path)
     with pytest.raises(CheckpointError, match='absent.pth does not exist'):
         set_backbone(cfg, 'absent.pth')
+
+
+def test_data_sets_are_found_in_wrappers():
+    one, two = dict(type='One'), dict(type='Two')
+    assert list(dataset_leaves(one, 'a')) == [('a', one)]
+    wrapped = dict(type='RepeatDataset', dataset=dict(type='ConcatDataset', datasets=[one, dict(dataset=two)]))
+    assert list(dataset_leaves(wrapped, 'a')) == [('a.dataset.datasets[0]', one), ('a.dataset.datasets[1].dataset', two)]

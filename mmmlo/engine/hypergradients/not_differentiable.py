@@ -1,6 +1,5 @@
 """Names the module that an estimator cannot differentiate."""
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -86,15 +85,12 @@ def _find_module(message: str, loss: LossFunction, lower: Sequence[torch.Tensor]
     failing: list[nn.Module] = []
     probing = False
 
-    # Before version 2.6 PyTorch tells such a hook nothing of keyword arguments.
-    options = {'with_kwargs': True} if 'with_kwargs' in inspect.signature(register_module_forward_hook).parameters else {}
-
-    def after_forward(module: nn.Module, args: Any, *rest: Any) -> None:
+    def after_forward(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         # A module's hook runs after those of the modules inside it, so the innermost comes first.
         nonlocal probing
         if probing or failing:
             return
-        inputs, call = _flatten(module, args, rest[0] if options else {})
+        inputs, call = _flatten(module, args, kwargs)
         probing = True
         try:
             probe(call, inputs)
@@ -104,7 +100,7 @@ def _find_module(message: str, loss: LossFunction, lower: Sequence[torch.Tensor]
         finally:
             probing = False
 
-    handle = register_module_forward_hook(after_forward, **options)
+    handle = register_module_forward_hook(after_forward, with_kwargs=True)
     try:
         loss([w.detach() for w in lower])
     finally:

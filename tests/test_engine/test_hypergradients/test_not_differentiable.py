@@ -92,18 +92,6 @@ def test_outside_of_modules():
         DoubleBackward().product(lambda lower: (u * Square.apply(lower[0])).sum(), [w], [u], [w])
 
 
-def test_without_keyword_arguments_in_hooks(monkeypatch):
-    """PyTorch before 2.6."""
-    from mmmlo.engine.hypergradients import not_differentiable
-
-    register = not_differentiable.register_module_forward_hook
-    monkeypatch.setattr(not_differentiable, 'register_module_forward_hook', lambda hook: register(hook))
-    net, loss, lower, upper, vector = problem()
-    with pytest.raises(NotDifferentiableError) as error:
-        ForwardMode().product(loss, lower, upper, vector)
-    assert error.value.module is net.block[1]
-
-
 def test_other_errors_pass():
     def loss(lower):
         raise RuntimeError('out of memory')
