@@ -11,8 +11,8 @@ import torch
 from mmmlo.converters import convert
 from mmmlo.evaluation.encoder import load_encoder
 from mmmlo.evaluation.results import Metric, ProtocolResult, ResultsFile, Row
+from mmmlo.launch import publishing
 from mmmlo.launch.config import load_config
-from mmmlo.launch.publishing import encoder_file
 from mmmlo.utils.checkpoints import file_hash, read_checkpoint
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
@@ -151,13 +151,13 @@ def test_faults_are_one_error_and_leave_nothing(tool, checkpoint, tmp_path, caps
         config.write_text(torch.load(checkpoint)['meta']['cfg'].replace('img_size=16', 'img_size=32'))
         more = ['--config', str(config)]
     elif case == 'other bits':
-        save = encoder_file._write
+        save = publishing._write
 
-        def write(path, state, meta):
+        def write(path, state, settings):
             key = next(iter(state))
-            save(path, {**state, key: state[key] + 1}, meta)
+            save(path, {**state, key: state[key] + 1}, settings)
 
-        monkeypatch.setattr(encoder_file, '_write', write)
+        monkeypatch.setattr(publishing, '_write', write)
     with pytest.raises(SystemExit) as error:
         tool.main([str(path), str(out), *more])
     message = capsys.readouterr().err

@@ -31,8 +31,8 @@ with redirect_stdout(sys.stderr):
 
     from mmmlo.evaluation.data import EvaluationDataError, find_data
     from mmmlo.launch.config import load_config
-    from mmmlo.launch.studies import Job, JobRunner, Study, StudyError, StudyRecord, job_config, read_studies, study_table
-    from mmmlo.launch.studies.plot import plot_study
+    from mmmlo.launch.studies import Job, JobRunner, Study, StudyError, StudyRecord, job_config, read_studies
+    from mmmlo.launch.study_report import plot_study, study_table
 
 TOOLS = osp.join(ROOT, 'tools')
 STUDIES = osp.join(ROOT, 'configs', 'mlo_mae', 'ablations', 'studies.json')
@@ -95,11 +95,10 @@ def make_jobs(study: Study, args: argparse.Namespace, out: str) -> list[Job]:
 
 def write_report(study: Study, record: StudyRecord, out: str) -> str:
     """Write table and picture of what is known so far, and return the table."""
-    labels = {variant.label: variant.x for variant in study.variants}
-    table = study_table(record.settings, list(labels), record.jobs)
+    table = study_table(study, record.settings, record.jobs)
     with open(osp.join(out, 'study.md'), 'w', encoding='utf-8') as file:
         file.write(table)
-    plot_study(labels, record.jobs, study.x, study.plot, study.title, osp.join(out, 'study.png'))
+    plot_study(study, record.jobs, osp.join(out, 'study.png'))
     return table
 
 
@@ -163,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     visible = [device for device in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if device]
     # As many places as jobs, so that more jobs than devices share them evenly.
-    devices = [visible[i % len(visible)] for i in range(args.jobs)] if len(visible) > 1 else []
+    devices = [visible[i % len(visible)] if len(visible) > 1 else None for i in range(args.jobs)]
     runner = JobRunner(TOOLS, args.data, args.protocols, args.data_root, args.num_workers, devices)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:

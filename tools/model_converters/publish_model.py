@@ -25,8 +25,7 @@ with redirect_stdout(sys.stderr):
     from mmmlo.evaluation.encoder import Encoder, checkpoint_config, load_encoder
     from mmmlo.evaluation.results import ResultsFile, Row
     from mmmlo.launch.config import load_config
-    from mmmlo.launch.publishing import CardFacts, PublishingError, make_card, publish_encoder
-    from mmmlo.launch.publishing.encoder_file import FORMATS
+    from mmmlo.launch.publishing import FORMATS, PublishingError, publish_encoder
     from mmmlo.utils.checkpoints import Checkpoint, read_checkpoint
 
 
@@ -77,19 +76,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         config: Config = load_config(args.config) if args.config else checkpoint_config(args.checkpoint, checkpoint)
         encoder = load_encoder(args.checkpoint, config)
         name = find_name(args, checkpoint, encoder)
-        facts = CardFacts(config, checkpoint.meta, args.license, read_results(args.results))
+        rows = read_results(args.results)
         written = publish_encoder(
-            encoder,
-            config,
-            args.folder,
-            name,
-            lambda file, sha256: make_card(encoder, facts, file, sha256),
-            args.format,
-            args.overwrite,
+            encoder, config, checkpoint.meta, args.folder, name, args.license, rows, args.format, args.overwrite
         )
     except (ValueError, FileNotFoundError) as error:  # ours all are; each says what is wrong
         parser.error(str(error))
-    if args.results and not any(row.sha256 in (encoder.sha256, written.sha256) for row in facts.results):
+    if args.results and not any(row.sha256 in (encoder.sha256, written.sha256) for row in rows):
         print(f'note: {args.results} has nothing of {args.checkpoint}; the card says that nothing was measured')
     print(f'Written: {written.path}\n         {written.card}\nsha256: {written.sha256}')
 
