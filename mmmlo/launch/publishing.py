@@ -28,8 +28,8 @@ _SETTINGS = (*ARCHITECTURE, 'layer_scale_init_value', 'final_norm', 'with_cls_to
 
 _CARD = """# {name}
 
-The encoder of a masked autoencoder, pretrained by {method}: a vision transformer that turns an image of {height} x {width} pixels into
-tokens of width {embed_dims}. Decoder, masking network and heads are not in the file.
+The encoder of a masked autoencoder, pretrained by {method}: a vision transformer that turns an image of {height} x {width}
+pixels into tokens of width {embed_dims}. Decoder, masking network and heads are not in the file.
 
 ## Encoder
 
