@@ -32,11 +32,11 @@ from mmmlo.engine import NonFiniteError  # noqa: E402
 from mmmlo.evaluation.data import NAMED_DATA, find_data  # noqa: E402
 from mmmlo.evaluation.encoder import Encoder, load_encoder  # noqa: E402
 from mmmlo.evaluation.feature_cache import FeatureCache  # noqa: E402
+from mmmlo.evaluation.protocols import few_shot_protocol, knn_protocol, linear_protocol  # noqa: E402
 from mmmlo.evaluation.results import ProtocolResult, ResultsFile, Row  # noqa: E402
 from mmmlo.evaluation.results_table import to_markdown  # noqa: E402
 from mmmlo.launch.config import load_config  # noqa: E402
 from mmmlo.launch.finetune import finetune, finetune_recipe  # noqa: E402
-from mmmlo.launch.protocols import few_shot_protocol, knn_protocol, linear_protocol  # noqa: E402
 from mmmlo.launch.transfer import TRANSFER_TASKS, transfer, transfer_recipe  # noqa: E402
 from mmmlo.utils.text import default_labels  # noqa: E402
 from mmmlo.visualization import plot_results  # noqa: E402

@@ -1,1 +1,1 @@
-"""What builds and starts runs: training, fine-tuning, transfer, evaluation protocols, studies, publishing."""
+"""What builds and starts runs: training, resuming, fine-tuning, transfer, studies, publishing."""

@@ -1,4 +1,4 @@
-"""The protocols on features, to a result with its settings."""
+"""The protocols on features: each from features to a result with its settings."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,11 +7,11 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmmlo.evaluation.feature_cache import Features
-from mmmlo.evaluation.few_shot import few_shot_probe
-from mmmlo.evaluation.knn import knn_predict, vote_winner
-from mmmlo.evaluation.linear_heads import fast_linear_probe
-from mmmlo.evaluation.results import Metric, ProtocolResult
+from .feature_cache import Features
+from .few_shot import few_shot_probe
+from .knn import knn_predict, vote_winner
+from .linear_heads import fast_linear_probe
+from .results import Metric, ProtocolResult
 
 __all__ = ['few_shot_protocol', 'knn_protocol', 'linear_protocol']
 
@@ -45,15 +45,8 @@ def knn_protocol(
             notes.append(f'{metric}: only {len(bank_labels)} training images, so no k above that')
         if possible:
             scores = knn_predict(
-                query[token],
-                bank[token],
-                bank_labels,
-                num_classes,
-                ks=possible,
-                metric=metric,
-                temperature=temperature,
-                device=device,
-                progress=_progress(f'kNN, {metric}'),
+                query[token], bank[token], bank_labels, num_classes, ks=possible, metric=metric, temperature=temperature,
+                device=device, progress=_progress(f'kNN, {metric}')
             )
             metrics.update({f'{metric} k={k}': Metric([_accuracy(vote_winner(s), labels)]) for k, s in scores.items()})
     return ProtocolResult(
@@ -88,14 +81,8 @@ def linear_protocol(
     (train, train_labels, *_), (test, test_labels, *_) = features['train'], features['test']
     results = {
         seed: fast_linear_probe(
-            train,
-            train_labels,
-            test,
-            test_labels,
-            num_classes,
-            seed=seed,
-            device=device,
-            progress=_progress(f'linear, seed {seed}'),
+            train, train_labels, test, test_labels, num_classes, seed=seed, device=device,
+            progress=_progress(f'linear, seed {seed}')
         )
         for seed in seeds
     }
@@ -140,14 +127,8 @@ def few_shot_protocol(
     start = time.monotonic()
     (train, train_labels, *_), (test, test_labels, *_) = features['train'], features['test']
     found = few_shot_probe(
-        train[token],
-        train_labels,
-        test[token],
-        test_labels,
-        shots=shots,
-        draws=draws,
-        seed=seed,
-        progress=_progress('few-shot'),
+        train[token], train_labels, test[token], test_labels, shots=shots, draws=draws, seed=seed,
+        progress=_progress('few-shot')
     )
     return ProtocolResult(
         'few-shot',
