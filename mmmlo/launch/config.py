@@ -42,13 +42,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
 
 
 def set_work_dir(cfg: Config, path: str, work_dir: str | None = None) -> None:
-    """Choose the work dir: the one asked for, else the config's own, else ``work_dirs/<name of the config>``.
-
-    Args:
-        cfg (Config): The config, changed in place.
-        path (str): The config file.
-        work_dir (str, optional): The folder asked for on the command line.
-    """
+    """Choose the work dir: the one asked for, else the config's own, else ``work_dirs/<name of the config file>``."""
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
@@ -81,13 +75,7 @@ def resolve_loaders(cfg: Config, pin_memory: bool = True, persistent_workers: bo
 
 
 def resolve_norms(cfg: Config) -> None:
-    """Take ordinary batch norms in place of synchronized ones where there is no GPU: PyTorch has those for GPUs only.
-
-    The configs of mmseg name ``SyncBN``, which on a single GPU works as an ordinary one.
-
-    Args:
-        cfg (Config): The config, changed in place.
-    """
+    """Take ordinary batch norms in place of synchronized ones, as mmseg names them, where there is no GPU to run these."""
     if torch.cuda.is_available():
         return
     found = 0

@@ -23,13 +23,6 @@ def finetune_recipe(encoder: Encoder, data: EvaluationData) -> str:
     """The benchmark config, below ``configs/_base_/benchmarks``, whose recipe suits an encoder and a data set.
 
     MLO-MAE's recipes for CIFAR and small images, MAE's recipe by the encoder's width for the rest.
-
-    Args:
-        encoder (Encoder): The encoder.
-        data (EvaluationData): The images.
-
-    Returns:
-        str: The file's name.
     """
     width = encoder.width
     if max(encoder.image_size) <= 64:

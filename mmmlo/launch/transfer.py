@@ -38,44 +38,28 @@ class TransferTask:
 
 
 _SEGMENTATION = {'mIoU': ('mIoU', 1.0), 'mAcc': ('mean accuracy', 1.0), 'aAcc': ('pixel accuracy', 1.0)}
-TRANSFER_TASKS = {
-    task.name: task
-    for task in (
-        TransferTask(
-            'ade20k',
-            'IoUMetric',
-            _SEGMENTATION,
-            {
-                (768, 16): 'segmentation/upernet_vit-base-p16_8xb2-amp-160k_ade20k-512x512.py',
-                (1024, 16): 'segmentation/upernet_vit-large-p16_8xb2-amp-160k_ade20k-512x512.py',
-            },
-        ),
-        TransferTask('camvid', 'IoUMetric', _SEGMENTATION, {(192, 16): 'segmentation/upernet_vit-mini-p16_camvid.py'}),
-        TransferTask(
-            'coco',
-            'CocoMetric',
-            {'coco/bbox_mAP': ('box AP', 100.0), 'coco/segm_mAP': ('mask AP', 100.0)},
-            {
-                (768, 16): 'detection/mask-rcnn_vit-base-p16_8xb8-amp-lsj-184k_coco.py',
-                (1024, 16): 'detection/mask-rcnn_vit-large-p16_8xb8-amp-lsj-184k_coco.py',
-            },
-        ),
-    )
+_DETECTION = {'coco/bbox_mAP': ('box AP', 100.0), 'coco/segm_mAP': ('mask AP', 100.0)}
+_ADE20K = {
+    (768, 16): 'segmentation/upernet_vit-base-p16_8xb2-amp-160k_ade20k-512x512.py',
+    (1024, 16): 'segmentation/upernet_vit-large-p16_8xb2-amp-160k_ade20k-512x512.py',
 }
+_CAMVID = {(192, 16): 'segmentation/upernet_vit-mini-p16_camvid.py'}
+_COCO = {
+    (768, 16): 'detection/mask-rcnn_vit-base-p16_8xb8-amp-lsj-184k_coco.py',
+    (1024, 16): 'detection/mask-rcnn_vit-large-p16_8xb8-amp-lsj-184k_coco.py',
+}
+TRANSFER_TASKS = dict(
+    ade20k=TransferTask('ade20k', 'IoUMetric', _SEGMENTATION, _ADE20K),
+    camvid=TransferTask('camvid', 'IoUMetric', _SEGMENTATION, _CAMVID),
+    coco=TransferTask('coco', 'CocoMetric', _DETECTION, _COCO),
+)
 
 
 def transfer_recipe(task: TransferTask, encoder: Encoder) -> str:
-    """The config, below ``configs``, by which an encoder is transferred.
-
-    Args:
-        task (TransferTask): The task.
-        encoder (Encoder): The encoder.
-
-    Returns:
-        str: The file.
+    """Find the config, below ``configs``, by which an encoder is transferred.
 
     Raises:
-        ValueError: There is none for an encoder of this size.
+        SettingError: There is none for an encoder of this size.
     """
     size = encoder.width, int(encoder.backbone.get('patch_size', 16))
     if size not in task.recipes:

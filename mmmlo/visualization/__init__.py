@@ -1,7 +1,6 @@
 """Pictures of training runs and of masks."""
 
-from .curriculum import plot_curriculum
-from .losses import plot_losses, read_scalars
+from .curves import plot_curriculum, plot_losses, read_scalars
 from .masks import MaskColumn, mask_column, plot_mask_table, plot_masks
 from .results import plot_results
 from .safe_local_vis_backend import SafeLocalVisBackend
