@@ -95,7 +95,10 @@ class Format:
 
     def drops(self, state: Mapping[str, Tensor]) -> dict[str, str]:
         """List patterns of our keys in ``state`` that have no place here, and why; the first that matches counts."""
-        drops = {'ema_backbone.*': "moving average of the encoder's weights, beside the weights themselves"}
+        drops = {
+            'ema_backbone.*': "moving average of the encoder's weights, beside the weights themselves",
+            'backbone.grid': f'grid of the position embedding, which {self.name} takes from its image size',
+        }
         if self.table.to_theirs('downstream.fc.weight') is None:
             drops['downstream.*'] = f'head that guides the masks, not part of {self.name}'
         if self.masker is None:

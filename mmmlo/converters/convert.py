@@ -148,8 +148,9 @@ def convert(
     for name, final in writing.names.items():
         report.mapped.update(dict.fromkeys(sources[name], final))
     report.added.update(writing.added)
-    if 'neck.grid' in writing.names and 'neck.grid' not in reading.state:
-        report.added[writing.names['neck.grid']] = 'the grid of the position embeddings'
+    for key in ('backbone.grid', 'neck.grid'):
+        if key in writing.names and key not in reading.state:
+            report.added[writing.names[key]] = 'the grid of the position embeddings'
     for key in resized:
         if key in writing.names:
             report.resized[writing.names[key]] = (old, new, target.resize_function)

@@ -108,13 +108,13 @@ def source_grid(state: Mapping[str, Tensor], meta: Mapping[str, Any], asked: Gri
         source (str): What to call the file.
 
     Returns:
-        tuple[int, int]: (H, W) in patches: what the user says, ``neck.grid``, what the converter wrote, or a square.
+        tuple[int, int]: (H, W) in patches: what the user says, ``backbone.grid``, what the converter wrote, or a square.
 
     Raises:
         ConversionError: These contradict each other, or the embedding, or nothing tells.
     """
     length = state['backbone.pos_embed'].shape[1] - 1
-    saved = state.get('neck.grid')
+    saved = state.get('backbone.grid', state.get('neck.grid'))
     written = str(meta.get('grid', '')).split('x')
     side = round(length**0.5)
     found: Grid | None = None
@@ -149,7 +149,9 @@ def resize_to(state: State, old: Grid, new: Grid, target: Format) -> tuple[State
     resized = [key for key in positions if key in state and old != new]
     for key in resized:
         state[key] = target.resize(state[key], old, new).contiguous()
-    if 'neck.decoder_pos_embed' in state or new[0] != new[1]:  # a decoder of ours has it; without it a square is assumed
+    if new[0] != new[1] or {'backbone.grid', 'neck.decoder_pos_embed'} & state.keys():  # without it a square is assumed
+        state['backbone.grid'] = torch.tensor(new)
+    if 'neck.decoder_pos_embed' in state:
         state['neck.grid'] = torch.tensor(new)
     dropped = {}
     # These maskers have an output for each patch of one grid.

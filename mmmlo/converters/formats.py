@@ -21,7 +21,7 @@ class MMMLOFormat(Format):
 
     name = 'mmmlo'
     container = 'state_dict'
-    table = KeyTable((ours, ours) for _, ours in [*ENCODER, *LAYER_SCALE, *DECODER])
+    table = KeyTable((ours, ours) for _, ours in [*ENCODER, *LAYER_SCALE, *DECODER, ('', 'backbone.grid')])
     signature = ('backbone.layers.*', 'layers.*')
     has_decoder = True
 

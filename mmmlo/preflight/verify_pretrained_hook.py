@@ -6,6 +6,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmmlo.registry import HOOKS
+from mmmlo.utils.checkpoints import use_safe_loaders
 from mmmlo.utils.key_report import check_whole_model, initialized_from
 
 
@@ -28,6 +29,7 @@ class VerifyPretrainedHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Compare the keys, before the weights are initialized."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        use_safe_loaders()  # which also tell the grid of older checkpoints
         self._found = initialized_from(model)
         for *_, report in self._found:
             print_log(str(report.check()), runner.logger)

@@ -68,8 +68,7 @@ def checkpoint_of(content: Any, path: str) -> Checkpoint:
         CheckpointError: There are none.
     """
     if isinstance(content, Mapping):
-        weights = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), content)
-        state = {key: value for key, value in weights.items() if isinstance(value, Tensor)}
+        state = {key: value for key, value in _weights(content).items() if isinstance(value, Tensor)}
         if state:
             return Checkpoint(state, dict(content.get('meta') or {}))
     raise CheckpointError(f"{path} holds no weights: neither a 'state_dict', nor a 'model', nor named tensors")
@@ -107,8 +106,22 @@ def read_content(path: str, map_location: Any = 'cpu', mmap: bool = False) -> An
         what = 'is a folder; name a file in it' if osp.isdir(path) else 'does not exist'
         raise CheckpointError(f'checkpoint {path} {what}')
     if path.endswith('.safetensors'):
-        return _read_safetensors(path)
-    return _unpickle(partial(torch.load, path, map_location=map_location, mmap=mmap or None), path)
+        return _tell_grid(_read_safetensors(path))
+    return _tell_grid(_unpickle(partial(torch.load, path, map_location=map_location, mmap=mmap or None), path))
+
+
+def _weights(content: Mapping) -> Mapping:
+    return next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), content)
+
+
+def _tell_grid(content: Any) -> Any:
+    """Give an encoder its grid, which older checkpoints have beside their decoder, which a prefix cuts off."""
+    weights = _weights(content) if isinstance(content, Mapping) else {}
+    if 'neck.grid' in weights:
+        for encoder in ('backbone', 'ema_backbone'):
+            if f'{encoder}.pos_embed' in weights:
+                weights.setdefault(f'{encoder}.grid', weights['neck.grid'].clone())
+    return content
 
 
 def check_checkpoint(path: str) -> dict[str, Any]:

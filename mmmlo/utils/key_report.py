@@ -1,5 +1,6 @@
 """Which weights of a checkpoint arrive in a model, and which do not."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -38,6 +39,7 @@ class KeyReport:
         missing (list[str]): In the model alone.
         unexpected (list[str]): In the file alone.
         misshapen (dict[str, tuple[Shape, Shape]]): Shape in the file and in the model, which cannot take the value.
+        misplaced (str): Why the model would take position embeddings to be of a wrong grid; empty if it would not.
     """
 
     source: str
@@ -49,10 +51,11 @@ class KeyReport:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     misshapen: dict[str, tuple[Shape, Shape]] = field(default_factory=dict)
+    misplaced: str = ''
 
     def counts(self) -> dict[str, int]:
         """The number of keys of each kind."""
-        return {name: len(value) for name, value in vars(self).items() if name not in ('source', 'model')}
+        return {name: len(value) for name, value in vars(self).items() if not isinstance(value, str)}
 
     def __str__(self) -> str:
         """One line with the counts, and one for each kind of difference."""
@@ -75,7 +78,7 @@ class KeyReport:
 
         Raises:
             KeyMismatchError: Nothing matches, a key is missing, has no place in the model, or has a shape that cannot be
-                resized.
+                resized, or positions would be taken to be of a wrong grid.
         """
         if not self.matched and not self.misshapen:
             raise KeyMismatchError(
@@ -84,6 +87,8 @@ class KeyReport:
                 f'{format_list(self.unexpected or self.left_by_design, 2)}; expected are keys such '
                 f'as {format_list(self.missing or list(self.new_by_design), 2)}'
             )
+        if self.misplaced:
+            raise KeyMismatchError(f'{self.source} does not fit {self.model}: {self.misplaced}')
         if self.misshapen:
             changes = [_change(key, *shapes) for key, shapes in self.misshapen.items()]
             raise KeyMismatchError(
@@ -141,7 +146,7 @@ def compare_keys(
     """Compare a checkpoint's keys with a model's.
 
     A key whose shape differs counts as resized if the model accepts it, as position embeddings are by mmpretrain's
-    backbones. To find out, the model loads these keys, and gets its own values back.
+    backbones. To find out, the model loads these keys, and gets its own values back. A grid of another size is resized too.
 
     Args:
         module (nn.Module): The model.
@@ -154,7 +159,13 @@ def compare_keys(
     """
     target = pretrained_target(module) if target is None else target
     own = module.state_dict()
-    report = KeyReport(source, type(module).__name__)
+    report = KeyReport(source, type(module).__name__, misplaced=_misplaced(module, state))
+    grids = {key: value for key, value in state.items() if key.split('.')[-1] == 'grid'}
+    changes = {
+        key.rpartition('.')[0]: (tuple(grid.tolist()), tuple(own[key].tolist()))
+        for key, grid in grids.items()
+        if key in own and grid.tolist() != own[key].tolist()
+    }
     for key, value in own.items():
         if key not in state:
             pattern = next((pattern for pattern in target.new if fnmatchcase(key, pattern)), None)
@@ -162,11 +173,14 @@ def compare_keys(
                 report.new_by_design[key] = target.new[pattern]
             elif not key.endswith('num_batches_tracked'):
                 report.missing.append(key)
-        elif state[key].shape == value.shape:
-            report.matched.append(key)
-        else:
+        elif state[key].shape != value.shape:
             shapes = tuple(state[key].shape), tuple(value.shape)
-            (report.resized if _resizes(module, key, state) else report.misshapen)[key] = shapes
+            resizes = _resizes(module, key, {key: state[key], **grids})
+            (report.resized if resizes else report.misshapen)[key] = shapes
+        elif key.endswith(('grid', 'pos_embed')) and key.rpartition('.')[0] in changes:
+            report.resized[key] = changes[key.rpartition('.')[0]]
+        else:
+            report.matched.append(key)
     for key in state:
         if key not in own:
             left = any(fnmatchcase(key, pattern) for pattern in target.left)
@@ -222,7 +236,9 @@ def initialized_from(model: nn.Module) -> list[tuple[nn.Module, dict, dict[str, 
             if prefix is not None:
                 state = cut_prefix(state, prefix, path)
             source = path if prefix is None else f'{path} ({prefix.rstrip(".")}.*)'
-            found.append((module, dict(init_cfg), state, compare_keys(module, state, source)))
+            report = compare_keys(module, state, source)
+            report.misplaced = _misplaced(module, state, of_another=True)
+            found.append((module, dict(init_cfg), state, report))
     return found
 
 
@@ -277,6 +293,34 @@ def cut_prefix(state: Mapping[str, Tensor], prefix: str, path: str) -> dict[str,
     return part
 
 
+def _misplaced(module: nn.Module, state: Mapping[str, Tensor], of_another: bool = False) -> str:
+    """Why positions would be taken to be of a wrong grid; without a grid a file of another model may be of several."""
+    own = module.state_dict()
+    for key in own:
+        place, _, name = key.rpartition('.')
+        grid = getattr(module.get_submodule(place), 'patch_resolution', None) if name == 'pos_embed' else None
+        if grid is None or key not in state:
+            continue
+        (height, width), grid_key = grid, f'{place}.grid'.lstrip('.')
+        patches = state[key].shape[1] - 1
+        side = math.isqrt(patches)
+        if grid_key not in state:
+            if of_another and height != width and side**2 == patches == height * width:
+                return (
+                    f'it does not tell whether its grid is {side} x {side} or {height} x {width}. Write it into the file by '
+                    'tools/model_converters/convert.py --source-grid H W.'
+                )
+        elif grid_key not in own:  # as many patches as its own are of its own grid, others of a square
+            theirs, same = tuple(state[grid_key].tolist()), height * width == patches or state[key].shape == own[key].shape
+            if theirs != (height, width) and (same or theirs[0] != theirs[1]):
+                return (
+                    f'its grid is {theirs[0]} x {theirs[1]}, but the model would take it to be '
+                    f'{f"{height} x {width}" if same else "a square"}. Resize its positions by '
+                    f'tools/model_converters/convert.py --grid {height} {width}.'
+                )
+    return ''
+
+
 def backbone_prefix(state: Mapping[str, Tensor]) -> str | None:
     """The prefix of the encoder's keys in a checkpoint: 'backbone.', or None if the file holds an encoder alone."""
     return 'backbone.' if any(key.startswith('backbone.') for key in state) else None
@@ -294,7 +338,7 @@ def _resizes(module: nn.Module, key: str, state: Mapping[str, Tensor]) -> bool:
     value = module.state_dict()[key]
     before = value.clone()
     try:
-        module.load_state_dict({key: state[key]}, strict=False)
+        module.load_state_dict(dict(state), strict=False)
     except Exception:  # a hook that cannot resize raises anything
         return False
     finally:

@@ -37,8 +37,8 @@ def pretrained_target(module: nn.Module) -> PretrainedTarget:
         return own
     if not isinstance(module, VisionTransformer):
         return PretrainedTarget(left=('*',))
-    new: dict[str, float | None] = {}
-    left = []
+    new: dict[str, float | None] = {'grid': None}  # of this project's encoders; a file of others has none
+    left = ['grid']
     if module.out_type == 'avg_featmap':  # a norm on the mean of the patches in place of the one on every token
         new.update({'ln2.weight': 1, 'ln2.bias': 0})
     if not module.final_norm:

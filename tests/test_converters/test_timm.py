@@ -54,9 +54,9 @@ def test_grid_is_resized_as_timm_does_it(timm_vit, our_vit, image, save, same, g
     back = convert([save('large.pth', given)], 'mmmlo')
     encoder = our_vit(back.state, img_size=size)
     assert difference(encoder(image(*size))[-1], model.forward_features(image(*size))) < 1e-4
-    assert ('neck.grid' in back.report.added) == (grid[0] != grid[1])
+    assert ('backbone.grid' in back.report.added) == (grid[0] != grid[1])
     if grid[0] != grid[1]:
-        assert tuple(back.state['neck.grid']) == grid
+        assert tuple(back.state['backbone.grid']) == grid
         bare = save('bare.pth', large.state)
         with pytest.raises(ValueError, match='18 patches, which is no square; tell their grid by --source-grid'):
             convert([bare], 'mmmlo')

@@ -86,7 +86,7 @@ def test_to_timm_and_back_with_verification(run, tiny_checkpoint, config, tmp_pa
     path = tiny_checkpoint('mlo_mae')
     status, out, _ = run(path, tmp_path / 'timm.safetensors', '--to', 'timm', '--verify', '--config', config())
     assert status == 0
-    assert f'Key report of {path} (mmmlo, recognized by its keys) to timm: 30 mapped, 29 dropped' in out
+    assert f'Key report of {path} (mmmlo, recognized by its keys) to timm: 30 mapped, 30 dropped' in out
     assert "verify: tokens of timm (timm's VisionTransformer) and of mmmlo differ by " in out
     assert out.endswith(f'Written: {tmp_path}/timm.safetensors\n')
     # All that is needed to know where it came from.
@@ -294,6 +294,7 @@ def test_training_goes_on_from_a_converted_file(run, tmp_path, name, monkeypatch
     runner.train()
     converted = read_checkpoint(str(tmp_path / 'ours.pth')).state_dict
     backbone = {key: value for key, value in loaded.state.items() if key.startswith('backbone.')}
+    assert backbone.pop('backbone.grid').tolist() == list(cfg.model.neck.get('grid', (14, 14)))
     assert backbone.keys() == converted.keys() and len(backbone) == len(official)
     assert all(torch.equal(value, converted[key]) for key, value in backbone.items())
     assert torch.equal(backbone['backbone.layers.1.ffn.layers.1.weight'], official['blocks.1.mlp.fc2.weight'])

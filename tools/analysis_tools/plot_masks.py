@@ -117,7 +117,7 @@ class Loaded:
             label=self.label,
             model=type(self.model).__name__,
             masker=type(self.model.masker).__name__,
-            grid=list(self.model.backbone.grid),
+            grid=list(self.model.backbone.grid_size),
             mask_ratio=self.model.mask_ratio,
             norm_pix=self.model.head.norm_pix,
             iteration=self.iteration,
@@ -215,7 +215,7 @@ class Pipeline:
     def __init__(self, cfg: Config, whose: str, backbone: Any) -> None:
         self.whose = whose
         transforms = self._find(cfg, whose)
-        size = [backbone.grid[0] * backbone.patch_size, backbone.grid[1] * backbone.patch_size]
+        size = [cells * backbone.patch_size for cells in backbone.grid_size]
         self.key = f'{size} {transforms}'
         try:
             built = [TRANSFORMS.build(transform) for transform in transforms]

@@ -206,7 +206,7 @@ def with_masker_input(model: nn.Module, batch: dict) -> dict:
 def pretrain_loss(model: nn.Module, batch: dict) -> torch.Tensor:
     """Equation (1) of MLO-MAE: on the batch's own masker input and choice of patches if it has them, else as released."""
     tokens = batch['tokens'] if 'tokens' in batch else model.backbone.embed(batch['inputs'])[0]
-    scores = model.masker(batch['inputs'], tokens, model.backbone.grid)
+    scores = model.masker(batch['inputs'], tokens, model.backbone.grid_size)
     selection = batch['selection'] if 'selection' in batch else select_patches(scores, model.mask_ratio)
     return model.loss(batch['inputs'], masking=Masking(scores, scores, selection))['loss']
 

@@ -110,7 +110,7 @@ class Training:
         self.model = model.to(device).train()
         self.wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
         self.multi_level = hasattr(self.wrapper, 'update_levels')
-        height, width = (cells * self.model.backbone.patch_size for cells in self.model.backbone.grid)
+        height, width = (cells * self.model.backbone.patch_size for cells in self.model.backbone.grid_size)
         classes = getattr(getattr(self.model, 'downstream', None), 'num_classes', 2)
         self._batch = dict(
             inputs=torch.randn(batch_size, 3, height, width, device=device),

@@ -155,7 +155,7 @@ def our_outputs(name: str, state: dict[str, Tensor], image: Tensor, sizes: dict[
     from mmpretrain.models import VisionTransformer
 
     # ln2, the norm on the mean of the patches, belongs to the head here.
-    left = ('ln1.', 'ln2.', 'cls_token') if name == 'vitdet' else ('ln2.',)
+    left = ('ln1.', 'ln2.', 'cls_token', 'grid') if name == 'vitdet' else ('ln2.', 'grid')
     own = {key.removeprefix('backbone.'): value for key, value in state.items() if key.startswith('backbone.')}
     weights = {key: value for key, value in own.items() if not key.startswith(left)}
     if name == 'vitdet':

@@ -2,7 +2,6 @@
 
 import torch
 from mmengine.model import BaseModule, ModuleList
-from mmpretrain.models import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed, to_2tuple
 from torch import nn
 
@@ -10,10 +9,11 @@ from mmmlo.registry import MODELS
 from mmmlo.utils.errors import SettingError
 
 from ..utils import SelectiveEncoderLayer, sincos_position_embedding
+from .grid_vit import GridViT
 
 
 @MODELS.register_module()
-class MaskedViT(VisionTransformer):
+class MaskedViT(GridViT):
     """mmpretrain's ``VisionTransformer`` plus the encoding of chosen patches, for masked autoencoders.
 
     Its parameters have the names and shapes of ``VisionTransformer``, so a checkpoint's ``backbone.*`` loads there directly.
@@ -58,11 +58,6 @@ class MaskedViT(VisionTransformer):
             self.pos_embed.requires_grad = False
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """tuple[int, int]: Patches along the height and the width at the image size that the model is built for."""
-        return tuple(self.patch_resolution)
-
-    @property
     def returns_tokens(self) -> bool:
         """bool: Whether the unmasked forward returns the last layer's tokens, those of :meth:`encode`, and nothing else."""
         return self.out_type == 'raw' and list(self.out_indices) == [len(self.layers) - 1]
@@ -71,25 +66,13 @@ class MaskedViT(VisionTransformer):
         """Initialize as MAE does, then apply ``init_cfg``, so that a ``Pretrained`` entry has the last word."""
         if not self.is_init:  # a second call applies no init_cfg, so it must not draw anew either
             with torch.no_grad():
-                self.pos_embed.copy_(sincos_position_embedding(self.grid, self.embed_dims))
+                self.pos_embed.copy_(sincos_position_embedding(self.grid_size, self.embed_dims))
                 nn.init.normal_(self.cls_token, std=0.02)
                 # As a linear layer over flattened patches, like MAE.
                 weight = self.patch_embed.projection.weight
                 nn.init.xavier_uniform_(weight.view(weight.shape[0], -1))
         # Not VisionTransformer.init_weights, which draws pos_embed anew.
         BaseModule.init_weights(self)
-
-    def _prepare_pos_embed(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
-        """Resize a checkpoint's position embedding; ``neck.grid`` in the same file tells a grid that is not square.
-
-        Without it the grid is taken to be square, as in mmpretrain.
-        """
-        position, saved = state_dict.get(f'{prefix}pos_embed'), state_dict.get('neck.grid')
-        if position is not None and saved is not None and tuple(saved.tolist()) != self.grid:
-            state_dict[f'{prefix}pos_embed'] = resize_pos_embed(
-                position, tuple(saved.tolist()), self.grid, self.interpolate_mode
-            )
-        super()._prepare_pos_embed(state_dict, prefix, *args, **kwargs)
 
     def _check_size(self, images: torch.Tensor) -> None:
         height, width = images.shape[-2:]

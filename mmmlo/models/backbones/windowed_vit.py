@@ -1,11 +1,9 @@
 """Vision transformer with window attention, for the large images of detection."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmpretrain.models import VisionTransformer
 from mmpretrain.models.backbones.vit_sam import get_rel_pos
 from mmpretrain.models.utils import resize_pos_embed
 from mmpretrain.models.utils.attention import MultiheadAttention
@@ -16,8 +14,9 @@ from mmmlo.registry import MODELS
 from mmmlo.utils.errors import SettingError
 from mmmlo.utils.pretrained_target import PretrainedTarget
 
+from .grid_vit import Grid, GridViT
+
 _PADS = ('mask', 'vitdet')
-Grid = tuple[int, int]
 
 
 class GridAttention(MultiheadAttention):
@@ -75,7 +74,7 @@ class GridAttention(MultiheadAttention):
 
 
 @MODELS.register_module()
-class WindowedViT(VisionTransformer):
+class WindowedViT(GridViT):
     """ViTDet's backbone (Li et al., 2022, section 3): mmpretrain's ``VisionTransformer`` with most attention in windows.
 
     A few blocks, evenly spaced, attend to the whole image; the others within windows that do not overlap. Parameters have
@@ -135,9 +134,8 @@ class WindowedViT(VisionTransformer):
         self.pad = pad
         self.with_cp = with_cp
         self.global_blocks = _global_blocks(global_blocks, self.num_layers)
-        grid = tuple(self.patch_resolution)
         for index, layer in enumerate(self.layers):
-            layer.attn = self._grid_attention(layer.attn, self._window(index, grid) if rel_pos else None)
+            layer.attn = self._grid_attention(layer.attn, self._window(index, self.grid_size) if rel_pos else None)
         if self.frozen_stages > 0:  # once more, for the attention that was put in
             self._freeze_stages()
 
@@ -159,29 +157,8 @@ class WindowedViT(VisionTransformer):
     def pretrained_target(self) -> PretrainedTarget:
         """PretrainedTarget: Relative positions and layer scales may be new; the class token, and a norm that is not there,
         are left."""
-        new = {'layers.*.attn.rel_pos_*': 0.0, 'layers.*.gamma*.weight': 1.0}
+        new = {'layers.*.attn.rel_pos_*': 0.0, 'layers.*.gamma*.weight': 1.0, 'grid': None}
         return PretrainedTarget(new, ('cls_token', *(() if self.final_norm else ('ln1.*', ))))
-
-    def _prepare_pos_embed(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
-        """Drop the class token's row of a checkpoint's position embedding and resize the rest.
-
-        ``neck.grid`` in the same file tells a grid that is not square. Without it, the grid is this model's own if the
-        length fits that, else a square; what is neither keeps its shape, and loading fails.
-        """
-        name = f'{prefix}pos_embed'
-        position = state_dict.get(name)
-        if position is None:
-            return
-        length, grid = position.shape[1], tuple(self.patch_resolution)
-        saved = state_dict.get('neck.grid')
-        side = math.isqrt(length - 1)
-        for height, width in (grid if saved is None else tuple(saved.tolist()), (side, side)):
-            extra = length - height * width
-            if extra == 1 or (extra == 0 and (height, width) == grid):  # without a class token it is a model of this class
-                state_dict[name] = resize_pos_embed(
-                    position[:, extra:], (height, width), grid, self.interpolate_mode, num_extra_tokens=0
-                )
-                return
 
     def _window(self, index: int, grid: Grid) -> Grid:
         """The (H, W) window of a block on a grid."""

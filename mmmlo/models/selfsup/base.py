@@ -76,7 +76,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         self._check_shapes()
 
     def _check_shapes(self) -> None:
-        grid, embed_dims = self.backbone.grid, self.backbone.embed_dims
+        grid, embed_dims = self.backbone.grid_size, self.backbone.embed_dims
         num_visible(grid[0] * grid[1], self.mask_ratio)
         patch_size = self.backbone.patch_size
         for key, built_for, right in (

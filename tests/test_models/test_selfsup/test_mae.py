@@ -115,4 +115,4 @@ def test_trains_under_a_plain_optimizer_wrapper(build, tiny_batch):
     losses = model.train_step(tiny_batch(0, dtype=torch.float32), wrapper)
     assert losses.keys() == {'loss'}
     same = {name for name, value in model.state_dict().items() if torch.equal(value, before[name])}
-    assert same == {'backbone.pos_embed', 'neck.decoder_pos_embed', 'neck.grid'}
+    assert same == {'backbone.pos_embed', 'backbone.grid', 'neck.decoder_pos_embed', 'neck.grid'}
