@@ -1,5 +1,7 @@
 """Parameters with the same settings in one group of the optimizer."""
 
+from collections.abc import Iterable
+
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
@@ -15,9 +17,7 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     the same. Only what tells groups apart by their position differs: a state of the optimizer is loaded by the constructor
     that saved it.
 
-    Args:
-        *args: Those of mmengine's ``DefaultOptimWrapperConstructor``.
-        **kwargs: Those of mmengine's ``DefaultOptimWrapperConstructor``.
+    The arguments are those of mmengine's constructor.
     """
 
     def add_params(
@@ -27,9 +27,17 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         super().add_params(params, module, prefix, is_dcn_module)
         if prefix:  # a child, for which mmengine calls this too
             return
-        groups: dict[tuple, dict] = {}
-        for single in params:
-            settings = tuple(sorted((name, repr(value)) for name, value in single.items() if name != 'params'))
-            group = groups.setdefault(settings, dict(single, params=[]))
-            group['params'] += single['params']
-        params[:] = groups.values()
+        params[:] = merge_groups(params)
+
+
+def merge_groups(singles: Iterable[dict]) -> list[dict]:
+    """Put parameters with the same settings into one group, in order; one that is shared belongs to its first place."""
+    groups: dict[tuple, dict] = {}
+    seen: set[int] = set()
+    for single in singles:
+        settings = tuple(sorted((name, repr(value)) for name, value in single.items() if name != 'params'))
+        new = [parameter for parameter in single['params'] if id(parameter) not in seen]
+        seen.update(map(id, new))
+        if new:
+            groups.setdefault(settings, dict(single, params=[]))['params'] += new
+    return list(groups.values())

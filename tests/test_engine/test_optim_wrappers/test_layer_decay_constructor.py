@@ -1,7 +1,5 @@
 """Layer-wise learning-rate decay in classifiers, segmentors, detectors and anything else."""
 
-import logging
-
 import pytest
 import torch
 from mmengine.optim import CosineAnnealingLR, LinearLR, build_optim_wrapper
@@ -248,14 +246,10 @@ def test_a_level_of_a_multi_level_model(tiny_model):
 def test_log(monkeypatch):
     lines = []
     monkeypatch.setattr(
-        'mmmlo.engine.optim_wrappers.layer_decay_constructor.print_log',
-        lambda text, logger, level=logging.INFO: lines.append((level, text)),
+        'mmmlo.engine.optim_wrappers.layer_decay_constructor.print_log', lambda text, *_: lines.append(text)
     )
     build(MODELS.build(CLASSIFIER), flat_decay_mult=0.0)
-    (summary,) = (text for level, text in lines if level == logging.INFO)
-    assert summary == 'layer-wise learning-rate decay 0.5 in backbone: lr from 0.00625 to 0.1, 10 parameter groups'
-    assert [level for level, _ in lines[1:]] == [logging.DEBUG] * 10
-    assert lines[1][1] == 'layer 0: lr=0.00625, weight_decay=0.0, 16 parameters'
+    assert lines == ['layer-wise learning-rate decay 0.5 in backbone: lr from 0.00625 to 0.1, 10 parameter groups']
 
 
 @pytest.mark.parametrize(
