@@ -1,12 +1,12 @@
 """Averages the backbone's weights and keeps them beside the raw ones."""
 
-import itertools
 import logging
+from typing import Any
 
 import torch
 from mmengine.hooks import EMAHook
 from mmengine.logging import print_log
-from mmengine.model import BaseAveragedModel, is_model_wrapper
+from mmengine.model import BaseAveragedModel
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
@@ -52,7 +52,7 @@ class BackboneEMAHook(EMAHook):
 
     def before_run(self, runner) -> None:
         """Make the averaged copy of the backbone."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = getattr(runner.model, 'module', runner.model)
         backbone = getattr(model, 'backbone', None)
         if not isinstance(backbone, nn.Module):
             raise SettingError(
@@ -73,11 +73,15 @@ class BackboneEMAHook(EMAHook):
             self._start()
         self._steps_seen = self._base_steps(runner)
 
-    def after_train_iter(
-        self, runner, batch_idx: int, data_batch: dict | tuple | list | None = None, outputs: dict | None = None
-    ) -> None:
-        """Move the average if the backbone has moved."""
-        if self._has_stepped(runner):
+    def after_train_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None) -> None:
+        """Move the average if the backbone's optimizer has stepped: accumulating gradients must not make it shorter."""
+        wrapper = runner.optim_wrapper
+        if isinstance(wrapper, MultiLevelOptimWrapper):
+            before, self._steps_seen = self._steps_seen, self._base_steps(runner)
+            stepped = self._steps_seen > before
+        else:  # what mmengine itself asks before it steps; several optimizers without levels count no steps
+            stepped = isinstance(wrapper, OptimWrapperDict) or wrapper.should_update()
+        if stepped:
             super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -112,14 +116,8 @@ class BackboneEMAHook(EMAHook):
 
     def _start(self) -> None:
         """Set the average to the weights of now."""
-        with torch.no_grad():
-            for averaged, raw in zip(self._tensors(self.ema_model.module), self._tensors(self.src_model)):
-                averaged.copy_(raw)
+        self.ema_model.module.load_state_dict(self.src_model.state_dict())
         self._outdated = False
-
-    @staticmethod
-    def _tensors(module: nn.Module) -> itertools.chain:
-        return itertools.chain(module.parameters(), module.buffers())
 
     def _swap_ema_parameters(self) -> None:
         if self._outdated:  # a test without training and without an average in the checkpoint
@@ -130,13 +128,3 @@ class BackboneEMAHook(EMAHook):
     def _base_steps(runner) -> int:
         wrapper = runner.optim_wrapper
         return wrapper.step_counts[wrapper.base] if isinstance(wrapper, MultiLevelOptimWrapper) else 0
-
-    def _has_stepped(self, runner) -> bool:
-        """Whether the optimizer of the backbone has stepped since the last update, so that accumulating gradients does not
-        make the average shorter."""
-        wrapper = runner.optim_wrapper
-        if isinstance(wrapper, MultiLevelOptimWrapper):
-            before, self._steps_seen = self._steps_seen, self._base_steps(runner)
-            return self._steps_seen > before
-        # What mmengine itself asks before it steps. Several optimizers without levels count no steps.
-        return isinstance(wrapper, OptimWrapperDict) or wrapper.should_update()

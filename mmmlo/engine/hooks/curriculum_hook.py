@@ -6,8 +6,6 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
-from torch import nn
 
 from mmmlo.registry import HOOKS
 from mmmlo.utils.errors import SettingError
@@ -29,12 +27,9 @@ def curriculum_factor(
 
     ``partner`` until ``start``, towards 0 until ``neutral``, ``adversary`` at the last position before ``end``. With s the
     share of the way that is left before ``neutral``, (neutral - position) / (neutral - start), or gone from it on,
-    (position + 1 - neutral) / (end - neutral), the factor is ``partner`` or ``adversary`` times
-
-    - 'linear': s;
-    - 'cosine': sin(pi / 2 * s), a half wave if both parts are equally long;
-    - 'step': 1;
-    - 'constant' is always ``partner``.
+    (position + 1 - neutral) / (end - neutral), the factor is ``partner`` or ``adversary`` times s ('linear'), times
+    sin(pi / 2 * s) ('cosine', a half wave if both parts are equally long) or times 1 ('step'). 'constant' is always
+    ``partner``.
 
     The defaults are the released code's curriculum (main_pretrain.py, lines 195 to 203): for E epochs, 1 - 2e/E before
     E/2 and 1 - 2(e + 1)/E from there on. The one is added so that the last epoch has exactly -1; 0 is skipped.
@@ -42,18 +37,13 @@ def curriculum_factor(
     Args:
         position (float): Epochs or iterations so far, 0 in the first.
         length (float): Epochs or iterations of the run.
-        schedule (str): 'linear', 'cosine', 'step' or 'constant'. Defaults to 'linear'.
-        start (float): Where the factor begins to fall. Defaults to 0.
-        neutral (float, optional): Where it passes 0. Defaults to half way between ``start`` and ``end``.
-        end (float, optional): Where it has arrived. Defaults to ``length``.
-        partner (float): The first factor. Defaults to 1.
-        adversary (float): The last factor. Defaults to -1.
+        schedule, start, neutral, end, partner, adversary: See :class:`CurriculumHook`.
 
     Returns:
         float: The factor.
 
     Raises:
-        ValueError: If the schedule is unknown, the length not positive, or start, neutral and end are not in this order.
+        SettingError: If the schedule is unknown, the length not positive, or start, neutral and end are not in this order.
     """
     if schedule not in SCHEDULES:
         raise SettingError(f'CurriculumHook.schedule must be one of {list(SCHEDULES)}, got {schedule!r}')
@@ -94,15 +84,11 @@ class CurriculumHook(Hook):
     """Sets ``model.curriculum_factor`` of :class:`mmmlo.CLMAE` before each iteration, and logs it.
 
     The factor of the masker's reconstruction term runs from ``partner`` through 0 to ``adversary``; see
-    :func:`curriculum_factor`. By default it is the released code's (main_pretrain.py, lines 195 to 203), where it is linear
-    and constant within an epoch.
+    :func:`curriculum_factor`. By default it is the released code's, linear and constant within an epoch.
 
-    It is a function of the iteration, so a resumed run goes on exactly where it was, also from inside of an epoch. It
-    depends on the length of the run too, as all schedules do; a run that is resumed with another length would jump to
-    another curriculum, which is refused unless ``allow_new_length`` is set.
-
-    An epoch is as many iterations as ``train_dataloader`` has batches, also in runs that are given ``max_iters``, whose last
-    epoch may be a part of one.
+    It is a function of the iteration and of the length of the run, so a resumed run goes on exactly where it was, also from
+    inside of an epoch, and one that is resumed with another length would jump, which is refused unless ``allow_new_length``
+    is set. An epoch is as many iterations as ``train_dataloader`` has batches, also in runs that are given ``max_iters``.
 
     Put it in a config as ``custom_hooks=[dict(type='mmmlo.CurriculumHook')]``.
 
@@ -148,7 +134,7 @@ class CurriculumHook(Hook):
 
     def before_train(self, runner) -> None:
         """Check that model, length and, when resuming, checkpoint fit."""
-        model = _unwrap(runner.model)
+        model = getattr(runner.model, 'module', runner.model)
         if not hasattr(model, 'curriculum_factor'):
             raise SettingError(
                 f'CurriculumHook sets model.curriculum_factor, which mmmlo.CLMAE has, but a {type(model).__name__} has not; '
@@ -173,7 +159,7 @@ class CurriculumHook(Hook):
         # Not the runner's own epoch: resumed from inside of an epoch it begins that one anew, and lags behind from then on.
         position = runner.iter // epoch if self.by_epoch else runner.iter
         factor = curriculum_factor(position, length, **self._settings)
-        _unwrap(runner.model).curriculum_factor = factor
+        getattr(runner.model, 'module', runner.model).curriculum_factor = factor
         runner.message_hub.update_scalar('train/curriculum_factor', factor)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -233,7 +219,3 @@ def _sentence(run: dict) -> str:
         f'{_length(run)} with a {run["schedule"]} factor by {"epoch" if run["by_epoch"] else "iteration"} from '
         f'{run["partner"]} at {run["start"]} through 0 at {run["neutral"]} to {run["adversary"]} at {run["end"]}'
     )
-
-
-def _unwrap(model: nn.Module) -> Any:
-    return model.module if is_model_wrapper(model) else model

@@ -19,53 +19,6 @@ class Measurement(Protocol):
         """The number; called once, when it is logged, and may wait for it."""
 
 
-class _Pending:
-    """Numbers in the order in which they came, those in tensors left on their devices."""
-
-    def __init__(self) -> None:
-        self.keys: list[str] = []
-        self.values: list[Any] = []  # None where the number is in a stack
-        # Device and dtype -> places in `values`, and the numbers for them, a stack an iteration.
-        self.stacks: dict[tuple[torch.device, torch.dtype], tuple[list[int], list[torch.Tensor]]] = {}
-
-    def add(self, outputs: dict[str, Any]) -> None:
-        """Keep the numbers of an iteration.
-
-        A stack is a copy, for which nothing waits. The tensors themselves would not do: the model may write to them
-        before they are read, and a view would keep all of its base.
-        """
-        tensors: dict[tuple[torch.device, torch.dtype], tuple[list[int], list[torch.Tensor]]] = {}
-        for key, value in outputs.items():
-            number = None
-            if isinstance(value, torch.Tensor) and value.numel() == 1:
-                places, scalars = tensors.setdefault((value.device, value.dtype), ([], []))
-                places.append(len(self.values))
-                scalars.append(value.detach().reshape(()))
-            elif isinstance(value, np.ndarray | np.number) and value.size == 1:
-                number = value.item()
-            elif isinstance(value, int | float | Measurement):
-                number = value
-            else:
-                raise SettingError(
-                    f'the model returned {key!r} to be logged, a {type(value).__name__} of shape '
-                    f'{tuple(getattr(value, "shape", ()))}; only single numbers can be logged'
-                )
-            self.keys.append(key)
-            self.values.append(number)
-        for kind, (places, scalars) in tensors.items():
-            all_places, stacks = self.stacks.setdefault(kind, ([], []))
-            all_places.extend(places)
-            stacks.append(torch.stack(scalars))
-
-    def read(self) -> list[tuple[str, float]]:
-        """All keys and numbers, with one transfer for each device and dtype."""
-        values = list(self.values)
-        for places, stacks in self.stacks.values():
-            for place, number in zip(places, torch.cat(stacks).tolist()):
-                values[place] = number
-        return [(key, value.read() if isinstance(value, Measurement) else value) for key, value in zip(self.keys, values)]
-
-
 @HOOKS.register_module()
 class DeferredRuntimeInfoHook(RuntimeInfoHook):
     """mmengine's ``RuntimeInfoHook``, but what the model returns is read only when it is about to be used.
@@ -82,20 +35,19 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
     """
 
     def __init__(self) -> None:
-        self._pending = _Pending()
+        self._pending: list[tuple[str, Any]] = []  # keys and numbers as they came; tensors are on their devices
 
     def after_train_iter(
         self, runner, batch_idx: int, data_batch: dict | tuple | list | None = None, outputs: dict | None = None
     ) -> None:
         """Keep what the model returned, and hand over what is kept if it is about to be read."""
-        if outputs:
-            named = {f'train/{key}': value for key, value in outputs.items()}
-            self._pending.add(named)
-            for key in named:
-                # Logs show the keys in the order in which they came. An empty array of bool takes the type of whatever is
-                # appended to it, as if the history had begun with that.
-                if key not in runner.message_hub.log_scalars:
-                    runner.message_hub.log_scalars[key] = HistoryBuffer(np.empty(0, bool), np.empty(0, bool))
+        for name, value in (outputs or {}).items():
+            key = f'train/{name}'
+            self._pending.append((key, _keep(key, value)))
+            # Logs show the keys in the order in which they came. An empty array of bool takes the type of whatever is
+            # appended to it, as if the history had begun with that.
+            if key not in runner.message_hub.log_scalars:
+                runner.message_hub.log_scalars[key] = HistoryBuffer(np.empty(0, bool), np.empty(0, bool))
         if self._is_read_now(runner, batch_idx):
             self._hand_over(runner.message_hub)
 
@@ -115,7 +67,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Hand over what is kept, also to the checkpoint: the runner has copied the message hub already."""
-        if self._pending.keys:
+        if self._pending:
             self._hand_over(runner.message_hub)
             state = runner.message_hub.state_dict()
             checkpoint['message_hub'].update(log_scalars=state['log_scalars'], resumed_keys=state['resumed_keys'])
@@ -129,6 +81,29 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         )
 
     def _hand_over(self, hub: MessageHub) -> None:
-        pending, self._pending = self._pending, _Pending()
-        for key, value in pending.read():
-            hub.update_scalar(key, value)
+        """Give the hub all numbers, with one transfer for each device and dtype."""
+        pending, self._pending = self._pending, []
+        numbers = [value.read() if isinstance(value, Measurement) else value for _, value in pending]
+        stacks: dict[tuple, list[int]] = {}
+        for place, (_, value) in enumerate(pending):
+            if isinstance(value, torch.Tensor):
+                stacks.setdefault((value.device, value.dtype), []).append(place)
+        for places in stacks.values():
+            for place, number in zip(places, torch.stack([pending[place][1] for place in places]).tolist()):
+                numbers[place] = number
+        for (key, _), number in zip(pending, numbers):
+            hub.update_scalar(key, number)
+
+
+def _keep(key: str, value: Any) -> Any:
+    """Give a number to keep until it is read, for which nothing waits: a copy, because the model may write to its own."""
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return value.detach().reshape(()).clone()
+    if isinstance(value, np.ndarray | np.number) and value.size == 1:
+        return value.item()
+    if isinstance(value, int | float | Measurement):
+        return value
+    raise SettingError(
+        f'the model returned {key!r} to be logged, a {type(value).__name__} of shape {tuple(getattr(value, "shape", ()))}; '
+        'only single numbers can be logged'
+    )

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from mmengine.hooks import Hook
@@ -13,15 +13,6 @@ from mmmlo.registry import HOOKS
 from mmmlo.utils.errors import SettingError
 
 _LR = 'a lower optim_wrapper.levels.masking.optimizer.lr'
-
-
-class _Watched(NamedTuple):
-    """A bound on a number, and what to change where it is crossed."""
-
-    name: str
-    text: str
-    crossed: bool
-    change: str
 
 
 @HOOKS.register_module()
@@ -43,7 +34,6 @@ class MaskStatisticsHook(Hook):
         min_mean_score (float, optional): The same. Defaults to 0.05.
         max_ratio_gap (float, optional): Largest distance from the mean score to ``mask_ratio``, for models with a loss that
             draws it there, as :class:`mmmlo.CLMAE`. Defaults to 0.3.
-
         patience (int): Measurements in a row before a warning. CL-MAE begins with one mask for all images. Defaults to 5.
 
     Raises:
@@ -62,27 +52,24 @@ class MaskStatisticsHook(Hook):
         max_ratio_gap: float | None = 0.3,
         patience: int = 5,
     ) -> None:
-        for name, count in dict(interval=interval, patience=patience).items():
+        for name, count in (('interval', interval), ('patience', patience)):
             if count < 1:
                 raise SettingError(f'MaskStatisticsHook.{name} must be at least 1, got {count}')
-        bounds = dict(
+        self.bounds = dict(
             max_overlap=max_overlap,
             max_saturation=max_saturation,
             min_mean_score=min_mean_score,
             max_ratio_gap=max_ratio_gap,
         )
-        for name, bound in bounds.items():
+        for name, bound in self.bounds.items():
             if bound is not None and not 0 <= bound <= 1:
                 raise SettingError(f'MaskStatisticsHook.{name} must be in [0, 1], or None, got {bound}')
         self.interval = interval
-        self.bounds = bounds
         self.patience = patience
         self._crossings: dict[str, int] = {}  # in a row
 
     @torch.no_grad()
-    def after_train_iter(
-        self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None) -> None:
         """Measure every ``interval`` iterations, the first one included."""
         if runner.iter and not self.every_n_train_iters(runner, self.interval):
             return
@@ -99,56 +86,39 @@ class MaskStatisticsHook(Hook):
         for name, value in statistics.items():
             runner.message_hub.update_scalar(f'train/masks/{name}', value)
         if next(model.masker.parameters(), None) is not None:
-            self._warn(runner.iter + 1, list(self._watch(model, statistics)))
+            for watched in self._watch(model, statistics):
+                self._warn(runner.iter + 1, *watched)
 
-    def _warn(self, iteration: int, watched: list[_Watched]) -> None:
-        for item in watched:
-            before = self._crossings.get(item.name, 0)
-            self._crossings[item.name] = before + 1 if item.crossed else 0
-            if self._crossings[item.name] == self.patience:
-                print_log(
-                    f'iteration {iteration}: the masks collapse, {item.text}. Try {item.change}; see '
-                    'docs/troubleshooting.md',
-                    'current',
-                    logging.WARNING,
-                )
-            elif before >= self.patience and not item.crossed:
-                print_log(f'iteration {iteration}: the masks recover, {item.text}', 'current')
+    def _warn(self, iteration: int, name: str, text: str, crossed: bool, change: str) -> None:
+        before = self._crossings.get(name, 0)
+        self._crossings[name] = before + 1 if crossed else 0
+        if self._crossings[name] == self.patience:
+            print_log(
+                f'iteration {iteration}: the masks collapse, {text}. Try {change}; see docs/troubleshooting.md',
+                'current',
+                logging.WARNING,
+            )
+        elif before >= self.patience and not crossed:
+            print_log(f'iteration {iteration}: the masks recover, {text}', 'current')
 
-    def _watch(self, model: Any, statistics: dict[str, float]) -> Iterator[_Watched]:
-        """Compare the numbers with those bounds that mean something for this model."""
+    def _watch(self, model: Any, statistics: dict[str, float]) -> Iterator[tuple[str, str, bool, str]]:
+        """Give name, text, whether the bound is crossed, and what to change, where a bound means something for the model."""
         overlap, saturation, mean = (statistics[name] for name in ('overlap', 'saturation', 'mean_score'))
         adversarial = hasattr(model, 'mask_losses')
-        bounds = {name: bound for name, bound in self.bounds.items() if bound is not None}
-        if 'max_overlap' in bounds:
-            first = 'a larger model.diversity.loss_weight, ' if adversarial else ''
-            yield _Watched(
-                'overlap',
-                f'masks/overlap is {overlap:.2f} (max_overlap={bounds["max_overlap"]})',
-                overlap > bounds['max_overlap'],
-                f'{first}{_LR}, or model.temperature above 0',
-            )
+        first = 'a larger model.diversity.loss_weight, ' if adversarial else ''
+        # Name, bound, what is bounded, the number as it is written, and what to change.
+        watched = [('overlap', 'max_overlap', overlap, f'{overlap:.2f}', f'{first}{_LR}, or model.temperature above 0')]
         if adversarial:
-            if 'max_ratio_gap' in bounds:
-                yield _Watched(
-                    'mean_score',
-                    f'masks/mean_score is {mean:.2f} at a mask_ratio of {model.mask_ratio} '
-                    f'(max_ratio_gap={bounds["max_ratio_gap"]})',
-                    abs(mean - model.mask_ratio) > bounds['max_ratio_gap'],
-                    'a larger model.ratio.loss_weight',
-                )
-            return
-        if 'max_saturation' in bounds:
-            yield _Watched(
-                'saturation',
-                f'masks/saturation is {saturation:.2f} (max_saturation={bounds["max_saturation"]})',
-                saturation > bounds['max_saturation'],
-                f'{_LR}, or model.temperature above 0',
-            )
-        if 'min_mean_score' in bounds:
-            yield _Watched(
-                'mean_score',
-                f'masks/mean_score is {mean:.3f} (min_mean_score={bounds["min_mean_score"]})',
-                mean < bounds['min_mean_score'],
-                f'model.normalize_weights=True, or {_LR}',
-            )
+            ratio = model.mask_ratio
+            text = f'{mean:.2f} at a mask_ratio of {ratio}'
+            watched.append(('mean_score', 'max_ratio_gap', abs(mean - ratio), text, 'a larger model.ratio.loss_weight'))
+        else:
+            warm = f'{_LR}, or model.temperature above 0'
+            watched.append(('saturation', 'max_saturation', saturation, f'{saturation:.2f}', warm))
+            normalize = f'model.normalize_weights=True, or {_LR}'
+            watched.append(('mean_score', 'min_mean_score', mean, f'{mean:.3f}', normalize))
+        for name, bound, number, text, change in watched:
+            limit = self.bounds[bound]
+            if limit is not None:
+                crossed = number < limit if bound.startswith('min') else number > limit
+                yield name, f'masks/{name} is {text} ({bound}={limit})', crossed, change

@@ -28,8 +28,6 @@ class ProvenanceHook(Hook):
     is imported, the state of this project's git repository, where it was resumed from, and a fingerprint of each level's
     and the validation's data. A resumed run adds an entry and leaves the earlier ones, whose config or commit may be others.
 
-    mmengine's own copy of the config, in the same folder, is that of the last start; its log has the versions in a table.
-
     ``tools/train.py`` adds this hook to every run.
 
     Args:
@@ -47,27 +45,11 @@ class ProvenanceHook(Hook):
         if not is_main_process():
             return
         path = osp.join(runner.work_dir, 'provenance.json')
-        content = dict(format=1, runs=[*self._earlier(path), self._entry(runner)])
+        content = dict(format=1, runs=[*_earlier_runs(path), self._entry(runner)])
         try:
             write_whole(path, json.dumps(content, indent=1) + '\n')
         except OSError as error:  # not worth a run
             print_log(f'{path} cannot be written: {error.strerror}', 'current', logging.WARNING)
-
-    @staticmethod
-    def _earlier(path: str) -> list[dict[str, Any]]:
-        """Entries of earlier starts."""
-        if not osp.exists(path):
-            return []
-        try:
-            with open(path, encoding='utf-8') as file:
-                runs = json.load(file)['runs']
-            if isinstance(runs, list):
-                return runs
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        os.replace(path, f'{path}.broken')
-        print_log(f'{path} could not be read; it is {path}.broken now', 'current', logging.WARNING)
-        return []
 
     def _entry(self, runner: Runner) -> dict[str, Any]:
         resumed = None
@@ -90,6 +72,19 @@ class ProvenanceHook(Hook):
             data={name: data_fingerprint(dataset) for name, dataset in _datasets(runner)} if self.fingerprints else None,
             config=runner.cfg.pretty_text,
         )
+
+
+def _earlier_runs(path: str) -> list[dict[str, Any]]:
+    """Entries of earlier starts; a file that cannot be read is set aside."""
+    if not osp.exists(path):
+        return []
+    try:
+        with open(path, encoding='utf-8') as file:
+            return list(json.load(file)['runs'])
+    except (OSError, ValueError, KeyError, TypeError):
+        os.replace(path, f'{path}.broken')
+        print_log(f'{path} could not be read; it is {path}.broken now', 'current', logging.WARNING)
+        return []
 
 
 def _datasets(runner: Runner) -> Iterator[tuple[str, Any]]:

@@ -5,14 +5,12 @@ import logging
 import os
 import os.path as osp
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import MessageHub, print_log
+from mmengine.logging import print_log
 
 from mmmlo.registry import HOOKS
 from mmmlo.utils.checkpoints import CheckpointError, check_checkpoint
@@ -109,40 +107,30 @@ class SafeCheckpointHook(CheckpointHook):
     def _save_resumable(self, runner, name: str, meta: dict, step: int | None = None) -> bool:
         """Save a checkpoint that the run can go on from, and remove what it takes the place of.
 
-        Args:
-            runner (Runner): The runner.
-            name (str): The file.
-            meta (dict): Epoch and iteration.
-            step (int, optional): Its number among those of ``max_keep_ckpts``; None if the file is to be removed after
-                the next one.
-
-        Returns:
-            bool: Whether it is saved.
+        ``step`` is its number among those of ``max_keep_ckpts``, None if the file is to be removed after the next one.
         """
         hub, path = runner.message_hub, self.file_backend.join_path(self.out_dir, name)
         kept = list(self.keep_ckpt_ids) if self.max_keep_ckpts > 0 else []
         if step is not None and self.max_keep_ckpts > 0 and kept[-1:] != [step]:
             kept.append(step)
-        passing = list(hub.get_info('passing_ckpts', []))
-        if step is None:
-            passing.append(path)
+        passing = [*hub.get_info('passing_ckpts', []), *([path] if step is None else [])]
         # The file names all that is there at the time: what is removed after it, the next run removes if this one cannot.
         infos = dict(last_ckpt=path, passing_ckpts=passing) | (dict(keep_ckpt_ids=kept) if self.max_keep_ckpts > 0 else {})
-        with _undone_unless_saved(hub, infos) as outcome:
-            state = getattr(runner.train_loop, 'state_dict', None)
-            self._loop_state = state() if state else None
-            outcome.saved = self._save(
-                runner,
-                name,
-                resumable=True,
-                save_optimizer=self.save_optimizer,
-                save_param_scheduler=self.save_param_scheduler,
-                meta=meta,
-                by_epoch=self.by_epoch,
-                **self.args,
-            )
-            self._loop_state = None
-        if not outcome.saved:
+        state = getattr(runner.train_loop, 'state_dict', None)
+        self._loop_state = state() if state else None
+        saved = self._save(
+            runner,
+            name,
+            infos,
+            resumable=True,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            **self.args,
+        )
+        self._loop_state = None
+        if not saved:
             return False
         self.last_ckpt, self.saved_iter = path, meta['iter']
         outdated = [old for old in passing if old != path]
@@ -172,11 +160,8 @@ class SafeCheckpointHook(CheckpointHook):
             name = f'best_{key}_{self.filename_tmpl.format(number)}'.replace('/', '_')
             path = self.file_backend.join_path(self.out_dir, name)
             infos = {f'best_score{ending}': score, f'best_ckpt{ending}': path}
-            with _undone_unless_saved(runner.message_hub, infos) as outcome:
-                outcome.saved = self._save(
-                    runner, name, save_optimizer=False, save_param_scheduler=False, meta=dict(meta), by_epoch=False
-                )
-            if not outcome.saved:
+            settings = dict(save_optimizer=False, save_param_scheduler=False, meta=dict(meta), by_epoch=False)
+            if not self._save(runner, name, infos, **settings):
                 continue
             former = self.best_ckpt_path if single else self.best_ckpt_path_dict[key]
             if single:
@@ -189,9 +174,11 @@ class SafeCheckpointHook(CheckpointHook):
         if updated and self.last_ckpt is not None:  # the latest one has to know which is the best
             self._save_checkpoint_with_step(runner, number, meta)
 
-    def _save(self, runner, name: str, resumable: bool = False, **settings) -> bool:
-        """Write a file, on the main process, and tell all of them whether that worked."""
-        outcome = [True]
+    def _save(self, runner, name: str, infos: dict[str, Any], resumable: bool = False, **settings) -> bool:
+        """Write a file that says ``infos`` about itself, on the main process, and tell all of them whether that worked."""
+        known, outcome = runner.message_hub.runtime_info, [True]
+        before = dict(known)
+        runner.message_hub.update_info_dict(infos)
         if is_main_process():
             try:
                 self._write(runner, name, **settings)
@@ -207,6 +194,9 @@ class SafeCheckpointHook(CheckpointHook):
                     logging.ERROR,
                 )
         broadcast_object_list(outcome)
+        if not outcome[0]:
+            known.clear()
+            known.update(before)
         return outcome[0]
 
     def _write(self, runner, name: str, **settings) -> None:
@@ -245,24 +235,3 @@ class SafeCheckpointHook(CheckpointHook):
 def _keys(checkpoint: dict) -> dict[str, Any]:
     """The keys of a checkpoint, and of the dicts in it."""
     return {key: set(value) if isinstance(value, dict) else None for key, value in checkpoint.items()}
-
-
-class _Outcome:
-    saved = False
-
-
-@contextmanager
-def _undone_unless_saved(hub: MessageHub, infos: dict[str, Any]) -> Iterator[_Outcome]:
-    """Put what a checkpoint says about itself into the message hub, and take it back if it cannot be saved."""
-    before = {key: hub.get_info(key) for key in infos if key in hub.runtime_info}
-    for key, value in infos.items():
-        hub.update_info(key, value)
-    outcome = _Outcome()
-    try:
-        yield outcome
-    finally:
-        if not outcome.saved:
-            for key in infos:
-                hub.runtime_info.pop(key, None)
-            for key, value in before.items():
-                hub.update_info(key, value)

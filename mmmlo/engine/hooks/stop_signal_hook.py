@@ -31,11 +31,8 @@ class StopSignalHook(Hook):
     second signal ends the process at once. ``--resume`` goes on from the checkpoint.
 
     Validation is ended at once if the checkpoint of its epoch is there, which it is with the interval of one epoch that
-    configs have by default, and is finished first otherwise.
-
-    Several processes agree on it at intervals, whichever of them got the signal.
-
-    Loaders' workers, which get the signal too if it goes to the whole process group, end with the main process.
+    configs have by default, and is finished first otherwise. Several processes agree on it at intervals, whichever of them
+    got the signal. Loaders' workers, which get it too if it goes to the process group, end with the main process.
 
     Args:
         requeue (bool): Whether to put the job of ``SLURM_JOB_ID`` into SLURM's queue again after SIGTERM, by ``scontrol
@@ -64,12 +61,8 @@ class StopSignalHook(Hook):
         self._process = os.getpid()
         saver = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)
         if saver is None:
-            print_log(
-                'Signals are not watched for: StopSignalHook saves with mmmlo.SafeCheckpointHook, and '
-                'default_hooks.checkpoint is another',
-                'current',
-                logging.WARNING,
-            )
+            text = 'StopSignalHook saves with mmmlo.SafeCheckpointHook, and default_hooks.checkpoint is another'
+            print_log(f'Signals are not watched for: {text}', 'current', logging.WARNING)
             return
         self._saver = saver
         self._training = True
@@ -100,9 +93,7 @@ class StopSignalHook(Hook):
         text = f'{signal.Signals(number).name}: saving at the end of the iteration; once more ends at once'
         os.write(2, f'\n{text}\n'.encode())
 
-    def after_train_iter(
-        self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None) -> None:
         """Save and end, if asked to."""
         if self._training and (get_world_size() == 1 or (runner.iter + 1) % self.interval == 0):
             self._follow(runner)
@@ -112,9 +103,7 @@ class StopSignalHook(Hook):
         if self._training:  # not by tools/test.py
             self._follow(runner, between_epochs=True)
 
-    def after_val_iter(
-        self, runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def after_val_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """End, if asked to and if nothing has to be saved: the model's weights may be others during validation."""
         # Processes may have different numbers of batches here.
         if self._training and self._signal and get_world_size() == 1 and self._saver.saved_iter == runner.iter:
@@ -125,11 +114,7 @@ class StopSignalHook(Hook):
         self.before_val(runner)
 
     def _follow(self, runner, between_epochs: bool = False) -> None:
-        """Save and end, if any process has been asked to.
-
-        Raises:
-            SystemExit: It was.
-        """
+        """Save and end, if any process has been asked to."""
         number = self._signal
         if get_world_size() > 1:
             asked = torch.tensor(number)
@@ -141,16 +126,14 @@ class StopSignalHook(Hook):
         name, code = signal.Signals(number).name, 128 + number
         kept = f'{self._saver.last_ckpt} is saved, and --resume goes on from it' if saved else 'Nothing could be saved'
         print_log(f'{name}: {kept}. Exit code {code}', 'current', logging.INFO if saved else logging.ERROR)
-        if self.requeue and number == signal.SIGTERM and is_main_process():
-            _requeue()
+        job = os.environ.get('SLURM_JOB_ID')
+        if self.requeue and job and number == signal.SIGTERM and is_main_process():
+            _requeue(job)
         runner.visualizer.close()
         raise SystemExit(code)
 
 
-def _requeue() -> None:
-    job = os.environ.get('SLURM_JOB_ID')
-    if not job:
-        return
+def _requeue(job: str) -> None:
     try:
         subprocess.run(['scontrol', 'requeue', job], check=True, capture_output=True, text=True, timeout=60)
         print_log(f'Job {job} is in the queue again', 'current')
@@ -163,9 +146,8 @@ def _loaders(runner) -> Iterator[DataLoader]:
     yield runner.train_dataloader
     yield from getattr(runner.train_loop, 'level_loaders', {}).values()
     if runner.val_loop is not None:
-        yield runner.val_loop.dataloader
-        if hasattr(runner.val_loop, 'bank_dataloader'):
-            yield runner.val_loop.bank_dataloader
+        names = ('dataloader', 'bank_dataloader')
+        yield from (getattr(runner.val_loop, name) for name in names if hasattr(runner.val_loop, name))
 
 
 def _init_worker(init: Callable[[int], Any] | None, worker_id: int) -> None:

@@ -1,6 +1,6 @@
 """A loader whose place can be saved, and returned to."""
 
-import copy
+import itertools
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -28,14 +28,14 @@ def build_resumable_loader(runner: Runner, cfg: dict, seed: int) -> DataLoader:
     Returns:
         DataLoader: The loader.
     """
-    cfg = copy.copy(cfg)
-    cfg['dataset'] = dict(type='mmmlo.SeededDataset', dataset=cfg['dataset'])
-    cfg['sampler'] = dict(type='mmmlo.ResumableSampler', sampler=cfg['sampler'])
+    cfg = dict(
+        cfg,
+        dataset=dict(type='mmmlo.SeededDataset', dataset=cfg['dataset']),
+        sampler=dict(type='mmmlo.ResumableSampler', sampler=cfg['sampler']),
+    )
     if cfg.get('batch_sampler') is not None:
         cfg['batch_sampler'] = dict(type='mmmlo.ResumableBatchSampler', batch_sampler=cfg['batch_sampler'])
-    loader = runner.build_dataloader(
-        cfg, seed=seed, diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False)
-    )
+    loader = runner.build_dataloader(cfg, seed, runner._randomness_cfg.get('diff_rank_seed', False))
     # Each iterator draws a seed for its workers, by default from the generator of the model's dropout.
     loader.generator = torch.Generator().manual_seed(seed)
     return loader
@@ -61,17 +61,12 @@ class ResumableBatches:
         self.round = 0
         self.batch = 0
         self._iterator: Iterator | None = None
-
-    @property
-    def _sampler(self) -> Any:
-        """What chooses the samples."""
-        return getattr(self.loader.batch_sampler, 'sampler', self.loader.sampler)
+        self._sampler: Any = getattr(loader.batch_sampler, 'sampler', loader.sampler)
 
     def state_dict(self) -> dict[str, int | None]:
         """The place, and what it depends on."""
-        return dict(
-            round=self.round, batch=self.batch, length=len(self.loader), seed=getattr(self._sampler, 'seed', None)
-        )
+        seed = getattr(self._sampler, 'seed', None)
+        return dict(round=self.round, batch=self.batch, length=len(self.loader), seed=seed)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to the place that :meth:`state_dict` told of, or, if that is not possible, to the beginning of its round."""
@@ -103,26 +98,22 @@ class ResumableBatches:
 
     def take(self, count: int) -> list[Any]:
         """Take the next batches, in as many rounds as that needs."""
-        return [self._next() for _ in range(count)]
+        taken: list[Any] = []
+        while len(taken) < count:
+            if self._iterator is None:
+                self._iterator = self._start()
+            for batch in itertools.islice(self._iterator, count - len(taken)):
+                self.batch += 1
+                taken.append(batch)
+            if len(taken) < count:
+                self.finish_round()
+        return taken
 
     def rest_of_round(self) -> Iterator[Any]:
-        """The batches that are left of this round."""
-        self._iterator = self._start()
-        for batch in self._iterator:
+        """Yield the batches that are left of this round."""
+        for batch in self._start():
             self.batch += 1
             yield batch
-
-    def _next(self) -> Any:
-        if self._iterator is None:
-            self._iterator = self._start()
-        try:
-            batch = next(self._iterator)
-        except StopIteration:
-            self.finish_round()
-            self._iterator = self._start()
-            batch = next(self._iterator)
-        self.batch += 1
-        return batch
 
     def _start(self) -> Iterator:
         sampler = self._sampler

@@ -5,9 +5,8 @@ import math
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.dist import gather_object, get_rank, get_world_size
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -57,7 +56,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 
     @property
     def _model(self) -> nn.Module:
-        return self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
+        return getattr(self.runner.model, 'module', self.runner.model)
 
     @property
     def _device(self) -> torch.device:
@@ -68,18 +67,14 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 
         Returns:
             dict[str, Any]: ``loaders``, the place in each; ``processes``, for each process its random state and, in the
-            middle of an accumulation, its gradients.
+            middle of an accumulation, its gradients. Only the main process, which writes the checkpoint, gets the latter;
+            for the others it is None.
         """
-        gradients = {name: parameter.grad for name, parameter in self._model.named_parameters()}
-        own = dict(
-            random=self._random or random_state(self._device),
-            # After a step there are none.
-            gradients={name: gradient.cpu() for name, gradient in gradients.items() if gradient is not None},
-        )
-        return dict(
-            loaders={name: batches.state_dict() for name, batches in self._all_batches.items()},
-            processes=all_gather_object(own),
-        )
+        # After a step there are no gradients. Before one each process has its own: their mean would round otherwise.
+        gradients = {name: p.grad.cpu() for name, p in self._model.named_parameters() if p.grad is not None}
+        own = dict(random=self._random or random_state(self._device), gradients=gradients)
+        loaders = {name: batches.state_dict() for name, batches in self._all_batches.items()}
+        return dict(loaders=loaders, processes=gather_object(own))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` returned, when the loop runs."""
@@ -103,7 +98,9 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         if state is None:
             self._resume_without_state()
         else:
-            self._resume_loaders(state['loaders'])
+            for name, batches in self._all_batches.items():
+                if name in state['loaders']:
+                    batches.load_state_dict(state['loaders'][name])
             self._resume_process(state['processes'])
         length, batch = len(self.dataloader), self._base_batches.batch
         changed = self.runner.message_hub.get_info('epoch_length', length) != length
@@ -121,11 +118,6 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             logging.WARNING,
         )
 
-    def _resume_loaders(self, states: dict[str, dict[str, Any]]) -> None:
-        for name, batches in self._all_batches.items():
-            if name in states:
-                batches.load_state_dict(states[name])
-
     def _resume_process(self, states: list[dict[str, Any]]) -> None:
         if len(states) != get_world_size():
             print_log(
@@ -137,9 +129,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             return
         own = states[get_rank()]
         # The Runner may have put its tensors on the GPU.
-        self._random = {
-            name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in own['random'].items()
-        }
+        self._random = {name: v.cpu() if isinstance(v, torch.Tensor) else v for name, v in own['random'].items()}
         parameters = dict(self._model.named_parameters())
         for name, gradient in own['gradients'].items():
             parameters[name].grad = gradient.to(parameters[name].device)

@@ -200,7 +200,7 @@ def test_no_graph_is_kept_alive():
     )
     hook = DeferredRuntimeInfoHook()
     hook.after_train_iter(runner, 0, None, dict(loss=torch.ones((), requires_grad=True) * 2))
-    assert [stack.requires_grad for _, stacks in hook._pending.stacks.values() for stack in stacks] == [False]
+    assert [value.requires_grad for _, value in hook._pending] == [False]
 
 
 def test_without_a_logger_each_iteration_is_read(make):

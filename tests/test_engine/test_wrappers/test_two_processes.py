@@ -26,7 +26,7 @@ SGD = dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.0)
 def test_equal_one_process_with_the_doubled_batch(run_in_processes, tmp_path, dtype, optimizer, hypergradient, tolerance):
     for count in (1, 2):
         run_in_processes(__file__, dtype, optimizer, hypergradient, str(tmp_path), count=count)
-    one, two, other = (torch.load(tmp_path / f'{name}.pth') for name in ('1_0', '2_0', '2_1'))
+    one, two, other = (torch.load(tmp_path / f'{name}.pth', weights_only=False) for name in ('1_0', '2_0', '2_1'))
     assert two['iteration'] == 2 * CYCLES
     assert two['step_counts'] == one['step_counts'] == dict(pretrain=2 * CYCLES, finetune=CYCLES, masking=CYCLES)
     assert one['parameters'].keys() == two['parameters'].keys()
@@ -39,6 +39,9 @@ def test_equal_one_process_with_the_doubled_batch(run_in_processes, tmp_path, dt
         assert max(moved) > 100 * tolerance
     # Each process has random numbers of its own.
     assert two['random'] != other['random']
+    # What a checkpoint holds of each process goes to the one that writes it, and to no other.
+    assert [process['gradients'].popitem()[1].unique() for process in two['processes']] == [0, 1]
+    assert other['processes'] is None
 
 
 def main(dtype: str, optimizer: str, hypergradient: str, folder: str) -> None:
@@ -99,12 +102,16 @@ def main(dtype: str, optimizer: str, hypergradient: str, folder: str) -> None:
 
     runner.register_hook(Start())
     runner.train()
+    random = torch.rand(()).item()
+    parameter = next(p for p in model.parameters() if p.requires_grad)
+    parameter.grad = torch.full_like(parameter, rank)
     state = dict(
         iteration=runner.iter,
         step_counts=runner.optim_wrapper.step_counts,
         start=start,
         parameters={name: value.detach() for name, value in model.named_parameters()},
-        random=torch.rand(()).item(),
+        random=random,
+        processes=runner.train_loop.state_dict()['processes'],
     )
     torch.save(state, osp.join(folder, f'{world_size}_{rank}.pth'))
     if world_size > 1:
