@@ -27,9 +27,6 @@ def shrink(cfg: Config, cycles: int = 2) -> Config:
     Args:
         cfg (Config): A config of this project. It is not changed.
         cycles (int): Cycles to train, each as many iterations as the levels' steps say. Defaults to 2.
-
-    Returns:
-        Config: The shrunken config.
     """
     cfg = copy.deepcopy(cfg)
     if cfg.get('load_from'):

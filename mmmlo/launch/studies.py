@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -40,17 +41,17 @@ class Variant:
 
     Attributes:
         label (str): What tables and pictures call it.
-        config (str): The config file in which the same options are written out, relative to the file of the studies.
         options (dict): Dotted keys of the config and their values, as ``--cfg-options`` takes them.
         remove (Sequence[str]): Dotted keys that are taken out of the config, after the options.
         x (float | None): Its place on a numeric axis. None where there is no order.
+        config (str): For readers: the config file in which the same options are written out.
     """
 
     label: str
-    config: str
     options: dict[str, Any] = field(default_factory=dict)
     remove: Sequence[str] = ()
     x: float | None = None
+    config: str = ''
 
 
 @dataclass(frozen=True)
@@ -119,16 +120,7 @@ def read_studies(path: str) -> dict[str, Study]:
 
 
 def job_config(base: Config, variant: Variant, options: Mapping[str, Any] | None = None, seed: int | None = None) -> Config:
-    """Make the config of one job.
-
-    Args:
-        base (Config): The config that is varied. It is not changed.
-        variant (Variant): What is varied. It has the last word.
-        options (Mapping, optional): Options of all jobs.
-        seed (int, optional): Seed of the run. The cut of the data has its own, which stays. Defaults to the config's.
-
-    Returns:
-        Config: A config of its own.
+    """Make the config of one job: the base, with the options of all jobs, then the variant's, and the seed of the run.
 
     Raises:
         StudyError: An option does not fit the config, or what should be removed is not there.
@@ -312,7 +304,7 @@ class JobRunner:
         for device in devices:
             self._devices.put(device)
         self._processes: set[subprocess.Popen] = set()
-        self._stopped = threading.Event()
+        self._stopped = False
         self._lock = threading.Lock()
 
     def missing(self, record: JobRecord | None) -> list[str]:
@@ -322,14 +314,9 @@ class JobRunner:
         return [protocol for protocol in self.protocols if protocol not in record.results.get(self.data_name, {})]
 
     def run(self, job: Job, record: JobRecord | None) -> JobRecord:
-        """Do what a job still needs.
+        """Do what a job still needs, and return what is then known of it.
 
-        Args:
-            job (Job): The job.
-            record (JobRecord, optional): What is known of it.
-
-        Returns:
-            JobRecord: What is known of it now. If it failed, ``error`` says how, with the end of the log.
+        If it failed, ``error`` says how, with the end of the log.
         """
         record = replace(record or JobRecord(job.variant.label, None, job.seed), x=job.variant.x, error='')
         missing = self.missing(record)
@@ -378,7 +365,7 @@ class JobRunner:
             place = output.tell()
             command = [sys.executable, osp.join(self.tools, f'{tool}.py'), *arguments]
             with self._lock:
-                if self._stopped.is_set():
+                if self._stopped:
                     raise StudyError('stopped')
                 # A session of its own, so that its data workers end with it.
                 process = subprocess.Popen(
@@ -387,7 +374,7 @@ class JobRunner:
                 self._processes.add(process)
             status = process.wait()
         self._processes.discard(process)
-        if self._stopped.is_set():
+        if self._stopped:
             raise StudyError('stopped')
         if status:
             with open(log, encoding='utf-8', errors='replace') as text:
@@ -400,13 +387,11 @@ class JobRunner:
     def stop(self) -> None:
         """End all processes that run, and start no other."""
         with self._lock:
-            self._stopped.set()
+            self._stopped = True
             processes = list(self._processes)
         for process in processes:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
-            except ProcessLookupError:
-                continue
         for process in processes:
             try:
                 process.wait(timeout=10)

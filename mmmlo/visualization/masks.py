@@ -1,7 +1,7 @@
 """What a masker does to images."""
 
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,17 +108,10 @@ class MaskColumn:
 
 
 def undo_preprocessing(preprocessor: Any, bgr: bool) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Find the way back from preprocessed images to colours that can be shown.
+    """Find the way back from preprocessed images, B x 3 x H x W, to colours that can be shown, B x H x W x 3, RGB in [0, 1].
 
     The preprocessor is asked what it makes of black and of each full channel, so any normalization and any order of the
     channels is undone, without reading the names that preprocessors have for them.
-
-    Args:
-        preprocessor (nn.Module): A model's ``data_preprocessor``, on the CPU.
-        bgr (bool): Whether the images that it is given have their channels in OpenCV's order, not in RGB.
-
-    Returns:
-        Callable: From B x 3 x H x W, preprocessed, to B x H x W x 3, RGB in [0, 1].
     """
     probes = torch.cat([torch.zeros(1, 3), 255 * torch.eye(3)]).view(4, 3, 1, 1)
     seen = preprocessor(dict(inputs=probes, data_samples=None), False)['inputs'][..., 0, 0].double()
@@ -164,10 +157,13 @@ def mask_column(
     scores, masks, originals, filled = [], [], [], []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for start, end in _batches(shown, len(images)):
-            inputs = model.data_preprocessor(dict(inputs=images[start:end], data_samples=None), False)['inputs']
+        # No batch has images of both kinds.
+        for batch in (*images[:shown].split(BATCH_SIZE), *images[shown:].split(BATCH_SIZE)):
+            if not len(batch):
+                continue
+            inputs = model.data_preprocessor(dict(inputs=batch, data_samples=None), False)['inputs']
             tokens, grid = model.backbone.embed(inputs)
-            if start < shown:
+            if len(masks) * BATCH_SIZE < shown:
                 reconstruction, masking = model.reconstruct(inputs)
                 originals.append(undo(inputs))
                 filled.append(undo(reconstruction))
@@ -176,7 +172,7 @@ def mask_column(
             scores.append(masking.mask_prob.float())
             masks.append(masking.selection.mask.float())
             if progress is not None:
-                progress(end - start)
+                progress(len(batch))
     mask_prob, mask = torch.cat(scores), torch.cat(masks)
     return MaskColumn(
         label=label,
@@ -188,13 +184,6 @@ def mask_column(
         statistics=mask_statistics(mask_prob, mask),
         measured=len(images),
     )
-
-
-def _batches(shown: int, total: int) -> Iterator[tuple[int, int]]:
-    """Where batches start and end, none of them with images of both kinds."""
-    for first, last in ((0, min(shown, total)), (shown, total)):
-        for start in range(first, last, BATCH_SIZE):
-            yield start, min(start + BATCH_SIZE, last)
 
 
 def _heat(scores: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
