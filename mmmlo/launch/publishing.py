@@ -80,6 +80,11 @@ state_dict = {{key.removeprefix('backbone.'): value for key, value in state_dict
 
 {license}
 """
+# How plain PyTorch reads the file.
+_READ = {
+    '.pth': "import torch\nstate_dict = torch.load('{file}', weights_only=True)['state_dict']",
+    '.safetensors': "from safetensors.torch import load_file\nstate_dict = load_file('{file}')",
+}
 
 
 class PublishingError(CheckpointError):
@@ -87,13 +92,7 @@ class PublishingError(CheckpointError):
 
 
 class EncoderFile(NamedTuple):
-    """A published file.
-
-    Attributes:
-        path (str): Where it is.
-        sha256 (str): Of its content; the name ends in the first eight digits.
-        card (str): Path of its model card.
-    """
+    """A published file, the SHA-256 of its content, in whose first eight digits its name ends, and its model card."""
 
     path: str
     sha256: str
@@ -230,14 +229,13 @@ def _card(
     encoder: Encoder, settings: dict, cfg: Config, meta: Mapping, file: EncoderFile, license: str, results: Sequence[Row]
 ) -> str:
     base = osp.basename(file.path)
-    name = osp.splitext(base)[0]
-    architecture = [(key, f'`{value}`') for key, value in settings['architecture'].items()]
+    name, kind = osp.splitext(base)
     pixels = settings['normalization']
-    normalization = [('normalization of pixels', 'none: values from 0 to 255')]
-    if pixels:
-        kinds = (('mean', 'mean'), ('deviation', 'std'))
-        normalization = [(f'{word} of pixels from 0 to 255, in that order', pixels[key]) for word, key in kinds]
-    parameters = sum(p.numel() for p in encoder.model.get_submodule('backbone').parameters())
+    about = {key: f'`{value}`' for key, value in settings['architecture'].items()}
+    about['parameters'] = f'{sum(p.numel() for p in encoder.model.get_submodule("backbone").parameters()):,}'
+    about['order of channels'] = 'red, green, blue' if encoder.rgb else 'blue, green, red'
+    about['mean of pixels from 0 to 255, in that order'] = pixels['mean'] if pixels else 'not normalized'
+    about['deviation of pixels from 0 to 255, in that order'] = pixels['std'] if pixels else 'not normalized'
     # The checkpoint goes by the name of what was made of it, and no path is told.
     rows = [
         replace(row, label=name, checkpoint=osp.basename(row.checkpoint))
@@ -250,17 +248,11 @@ def _card(
         height=encoder.image_size[0],
         width=encoder.image_size[1],
         embed_dims=encoder.width,
-        encoder=_table([
-            *architecture,
-            ('parameters', f'{parameters:,}'),
-            ('order of channels', 'red, green, blue' if encoder.rgb else 'blue, green, red'),
-            *normalization,
-        ]),
+        encoder=_table(list(about.items())),
         training=_table([*_data_rows(cfg), *_method_rows(cfg, encoder.method), *_schedule_rows(cfg, meta)]),
         results=found if rows else 'None were measured of this encoder when it was published.',
         file=base,
-        read=f"from safetensors.torch import load_file\nstate_dict = load_file('{base}')" if base.endswith('.safetensors')
-        else f"import torch\nstate_dict = torch.load('{base}', weights_only=True)['state_dict']",
+        read=_READ[kind].format(file=base),
         files=_table([
             (f'sha256 of {base}', f'`{file.sha256}`'),
             ('sha256 of the checkpoint that it was made of', f'`{encoder.sha256}`'),
