@@ -44,7 +44,7 @@ from mmmlo.visualization import plot_results  # noqa: E402
 CLASSIFICATION = ('knn', 'linear', 'few-shot', 'finetune')
 PROTOCOLS = (*CLASSIFICATION, *TRANSFER_TASKS)
 CONFIGS = osp.join(ROOT, 'configs')
-RECIPES = osp.join(CONFIGS, '_base_', 'benchmarks')
+RECIPES = osp.join(CONFIGS, 'benchmarks')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, argparse.ArgumentParser]:

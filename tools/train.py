@@ -18,7 +18,7 @@ from mmengine.runner import find_latest_checkpoint  # noqa: E402
 
 from mmmlo.datasets import DataError, DatasetFolderError  # noqa: E402
 from mmmlo.datasets.transforms import CorruptImageError  # noqa: E402
-from mmmlo.engine import NonFiniteError, NonFiniteGuardHook, ProvenanceHook  # noqa: E402
+from mmmlo.engine import NonFiniteError  # noqa: E402
 from mmmlo.launch.config import (  # noqa: E402
     build_runner,
     enable_amp,
@@ -29,7 +29,6 @@ from mmmlo.launch.config import (  # noqa: E402
     set_work_dir,
 )
 from mmmlo.launch.resume import resolve_resume  # noqa: E402
-from mmmlo.preflight import CheckClassesHook, VerifyPretrainedHook  # noqa: E402
 from mmmlo.preflight.check_config import check_config  # noqa: E402
 from mmmlo.preflight.check_transfer import check_transfer  # noqa: E402
 from mmmlo.utils.allocator import keep_freed_memory  # noqa: E402
@@ -110,11 +109,7 @@ def main() -> None:
             check_transfer(cfg)
         except (ValueError, ImportError, FileNotFoundError) as error:
             raise SystemExit(f'error: {error}') from error
-        runner = build_runner(cfg)
-        for hook in (VerifyPretrainedHook, CheckClassesHook, NonFiniteGuardHook, ProvenanceHook):
-            if not any(isinstance(given, hook) for given in runner.hooks):  # by the config, with settings of its own
-                runner.register_hook(hook())
-        runner.train()
+        build_runner(cfg).train()
     except (CheckpointError, DataError, DatasetFolderError, NonFiniteError) as error:
         raise SystemExit(f'error: {error}') from error
     except CorruptImageError as error:  # out of a worker with the worker's traceback

@@ -14,6 +14,13 @@ default_hooks = dict(
     stop_signal=dict(type='mmmlo.StopSignalHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     rank_seed=dict(type='mmmlo.RankSeedHook'),
+    # Compares the model with the checkpoints that it starts from, and the head with the classes of the data.
+    verify_pretrained=dict(type='mmmlo.VerifyPretrainedHook'),
+    check_classes=dict(type='mmmlo.CheckClassesHook'),
+    # Leaves out steps that are not finite, and stops after too many.
+    non_finite_guard=dict(type='mmmlo.NonFiniteGuardHook'),
+    # Writes provenance.json.
+    provenance=dict(type='mmmlo.ProvenanceHook'),
 )
 custom_hooks = [dict(type='mmmlo.MaskStatisticsHook', interval=50)]
 

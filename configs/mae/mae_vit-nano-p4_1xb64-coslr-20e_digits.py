@@ -4,6 +4,7 @@
 _base_ = [
     '../_base_/models/mae_vit-nano-p4_32px.py',
     '../_base_/datasets/digits.py',
+    '../_base_/schedules/mae_1xb128-coslr-50e.py',
     '../_base_/default_runtime.py',
 ]
 
@@ -11,16 +12,11 @@ _base_ = [
 model = dict(head=dict(norm_pix=False))
 train_dataloader = dict(batch_size=64)
 
-optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='mmmlo.GroupedOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
-    paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0.))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=2, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', T_max=18, by_epoch=True, begin=2, end=20, convert_to_iter_based=True),
 ]
-train_cfg = dict(type='mmmlo.ResumableTrainLoop', max_epochs=20, val_interval=5)
+train_cfg = dict(max_epochs=20)
 default_hooks = dict(logger=dict(interval=17), checkpoint=dict(interval=20))
 custom_hooks = [dict(type='mmmlo.MaskStatisticsHook', interval=17)]
-auto_scale_lr = dict(base_batch_size=64, enable=False)
+auto_scale_lr = dict(base_batch_size=64)

@@ -6,6 +6,7 @@
 _base_ = [
     '../_base_/models/mae_vit-base-p16_224px.py',
     '../_base_/datasets/imagenet.py',
+    '../_base_/schedules/mlo-mae_1xb128-coslr-125k.py',
     '../_base_/default_runtime.py',
 ]
 
@@ -17,25 +18,12 @@ model = dict(
 # The released code trains on two GPUs with 128 images each.
 train_dataloader = dict(batch_size=256)
 optim_wrapper = dict(
-    constructor='mmmlo.MultiLevelOptimWrapperConstructor',
     levels=dict(
-        pretrain=dict(
-            optimizer=dict(type='AdamW', lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
-            paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0.),
-            steps=2),
-        finetune=dict(optimizer=dict(type='AdamW', lr=5e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=True)),
-        masking=dict(
-            optimizer=dict(type='AdamW', lr=5e-5, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
-            paths=['pretrain', 'finetune>pretrain'],
-            hypergradient=dict(type='mmmlo.ForwardMode'))))
-# Every level's cosine ends with its own last step.
-param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=False)]
-
+        pretrain=dict(optimizer=dict(lr=1.5e-4)),
+        finetune=dict(optimizer=dict(lr=5e-4)),
+        masking=dict(optimizer=dict(lr=5e-5))))
 train_cfg = dict(
-    type='mmmlo.MultiLevelTrainLoop',
     max_iters=500454,
     val_interval=10,
-    dataloaders=dict(
-        finetune=dict(dataset=_base_.finetune_dataset),
-        masking=dict(dataset=_base_.masking_dataset)))
-auto_scale_lr = dict(base_batch_size=256, enable=False)
+    dataloaders=dict(finetune=dict(dataset=_base_.finetune_dataset), masking=dict(dataset=_base_.masking_dataset)))
+auto_scale_lr = dict(base_batch_size=256)

@@ -16,6 +16,4 @@ model = dict(
     downstream=dict(type='mmmlo.TokenClsHead', num_classes=100, in_channels=768))
 
 train_cfg = dict(
-    dataloaders=dict(
-        finetune=dict(dataset=_base_.finetune_dataset),
-        masking=dict(dataset=_base_.masking_dataset)))
+    dataloaders=dict(finetune=dict(dataset=_base_.finetune_dataset), masking=dict(dataset=_base_.masking_dataset)))

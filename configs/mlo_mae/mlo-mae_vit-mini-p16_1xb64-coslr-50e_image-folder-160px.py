@@ -11,7 +11,5 @@ _base_ = [
 ]
 
 train_cfg = dict(
-    dataloaders=dict(
-        finetune=dict(dataset=_base_.finetune_dataset),
-        masking=dict(dataset=_base_.masking_dataset)))
+    dataloaders=dict(finetune=dict(dataset=_base_.finetune_dataset), masking=dict(dataset=_base_.masking_dataset)))
 auto_scale_lr = dict(base_batch_size=64)

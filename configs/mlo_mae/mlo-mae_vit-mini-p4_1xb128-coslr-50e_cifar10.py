@@ -9,6 +9,4 @@ _base_ = [
 ]
 
 train_cfg = dict(
-    dataloaders=dict(
-        finetune=dict(dataset=_base_.finetune_dataset),
-        masking=dict(dataset=_base_.masking_dataset)))
+    dataloaders=dict(finetune=dict(dataset=_base_.finetune_dataset), masking=dict(dataset=_base_.masking_dataset)))

@@ -9,8 +9,6 @@ _base_ = [
 ]
 
 train_cfg = dict(
-    dataloaders=dict(
-        finetune=dict(dataset=_base_.finetune_dataset),
-        masking=dict(dataset=_base_.masking_dataset)))
+    dataloaders=dict(finetune=dict(dataset=_base_.finetune_dataset), masking=dict(dataset=_base_.masking_dataset)))
 
 model = dict(downstream=dict(num_classes=100))

@@ -11,9 +11,7 @@ _base_ = [
 ]
 
 train_cfg = dict(
-    dataloaders=dict(
-        finetune=dict(dataset=_base_.finetune_dataset),
-        masking=dict(dataset=_base_.masking_dataset)))
+    dataloaders=dict(finetune=dict(dataset=_base_.finetune_dataset), masking=dict(dataset=_base_.masking_dataset)))
 
 # OpenCV reads BGR.
 model = dict(data_preprocessor=dict(to_rgb=True))

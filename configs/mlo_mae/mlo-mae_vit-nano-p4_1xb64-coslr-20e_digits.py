@@ -27,6 +27,4 @@ train_cfg = dict(
     type='mmmlo.MultiLevelTrainLoop',
     max_epochs=20,
     val_interval=5,
-    dataloaders=dict(
-        finetune=dict(dataset=_base_.finetune_dataset),
-        masking=dict(dataset=_base_.masking_dataset)))
+    dataloaders=dict(finetune=dict(dataset=_base_.finetune_dataset), masking=dict(dataset=_base_.masking_dataset)))

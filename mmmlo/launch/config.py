@@ -1,6 +1,8 @@
 """What the command-line tools do to a config, and the runner that is built from it."""
 
+import os
 import os.path as osp
+import re
 
 import torch
 from mmengine.config import Config
@@ -14,6 +16,15 @@ from mmmlo.utils.checkpoints import read_checkpoint, use_safe_loaders
 from mmmlo.utils.config import dataloaders, is_multi_level
 from mmmlo.utils.errors import MissingFileError, SettingError, UnsupportedError
 from mmmlo.utils.key_report import backbone_prefix
+
+# Configs of earlier versions: pattern of the path, and what to say.
+_MOVED = (
+    (r'configs/(mae|mlo_mae|cl_mae|_base_)/benchmarks/vit-', '; it is configs/benchmarks/{name} now, for all methods'),
+    (
+        r'configs/mlo_mae/ablations/|/cl-mae_.*_(constant-adversary|constant-partner|no-diversity|no-gaussian|no-kl)\.py$',
+        '; it is a variant in configs/ablations/studies.json now, which tools/analysis_tools/run_study.py trains',
+    ),
+)
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -32,13 +43,22 @@ def load_config(path: str, options: dict | None = None) -> Config:
         FileNotFoundError: If there is no such file.
     """
     if not osp.isfile(path):
-        raise MissingFileError(f'config {path} does not exist')
+        raise MissingFileError(f'config {path} does not exist{_moved(path)}')
     compat.apply()
     use_safe_loaders()
     cfg = compat.fix_config(Config.fromfile(path))
     if options:
         cfg.merge_from_dict(options)
     return cfg
+
+
+def _moved(path: str) -> str:
+    """Where a config of an earlier version is now, as the end of a sentence."""
+    name = osp.basename(path)
+    for pattern, now in _MOVED:
+        if re.search(pattern, path.replace(os.sep, '/')):
+            return now.format(name=name)
+    return ''
 
 
 def set_work_dir(cfg: Config, path: str, work_dir: str | None = None) -> None:

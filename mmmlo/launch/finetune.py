@@ -20,7 +20,7 @@ _PHOTOGRAPHS = ('cub', 'cars', 'food101', 'flowers102', 'pets', 'aircraft', 'ina
 
 
 def finetune_recipe(encoder: Encoder, data: EvaluationData) -> str:
-    """The benchmark config, below ``configs/_base_/benchmarks``, whose recipe suits an encoder and a data set.
+    """The benchmark config, in ``configs/benchmarks``, whose recipe suits an encoder and a data set.
 
     MLO-MAE's recipes for CIFAR and small images, MAE's recipe by the encoder's width for the rest.
     """

@@ -16,8 +16,8 @@ class CheckClassesHook(Hook):
     """Refuses data with more classes than the head has outputs, whose loss ends in an index error of PyTorch's, far away.
 
     It looks at ``model.downstream`` of :class:`mmmlo.MLOMAE` and at the head of mmpretrain's classifiers; segmentors and
-    detectors are looked at before they are built. Fewer classes than outputs are warned of. ``tools/train.py`` adds this
-    hook to every run.
+    detectors are looked at before they are built. Fewer classes than outputs are warned of. The runtimes in
+    ``configs/_base_`` have this hook.
 
     Raises:
         DataError: Before training, if there are more classes than outputs.

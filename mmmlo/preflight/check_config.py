@@ -68,7 +68,11 @@ _UNREAD = dict(
     dist_params='write env_cfg.dist_cfg',
 )
 
-_DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+# mmengine's, and those of the runtimes in configs/_base_.
+_DEFAULT_HOOKS = (
+    'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint', 'stop_signal', 'rank_seed',
+    'verify_pretrained', 'check_classes', 'non_finite_guard', 'provenance'
+)
 _LEVEL_FIELDS = tuple(field.name for field in fields(LevelConfig))
 _WRAPPER_FIELDS = ('type', 'constructor', 'paramwise_cfg')
 # mmengine's, and ours with the same settings.
@@ -195,12 +199,15 @@ def _check_top_level(cfg: Config) -> Iterator[Problem]:
 
 def _check_names(cfg: Config) -> Iterator[Problem]:
     """Dicts without a type whose keys are known."""
-    for name in cfg.get('default_hooks') or {}:
+    hooks = cfg.get('default_hooks') or {}
+    for name in hooks:
         near = closest(name, _DEFAULT_HOOKS, 0.85)
         if near and name not in _DEFAULT_HOOKS:
-            yield Problem(
-                f'default_hooks.{name}', f'mmengine has a default hook {near!r}, which would run besides; did you mean that?'
-            )
+            yield Problem(f'default_hooks.{name}', f'there is a default hook {near!r}, which may run besides; did you mean that?')
+    for i, hook in enumerate(cfg.get('custom_hooks') or ()):
+        for name, default in hooks.items():
+            if isinstance(hook, Mapping) and default and hook.get('type') == default.get('type'):
+                yield Problem(f'custom_hooks.{i}', f'it would run twice: set its fields in default_hooks.{name}, which is the same')
     randomness = [name for name in inspect.signature(Runner.set_randomness).parameters if name != 'self']
     yield from _unknown('randomness', cfg.get('randomness'), randomness)
     yield from _unknown('auto_scale_lr', cfg.get('auto_scale_lr'), ['enable', 'base_batch_size'])

@@ -3,7 +3,7 @@
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from mmmlo.registry import HOOKS
 from mmmlo.utils.checkpoints import use_safe_loaders
@@ -18,7 +18,7 @@ class VerifyPretrainedHook(Hook):
     at random, with a warning among a page of others. Here this is an error, before the data is read. After the
     initialization, the values are compared with the file's bit by bit, because some backbones draw parameters anew after
     they were loaded. Of a checkpoint named by ``load_from`` the backbone's keys must all be there, and the rest is reported.
-    ``tools/train.py`` adds this hook to every run, of mmpretrain, mmseg and mmdet alike.
+    The runtimes in ``configs/_base_`` have this hook, for mmpretrain, mmseg and mmdet alike.
 
     Raises:
         KeyMismatchError: A checkpoint does not fit its part of the model, or its weights were overwritten.
@@ -28,6 +28,8 @@ class VerifyPretrainedHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Compare the keys, before the weights are initialized."""
+        if not isinstance(runner._train_loop, BaseLoop):
+            return  # a run that only tests, of a checkpoint of its own
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         use_safe_loaders()  # which also tell the grid of older checkpoints
         self._found = initialized_from(model)

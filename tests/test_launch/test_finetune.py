@@ -10,7 +10,7 @@ from mmmlo.launch import training_run
 from mmmlo.launch.config import load_config
 from mmmlo.launch.finetune import finetune, finetune_config, finetune_recipe
 
-RECIPES = os.path.join(os.path.dirname(__file__), '..', '..', 'configs', '_base_', 'benchmarks')
+RECIPES = os.path.join(os.path.dirname(__file__), '..', '..', 'configs', 'benchmarks')
 
 
 @pytest.fixture
@@ -114,6 +114,6 @@ def test_a_run_that_is_not_finite_is_no_result(encoder, labelled_folder, tmp_pat
 
 
 def test_a_recipe_without_a_classifier(encoder, labelled_folder):
-    config = load_config(os.path.join(RECIPES, '..', 'datasets', 'cifar10.py'))
+    config = load_config(os.path.join(RECIPES, '..', '_base_', 'datasets', 'cifar10.py'))
     with pytest.raises(ValueError, match='cifar10.py has no model with a backbone and a head'):
         finetune_config(config, encoder, find_data(str(labelled_folder)))

@@ -124,7 +124,7 @@ def test_a_bad_image_of_each_level_costs_its_steps(config, run, folder):
 @pytest.mark.parametrize('level', LEVELS)
 def test_three_in_a_row_end_the_run_with_the_last_good_state_and_a_dump(level, config, run, folder):
     cfg = config(**{level: ''})
-    cfg.custom_hooks = [dict(type='mmmlo.NonFiniteGuardHook', max_in_a_row=3)]
+    cfg.default_hooks.non_finite_guard.max_in_a_row = 3
     code, output = run(level, cfg)
     iteration = 3 if level == 'pretrain' else 6  # of two iterations a cycle
     dump = f'{level}/non_finite_{level}_iter_{iteration}.pth'

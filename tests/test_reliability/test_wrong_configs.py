@@ -16,7 +16,6 @@ from mmmlo.datasets import DatasetFolderError, Digits, SplitDataset, check_datas
 from mmmlo.engine.batch_dump import unpack
 from mmmlo.launch.config import load_config, set_backbone
 from mmmlo.launch.shrink import shrink
-from mmmlo.preflight import CheckClassesHook, VerifyPretrainedHook
 from mmmlo.preflight.check_config import ConfigError, check_config, find_config_problems
 from mmmlo.registry import TRANSFORMS
 from mmmlo.utils import checkpoints
@@ -117,7 +116,17 @@ WRONG_CONFIGS = [
     (
         'mae',
         {'default_hooks.chekpoint': {'type': 'CheckpointHook'}},
-        "default_hooks.chekpoint: mmengine has a default hook 'checkpoint', which would run besides; did you mean that?",
+        "default_hooks.chekpoint: there is a default hook 'checkpoint', which may run besides; did you mean that?",
+    ),
+    (
+        'mae',
+        {'default_hooks.non_finite_gaurd': {'max_in_a_row': 3}},
+        "default_hooks.non_finite_gaurd: there is a default hook 'non_finite_guard', which may run besides; did you mean that?",
+    ),
+    (
+        'mae',
+        {'custom_hooks': [{'type': 'mmmlo.NonFiniteGuardHook', 'max_in_a_row': 3}]},
+        'custom_hooks.0: it would run twice: set its fields in default_hooks.non_finite_guard, which is the same',
     ),
     ('mae', {'train_dataloader.batchsize': 8}, "train_dataloader.batchsize: nothing reads it; did you mean 'batch_size'?"),
     ('mae', {'randomness.sed': 1}, "randomness.sed: nothing reads it; did you mean 'seed'?"),
@@ -295,13 +304,10 @@ class Input:
             transform(dict(img_path=str(self.folder / 'x.jpg')))
 
     def train(self, method='mae', **options) -> None:
-        """A tiny run with the hooks of tools/train.py."""
+        """A tiny run."""
         cfg = changed(shrink(self.configs[method], cycles=1), options)
         cfg.work_dir, cfg.experiment_name = str(self.folder / 'run'), f'{self.folder.name}'
-        runner = Runner.from_cfg(cfg)
-        for hook in (VerifyPretrainedHook, CheckClassesHook):
-            runner.register_hook(hook())
-        runner.train()
+        Runner.from_cfg(cfg).train()
 
     def initialize(self, state: dict, **init_cfg) -> None:
         path = self.save(dict(state_dict=state))

@@ -32,7 +32,7 @@ def tool():
 def recipe(tmp_path_factory):
     """A fine-tuning recipe of three epochs."""
     path = tmp_path_factory.mktemp('recipe') / 'short.py'
-    base = osp.join(ROOT, 'configs/_base_/benchmarks/vit-mini-p4_1xb128-coslr-100e_image-folder.py')
+    base = osp.join(ROOT, 'configs/benchmarks/vit-mini-p4_1xb128-coslr-100e_image-folder.py')
     path.write_text(
         f'_base_ = {base!r}\ntrain_cfg = dict(max_epochs=3)\ntrain_dataloader = dict(batch_size=12)\n'
         'optim_wrapper = dict(optimizer=dict(lr=1e-3))\nauto_scale_lr = dict(base_batch_size=12)\n'

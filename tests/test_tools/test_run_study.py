@@ -74,7 +74,7 @@ def base(tmp_path_factory):
 
 
 def write_studies(path, base, *ratios):
-    variants = [dict(label=str(ratio), x=ratio, config='-', options={'model.mask_ratio': ratio}) for ratio in ratios]
+    variants = [dict(label=str(ratio), x=ratio, options={'model.mask_ratio': ratio}) for ratio in ratios]
     ratio = dict(title='Share of masked patches', x='share', variants=variants)
     bars = dict(title='The same as bars', variants=[dict(variant, x=None) for variant in variants])
     path.write_text(json.dumps(dict(base=base, studies=dict(ratio=ratio, bars=bars))))
@@ -218,11 +218,11 @@ def test_wrong_usage_is_one_error_before_anything_runs(stub, tmp_path, capsys, c
     ('content', 'words'),
     [
         ('{', 'is no file of studies'),
-        ('{"base": "a.py", "studies": {"s": {"title": "t", "variants": [{"label": "a", "config": "-"}]}}}', 'at least two'),
+        ('{"base": "a.py", "studies": {"s": {"title": "t", "variants": [{"label": "a"}]}}}', 'at least two'),
         ('{"base": "a.py", "studies": {"../s": {"title": "t", "variants": []}}}', "'../s' cannot name a folder"),
-        ('{"base": "a.py", "studies": {"s": {"title": "t", "variants": [{"label": "..", "config": "-"}]}}}', 'a folder'),
-        ('{"base": "a.py", "studies": {"s": {"title": "t", "x": "x", "variants": [{"label": "a", "config": "-"},'
-         ' {"label": "b", "config": "-", "x": 1}]}}}', "numeric axis, but \\['a'\\] have no x"),
+        ('{"base": "a.py", "studies": {"s": {"title": "t", "variants": [{"label": ".."}]}}}', 'a folder'),
+        ('{"base": "a.py", "studies": {"s": {"title": "t", "x": "x", "variants": [{"label": "a"},'
+         ' {"label": "b", "x": 1}]}}}', "numeric axis, but \\['a'\\] have no x"),
         ('{"base": "a.py", "studies": {"s": {"title": "t", "odd": 1, "variants": []}}}', 'odd'),
     ],
 )

@@ -35,7 +35,7 @@ with redirect_stdout(sys.stderr):
     from mmmlo.launch.study_report import plot_study, study_table
 
 TOOLS = osp.join(ROOT, 'tools')
-STUDIES = osp.join(ROOT, 'configs', 'mlo_mae', 'ablations', 'studies.json')
+STUDIES = osp.join(ROOT, 'configs', 'ablations', 'studies.json')
 PROTOCOLS = ('knn', 'linear', 'few-shot', 'finetune')
 
 

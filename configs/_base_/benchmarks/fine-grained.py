@@ -2,7 +2,7 @@
 # MLO-MAE reports three of them, but its settings were not found, and its released code has none. MAE fine-tunes on
 # iNaturalist as on ImageNet, but for learning rate and epochs, which it adjusts without saying to what (He et al., 2022,
 # A.5). Here both are ImageNet's on every set.
-_base_ = './vit-base-p16_8xb128-coslr-100e_in1k.py'
+_base_ = '../../benchmarks/vit-base-p16_8xb128-coslr-100e_in1k.py'
 
 train_dataloader = dict(dataset=dict(_delete_=True, pipeline=_base_.train_pipeline))
 # As on ImageNet, the test split is measured once, after the last epoch, and that is the result.

@@ -15,6 +15,13 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # Drop path draws other paths in each process.
     rank_seed=dict(type='mmmlo.RankSeedHook'),
+    # Compares the model with the checkpoints that it starts from, and the head with the classes of the data.
+    verify_pretrained=dict(type='mmmlo.VerifyPretrainedHook'),
+    check_classes=dict(type='mmmlo.CheckClassesHook'),
+    # Leaves out steps that are not finite, and stops after too many.
+    non_finite_guard=dict(type='mmmlo.NonFiniteGuardHook'),
+    # Writes provenance.json.
+    provenance=dict(type='mmmlo.ProvenanceHook'),
 )
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)

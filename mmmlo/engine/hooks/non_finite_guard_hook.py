@@ -38,7 +38,7 @@ class NonFiniteGuardHook(Hook):
     The run stops with the weights of before the first of these steps, and writes ``non_finite_<level>_iter_<n>.pth`` to the
     work dir: the batches, the weights, the config and the random state, from which
     ``tools/analysis_tools/replay_batch.py`` runs the step again. Buffers, as the statistics of a batch norm, are those of
-    after the step.
+    after the step. The runtimes in ``configs/_base_`` have this hook.
 
     Args:
         max_in_a_row (int): Steps of one level, left out in a row, after which the run stops, also where it was resumed in

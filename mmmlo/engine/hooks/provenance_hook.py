@@ -28,7 +28,7 @@ class ProvenanceHook(Hook):
     is imported, the state of this project's git repository, where it was resumed from, and a fingerprint of each level's
     and the validation's data. A resumed run adds an entry and leaves the earlier ones, whose config or commit may be others.
 
-    ``tools/train.py`` adds this hook to every run.
+    The runtimes in ``configs/_base_`` have this hook.
 
     Args:
         fingerprints (bool): Whether to hash the annotations of the data. Defaults to True.

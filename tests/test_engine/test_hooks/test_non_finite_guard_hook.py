@@ -84,6 +84,7 @@ def make(method: str, work_dir, **below: int) -> Config:
     cfg.work_dir, cfg.experiment_name = str(work_dir), f'{work_dir.parent.name}_{work_dir.name}'
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     cfg.custom_hooks = []
+    cfg.default_hooks.pop('non_finite_guard')
     for level, loader in (('pretrain', cfg.train_dataloader), *(cfg.train_cfg.get('dataloaders') or {}).items()):
         poison(loader, below.get(level, 0))
     return cfg

@@ -5,23 +5,21 @@ import sys
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmmlo.engine import ProvenanceHook
 from mmmlo.launch.config import load_config
 from mmmlo.launch.shrink import shrink
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
 
-def train(work_dir, iterations: int, hook: ProvenanceHook | None = None, **options) -> dict:
+def train(work_dir, iterations: int, fingerprints: bool = True, **options) -> dict:
     cfg = shrink(load_config(osp.join(ROOT, 'configs/mlo_mae/mlo-mae_vit-nano-p4_1xb64-coslr-20e_digits.py')))
     cfg = Config(cfg.to_dict() | dict(work_dir=str(work_dir), experiment_name=f'{work_dir.name}_{iterations}'))
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=2)
+    cfg.default_hooks.provenance.fingerprints = fingerprints
     cfg.train_cfg.max_iters = iterations
     for key, value in options.items():
         cfg[key] = value
-    runner = Runner.from_cfg(cfg)
-    runner.register_hook(hook or ProvenanceHook())
-    runner.train()
+    Runner.from_cfg(cfg).train()
     return json.loads((work_dir / 'provenance.json').read_text())
 
 
@@ -54,6 +52,6 @@ def test_each_start_adds_an_entry(tmp_path, monkeypatch):
 
 def test_a_file_that_cannot_be_read_is_set_aside(tmp_path):
     (tmp_path / 'provenance.json').write_text('{"runs": ')
-    content = train(tmp_path, 2, ProvenanceHook(fingerprints=False))
+    content = train(tmp_path, 2, fingerprints=False)
     assert len(content['runs']) == 1 and content['runs'][0]['data'] is None
     assert (tmp_path / 'provenance.json.broken').read_text() == '{"runs": '

@@ -1,6 +1,4 @@
 # ImageNet-1K with labels: all of the training split is trained on.
-# What mmengine calls validation is the measurement on the test split, once, after the last epoch. That epoch is reported,
-# never the best one, which the test data would have chosen: no config saves a best checkpoint.
 _base_ = '../../datasets/imagenet.py'
 
 train_dataloader = dict(dataset=dict(_delete_=True, **_base_.train_split))

@@ -1,8 +1,0 @@
-# FGVC-Aircraft, variants, 100 classes: 6,667 training and 3,333 test images.
-# Its training and validation split are trained on.
-_base_ = './fine-grained.py'
-
-model = dict(data_preprocessor=dict(num_classes=100), head=dict(num_classes=100))
-train_dataloader = dict(dataset=dict(type='FGVCAircraft', data_root='data/aircraft', split='trainval'))
-val_dataloader = dict(dataset=dict(type='FGVCAircraft', data_root='data/aircraft', split='test'))
-test_dataloader = val_dataloader

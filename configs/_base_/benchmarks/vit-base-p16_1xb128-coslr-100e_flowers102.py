@@ -1,8 +1,0 @@
-# Oxford 102 Flowers, 102 classes: 2,040 training and 6,149 test images.
-# Its training and validation split are trained on.
-_base_ = './fine-grained.py'
-
-model = dict(data_preprocessor=dict(num_classes=102), head=dict(num_classes=102))
-train_dataloader = dict(dataset=dict(type='Flowers102', data_root='data/flowers102', split='trainval'))
-val_dataloader = dict(dataset=dict(type='Flowers102', data_root='data/flowers102', split='test'))
-test_dataloader = val_dataloader

@@ -1,7 +1,0 @@
-# Fine-tunes CL-MAE's ViT-H/14 on ImageNet-1K, by MAE's recipe.
-# Cost: 50 epochs of 1.28 M images at batch 1,024 on 8 GPUs.
-# Run:  bash tools/dist_train.sh configs/cl_mae/benchmarks/vit-huge-p14_8xb128-coslr-50e_in1k.py 8 \
-#           --backbone CHECKPOINT
-_base_ = '../../_base_/benchmarks/vit-huge-p14_8xb128-coslr-50e_in1k.py'
-
-work_dir = 'work_dirs/cl-mae_vit-huge-p14_8xb128-coslr-50e_in1k'

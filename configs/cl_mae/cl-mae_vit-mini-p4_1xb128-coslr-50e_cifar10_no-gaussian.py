@@ -1,6 +1,0 @@
-# Ablation: CL-MAE without the loss that keeps scores away from 0.5.
-# Cost: 15,600 pretrain and 15,600 masking steps.
-# Run:  python tools/train.py configs/cl_mae/cl-mae_vit-mini-p4_1xb128-coslr-50e_cifar10_no-gaussian.py
-_base_ = './cl-mae_vit-mini-p4_1xb128-coslr-50e_cifar10.py'
-
-model = dict(binarization=dict(loss_weight=0.))

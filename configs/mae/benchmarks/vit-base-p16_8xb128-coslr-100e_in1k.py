@@ -1,7 +1,0 @@
-# Fine-tunes MAE's ViT-B/16 on ImageNet-1K, by MAE's recipe.
-# Cost: 100 epochs of 1.28 M images at batch 1,024 on 8 GPUs.
-# Run:  bash tools/dist_train.sh configs/mae/benchmarks/vit-base-p16_8xb128-coslr-100e_in1k.py 8 \
-#           --backbone CHECKPOINT
-_base_ = '../../_base_/benchmarks/vit-base-p16_8xb128-coslr-100e_in1k.py'
-
-work_dir = 'work_dirs/mae_vit-base-p16_8xb128-coslr-100e_in1k'

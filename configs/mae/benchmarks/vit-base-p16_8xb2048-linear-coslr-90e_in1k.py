@@ -1,7 +1,0 @@
-# Linear probe of MAE's ViT-B/16 on ImageNet-1K, by MAE's protocol.
-# Cost: 90 epochs of 1.28 M images at batch 16,384 on 8 GPUs, without a backward pass through the encoder.
-# Run:  bash tools/dist_train.sh configs/mae/benchmarks/vit-base-p16_8xb2048-linear-coslr-90e_in1k.py 8 \
-#           --backbone CHECKPOINT
-_base_ = '../../_base_/benchmarks/vit-base-p16_8xb2048-linear-coslr-90e_in1k.py'
-
-work_dir = 'work_dirs/mae_vit-base-p16_8xb2048-linear-coslr-90e_in1k'

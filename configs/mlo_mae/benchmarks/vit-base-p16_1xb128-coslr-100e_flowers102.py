@@ -1,6 +1,0 @@
-# Fine-tunes MLO-MAE's ViT-B/16 on Oxford 102 Flowers, by MAE's recipe.
-# Cost: 1,500 steps of 128 images.
-# Run:  python tools/train.py configs/mlo_mae/benchmarks/vit-base-p16_1xb128-coslr-100e_flowers102.py --backbone CHECKPOINT
-_base_ = '../../_base_/benchmarks/vit-base-p16_1xb128-coslr-100e_flowers102.py'
-
-work_dir = 'work_dirs/mlo-mae_vit-base-p16_1xb128-coslr-100e_flowers102'
