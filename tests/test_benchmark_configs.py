@@ -19,7 +19,6 @@ from mmmlo.launch.shrink import shrink
 from mmmlo.registry import DATASETS, MODELS
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
-METHODS = ('mae', 'mlo_mae', 'cl_mae')
 # Width, depth, side of a patch, patches.
 SIZES = {
     'vit-base-p16': (768, 12, 16, 196),
@@ -71,8 +70,12 @@ def default_scope():
         yield
 
 
-def load(name: str, method: str = 'mae') -> Config:
-    return load_config(osp.join(ROOT, 'configs', method, 'benchmarks', f'{name}.py'))
+def path_of(name: str) -> str:
+    return osp.join(ROOT, 'configs', 'benchmarks', f'{name}.py')
+
+
+def load(name: str) -> Config:
+    return load_config(path_of(name))
 
 
 def build(cfg: Config) -> tuple[torch.nn.Module, OptimWrapper]:
@@ -103,20 +106,11 @@ def learning_rates(cfg: Config, wrapper: OptimWrapper, epoch_length: int) -> lis
 
 
 def test_every_config_is_here():
-    assert sorted(SCHEDULES) == sorted(
-        osp.basename(path)[:-3] for path in glob.glob(osp.join(ROOT, 'configs', '_base_', 'benchmarks', '*_*.py'))
-    )
-
-
-@pytest.mark.parametrize('name', SCHEDULES)
-def test_recipe_does_not_depend_on_the_method(name):
-    recipes = [load(name, method) for method in METHODS]
-    assert len({recipe.pop('work_dir') for recipe in recipes}) == len(METHODS)
-    assert recipes[0].to_dict() == recipes[1].to_dict() == recipes[2].to_dict()
-    for method in METHODS:
-        with open(osp.join(ROOT, 'configs', method, 'benchmarks', f'{name}.py'), encoding='utf-8') as file:
+    assert sorted(map(path_of, SCHEDULES)) == sorted(glob.glob(path_of('*')))
+    for name in SCHEDULES:
+        with open(path_of(name), encoding='utf-8') as file:
             header = file.read()
-        assert f'configs/{method}/benchmarks/{name}.py' in header and '--backbone CHECKPOINT' in header
+        assert f'configs/benchmarks/{name}.py' in header and '--backbone CHECKPOINT' in header
 
 
 @pytest.mark.parametrize('name', SCHEDULES)
@@ -241,9 +235,8 @@ def test_fine_grained_sets_are_those_of_evaluation(data):
     names = getattr(DATASETS.get(cfg.train_dataloader.dataset.type), 'METAINFO', {}).get('classes', range(classes))
     assert len(names) == classes == cfg.model.head.num_classes == cfg.model.data_preprocessor.num_classes
     steps = cfg.train_cfg.max_epochs * (images // cfg.train_dataloader.batch_size)
-    for method in METHODS:
-        with open(osp.join(ROOT, 'configs', method, 'benchmarks', f'{PHOTOGRAPHS[data]}.py'), encoding='utf-8') as file:
-            assert f'# Cost: {steps:,} steps of 128 images.' in file.read()
+    with open(path_of(PHOTOGRAPHS[data]), encoding='utf-8') as file:
+        assert f'# Cost: {steps:,} steps of 128 images.' in file.read()
 
 
 @pytest.mark.parametrize('data', PHOTOGRAPHS)

@@ -71,6 +71,28 @@ def expected_parameters(path: str, masker: str | None, head: str | None) -> int:
     return count
 
 
+@pytest.mark.parametrize(
+    ('old', 'new'),
+    [
+        ('mae/benchmarks/vit-nano-p4_1xb64.py', '; it is configs/benchmarks/vit-nano-p4_1xb64.py now, for all methods'),
+        ('_base_/benchmarks/vit-nano-p4_1xb64.py', '; it is configs/benchmarks/vit-nano-p4_1xb64.py now, for all methods'),
+        ('mlo_mae/ablations/mlo-mae_conv-masker.py', '; it is a variant in configs/ablations/studies.json now, which'),
+        ('cl_mae/cl-mae_vit-mini-p4_cifar10_no-kl.py', '; it is a variant in configs/ablations/studies.json now, which'),
+        ('cl_mae/cl-mae_vit-mini-p4_cifar11.py', '$'),
+    ],
+)
+def test_an_old_path_names_the_new_one(old, new):
+    with pytest.raises(FileNotFoundError, match=f'{old} does not exist{new}'):
+        load_config(osp.join(ROOT, 'configs', old))
+
+
+@pytest.mark.parametrize('runtime', ['default_runtime', 'segmentation/runtime', 'detection/runtime'])
+def test_every_runtime_has_the_hooks_that_guard_a_run(runtime):
+    hooks = load_config(osp.join(ROOT, f'configs/_base_/{runtime}.py')).default_hooks
+    for name in ('verify_pretrained', 'check_classes', 'non_finite_guard', 'provenance'):
+        assert hooks[name] == dict(type=f'mmmlo.{name.title().replace("_", "")}Hook')
+
+
 @pytest.mark.parametrize('path', CONFIGS)
 def test_full_size(path):
     cfg = load_config(osp.join(ROOT, path))

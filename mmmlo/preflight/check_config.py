@@ -203,11 +203,13 @@ def _check_names(cfg: Config) -> Iterator[Problem]:
     for name in hooks:
         near = closest(name, _DEFAULT_HOOKS, 0.85)
         if near and name not in _DEFAULT_HOOKS:
-            yield Problem(f'default_hooks.{name}', f'there is a default hook {near!r}, which may run besides; did you mean that?')
+            text = f'there is a default hook {near!r}, which may run besides; did you mean that?'
+            yield Problem(f'default_hooks.{name}', text)
     for i, hook in enumerate(cfg.get('custom_hooks') or ()):
         for name, default in hooks.items():
             if isinstance(hook, Mapping) and default and hook.get('type') == default.get('type'):
-                yield Problem(f'custom_hooks.{i}', f'it would run twice: set its fields in default_hooks.{name}, which is the same')
+                text = f'it would run twice: set its fields in default_hooks.{name}, which is the same'
+                yield Problem(f'custom_hooks.{i}', text)
     randomness = [name for name in inspect.signature(Runner.set_randomness).parameters if name != 'self']
     yield from _unknown('randomness', cfg.get('randomness'), randomness)
     yield from _unknown('auto_scale_lr', cfg.get('auto_scale_lr'), ['enable', 'base_batch_size'])

@@ -105,3 +105,8 @@ def test_load_from_needs_the_backbone(runner, tiny_checkpoint):
     assert torch.equal(loaded.model.backbone.cls_token, read_checkpoint(path).state_dict['backbone.cls_token'])
     with pytest.raises(KeyMismatchError, match='lacks 2 of the keys of ImageClassifier: backbone.pre_norm.weight'):
         runner(load_from=path, pre_norm=True).train()
+
+
+def test_a_run_that_only_tests_is_left_alone(runner, tmp_path):
+    built = runner(load_from=str(tmp_path / 'absent.pth'), init_cfg=dict(type='Pretrained', checkpoint='absent.pth'))
+    built.call_hook('before_run')

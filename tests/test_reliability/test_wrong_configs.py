@@ -121,7 +121,8 @@ WRONG_CONFIGS = [
     (
         'mae',
         {'default_hooks.non_finite_gaurd': {'max_in_a_row': 3}},
-        "default_hooks.non_finite_gaurd: there is a default hook 'non_finite_guard', which may run besides; did you mean that?",
+        "default_hooks.non_finite_gaurd: there is a default hook 'non_finite_guard', which may run besides; did you mean "
+        'that?',
     ),
     (
         'mae',
