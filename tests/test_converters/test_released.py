@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mmmlo.converters import ConversionError, convert, write_file
-from mmmlo.models.heads import TokenClsHead
+from mmmlo.models.downstream import TokenClsHead
 from mmmlo.models.maskers import MLPMasker, ViTMasker
 from mmmlo.models.necks import GridMAEDecoder
 

@@ -70,7 +70,7 @@ from variants import Shape, build_cycle, learning_rates, mlo_mae_config, our_bat
 from variants import build_model as build_config_model  # noqa: E402
 
 import mmmlo.engine  # noqa: E402, F401  registers the estimators
-from mmmlo.models.maskers import select_patches  # noqa: E402
+from mmmlo.models.selection import select_patches  # noqa: E402
 from mmmlo.models.selfsup.base import Masking  # noqa: E402
 from mmmlo.registry import MODELS  # noqa: E402
 

@@ -1,9 +1,8 @@
 from importlib.util import find_spec
 
 from .masked_pixel_head import MaskedPixelHead
-from .token_cls_head import TokenClsHead
 
-__all__ = ['MaskedPixelHead', 'TokenClsHead']
+__all__ = ['MaskedPixelHead']
 
 if find_spec('mmseg') is not None:  # pretraining does without
     from .linear_seg_head import LinearSegHead  # noqa: F401

@@ -11,8 +11,7 @@ from torch import nn
 from mmmlo.registry import MODELS
 from mmmlo.utils.errors import SettingError
 
-from ..maskers import PatchSelection, select_patches
-from ..maskers.selection import num_visible
+from ..selection import PatchSelection, num_visible, select_patches
 
 
 class Masking(NamedTuple):

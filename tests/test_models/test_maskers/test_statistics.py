@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from mmmlo.models import mask_statistics, select_patches
+from mmmlo.models import mask_statistics
+from mmmlo.models.selection import select_patches
 
 
 def test_one_mask_for_every_image_overlaps_fully():

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from mmmlo.models.maskers import select_patches
+from mmmlo.models.selection import select_patches
 
 LEVELS = ('pretrain', 'masking')
 MASKER = dict(type='mmmlo.ViTMasker', grid=(4, 4), embed_dims=48, depth=2)

@@ -3,7 +3,7 @@ from itertools import permutations
 import pytest
 import torch
 
-from mmmlo.models import select_patches
+from mmmlo.models.selection import select_patches
 
 
 def scores(batch=5, length=16, dtype=torch.float64):
