@@ -18,28 +18,8 @@ from mmmlo.evaluation.results import (
 from mmmlo.evaluation.results_table import to_markdown
 
 __all__ = [
-    'FewShotResult',
-    'HeadCandidate',
-    'LinearHeadsResult',
-    'LinearProbeResult',
-    'Metric',
-    'ProtocolResult',
-    'ResultsFile',
-    'Row',
-    'batch_features',
-    'eval_mode',
-    'extract_features',
-    'fast_linear_probe',
-    'few_shot_probe',
-    'gather_rows',
-    'group_by_data',
-    'knn_predict',
-    'knn_scores',
-    'linear_probe',
-    'main_metrics',
-    'pool_tokens',
-    'row_labels',
-    'shorten_middle',
-    'to_markdown',
-    'vote_winner',
+    'FewShotResult', 'HeadCandidate', 'LinearHeadsResult', 'LinearProbeResult', 'Metric', 'ProtocolResult', 'ResultsFile',
+    'Row', 'batch_features', 'eval_mode', 'extract_features', 'fast_linear_probe', 'few_shot_probe', 'gather_rows',
+    'group_by_data', 'knn_predict', 'knn_scores', 'linear_probe', 'main_metrics', 'pool_tokens', 'row_labels',
+    'shorten_middle', 'to_markdown', 'vote_winner'
 ]

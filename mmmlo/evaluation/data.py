@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 import os.path as osp
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,57 +17,44 @@ from mmmlo.utils.text import describe_error, format_list
 
 __all__ = ['NAMED_DATA', 'EvaluationData', 'EvaluationDataError', 'find_data']
 
-_TRAIN_TEST = dict(train=dict(split='train'), test=dict(split='test'))
-_TRAINVAL_TEST = dict(train=dict(split='trainval'), test=dict(split='test'))
+
+def _named(
+    kind: str, root: str, train: str = 'train', test: str = 'test', bgr: bool = True, layout: str = '', **settings: Any
+) -> dict[str, Any]:
+    common = dict(type=kind, **({'data_root': f'data/{root}'} if root else {}), **settings)
+    return dict(common=common, train=dict(split=train), test=dict(split=test), bgr=bgr, layout=layout)
+
+
 # Name -> what both splits share, and what each has of its own. 'bgr' says whether images come out of a file by OpenCV;
-# 'layout' is what the folder must hold, for messages.
+# 'layout' is what the folder must hold, for messages; empty where mmpretrain's own are clear.
 NAMED_DATA: dict[str, dict[str, Any]] = dict(
-    digits=dict(common=dict(type='mmmlo.Digits'), **_TRAIN_TEST, bgr=False),
-    cifar10=dict(common=dict(type='CIFAR10', data_root='data/cifar10'), **_TRAIN_TEST, bgr=False),
-    cifar100=dict(common=dict(type='CIFAR100', data_root='data/cifar100'), **_TRAIN_TEST, bgr=False),
+    digits=_named('mmmlo.Digits', '', bgr=False),
+    cifar10=_named('CIFAR10', 'cifar10', bgr=False),
+    cifar100=_named('CIFAR100', 'cifar100', bgr=False),
     # The official validation set is what everyone reports on.
-    imagenet=dict(
-        common=dict(type='ImageNet', data_root='data/imagenet'), train=dict(split='train'), test=dict(split='val'), bgr=True
-    ),
+    imagenet=_named('ImageNet', 'imagenet', test='val'),
     # All that is not the official test split is trained on, validation images included, as is usual on these.
-    cub=dict(
-        common=dict(type='CUB', data_root='data/cub'),
-        **_TRAIN_TEST,
-        bgr=True,
-        layout='images/, images.txt, image_class_labels.txt and train_test_split.txt of CUB-200-2011',
-    ),
-    cars=dict(
-        common=dict(type='StanfordCars', data_root='data/cars'),
-        **_TRAIN_TEST,
-        bgr=True,
+    cub=_named('CUB', 'cub', layout='images/, images.txt, image_class_labels.txt and train_test_split.txt of CUB-200-2011'),
+    cars=_named(
+        'StanfordCars',
+        'cars',
         layout='car_ims/ and cars_annos.mat, or cars_train/, cars_test/ and, in devkit/, cars_train_annos.mat and '
         'cars_test_annos_withlabels.mat',
     ),
-    food101=dict(
-        common=dict(type='Food101', data_root='data/food101'),
-        **_TRAIN_TEST,
-        bgr=True,
-        layout='images/ and, in meta/, train.txt and test.txt',
-    ),
-    flowers102=dict(
-        # The archive has no names of classes, and neither has mmpretrain.
-        common=dict(
-            type='Flowers102', data_root='data/flowers102', metainfo=dict(classes=[f'flower {i}' for i in range(1, 103)])
-        ),
-        **_TRAINVAL_TEST,
-        bgr=True,
+    food101=_named('Food101', 'food101', layout='images/ and, in meta/, train.txt and test.txt'),
+    # The archive has no names of classes, and neither has mmpretrain.
+    flowers102=_named(
+        'Flowers102',
+        'flowers102',
+        'trainval',
         layout='jpg/, imagelabels.mat and setid.mat',
+        metainfo=dict(classes=[f'flower {i}' for i in range(1, 103)]),
     ),
-    pets=dict(
-        common=dict(type='OxfordIIITPet', data_root='data/pets'),
-        **_TRAINVAL_TEST,
-        bgr=True,
-        layout='images/ and, in annotations/, trainval.txt and test.txt',
-    ),
-    aircraft=dict(
-        common=dict(type='FGVCAircraft', data_root='data/aircraft'),
-        **_TRAINVAL_TEST,
-        bgr=True,
+    pets=_named('OxfordIIITPet', 'pets', 'trainval', layout='images/ and, in annotations/, trainval.txt and test.txt'),
+    aircraft=_named(
+        'FGVCAircraft',
+        'aircraft',
+        'trainval',
         layout='data/images/ and, in data/, images_variant_trainval.txt and images_variant_test.txt',
     ),
     # The labels of the official test images were never released.
@@ -87,7 +74,7 @@ class EvaluationDataError(DataError):
     """Images or labels that cannot be evaluated on."""
 
 
-@dataclass
+@dataclass(eq=False)  # told apart by identity: few live, and long, so that methods can be cached
 class EvaluationData:
     """The two splits of a data set.
 
@@ -102,9 +89,6 @@ class EvaluationData:
     splits: dict[str, dict]
     bgr: bool
     layout: str = ''
-    _built: dict[tuple, Any] = field(default_factory=dict, repr=False)
-    _fingerprints: dict[tuple, str] = field(default_factory=dict, repr=False)
-    _apart: bool = field(default=False, repr=False)
 
     def pipeline(self, image_size: tuple[int, int]) -> list[dict]:
         """Transforms that bring an image to the size of the encoder, without augmentation.
@@ -126,6 +110,7 @@ class EvaluationData:
         """The config of a split's dataset for an encoder of so many pixels."""
         return dict(self.splits[split], pipeline=self.pipeline(image_size))
 
+    @cache  # noqa: B019
     def build(self, split: str, image_size: tuple[int, int]) -> Any:
         """Build the dataset of a split, once for each image size.
 
@@ -133,46 +118,35 @@ class EvaluationData:
             DatasetFolderError: The folder of the data is not there.
             EvaluationDataError: The folder holds something else, a class is without images, or there are no labels.
         """
-        key = (split, tuple(image_size))
-        if key not in self._built:
-            where = f'--data {self.name}, {split} split'
-            with DATASETS.switch_scope_and_registry('mmpretrain') as registry:
-                if self.layout:
-                    self._check_root()
-                check_dataset_folder(self.splits[split], f'--data {self.name}')
-                try:
-                    dataset = registry.build(self.config(split, image_size))
-                except Exception as error:  # each class has its own, few of which name a file
-                    if not self.layout:
-                        raise
-                    root = self.splits[split]['data_root']
-                    raise EvaluationDataError(
-                        f'--data {self.name}: {root} cannot be read ({describe_error(error)}). '
-                        f'It must hold {self.layout}.'
-                    ) from error
-            try:
-                check_classes(read_labels(dataset), dataset.metainfo.get('classes'), where)
-            except ValueError as error:
-                raise EvaluationDataError(str(error)) from error
-            self._built[key] = dataset
-        return self._built[key]
-
-    def _check_root(self) -> None:
-        root = self.splits['train']['data_root']
-        if not osp.isdir(osp.expanduser(root)):
+        root = self.splits[split].get('data_root', '')
+        if self.layout and not osp.isdir(osp.expanduser(root)):
             raise DatasetFolderError(
                 f'--data {self.name}: there is no folder {root} (that is, {osp.abspath(osp.expanduser(root))}). Put the '
                 f'data there, or name its folder by --data-root. It must hold {self.layout}.'
             )
+        with DATASETS.switch_scope_and_registry('mmpretrain') as registry:
+            check_dataset_folder(self.splits[split], f'--data {self.name}')
+            try:
+                dataset = registry.build(self.config(split, image_size))
+            except Exception as error:  # each class has its own, few of which name a file
+                if not self.layout:
+                    raise
+                raise EvaluationDataError(
+                    f'--data {self.name}: {root} cannot be read ({describe_error(error)}). It must hold {self.layout}.'
+                ) from error
+        try:
+            check_classes(read_labels(dataset), dataset.metainfo.get('classes'), f'--data {self.name}, {split} split')
+        except ValueError as error:
+            raise EvaluationDataError(str(error)) from error
+        return dataset
 
-    def check_apart(self, image_size: tuple[int, int]) -> None:
+    @cache  # noqa: B019
+    def check_disjoint(self, image_size: tuple[int, int]) -> None:
         """Check that no file, or entry of an archive, is in both splits.
 
         Raises:
             EvaluationDataError: The splits share images.
         """
-        if self._apart:  # the size of an encoder moves no image to another split
-            return
         train, test = (self.build(split, image_size) for split in ('train', 'test'))
         shared = SourceIndex().shared(train, test)
         if shared:
@@ -180,7 +154,6 @@ class EvaluationData:
                 f'--data {self.name}: the test split shares {len(shared)} of its {len(test)} images with the training '
                 f'split, for example {min(shared)}. Test images must be ones that nothing was fitted to.'
             )
-        self._apart = True
 
     def check_shots(self, shots: int, image_size: tuple[int, int]) -> None:
         """Check that every class has so many training images.
@@ -197,17 +170,9 @@ class EvaluationData:
                 f'{counts[rarest]} training images; give --shots up to {counts[rarest]}'
             )
 
+    @cache  # noqa: B019
     def fingerprint(self, split: str, image_size: tuple[int, int]) -> str:
-        """A hash of the split's annotations, pipeline and files (path, size and time of the last change).
-
-        The content of images in memory counts too. It costs one look at each file's metadata, once for each image size.
-        """
-        key = (split, tuple(image_size))
-        if key not in self._fingerprints:
-            self._fingerprints[key] = self._hash(split, image_size)
-        return self._fingerprints[key]
-
-    def _hash(self, split: str, image_size: tuple[int, int]) -> str:
+        """Hash the split's annotations, pipeline and files (path, size and time of the last change), or images in memory."""
         dataset = self.build(split, image_size)
         digest = hashlib.sha256(json.dumps(self.config(split, image_size), sort_keys=True, default=str).encode())
         digest.update(np.ascontiguousarray(dataset.data_bytes).tobytes())
@@ -240,7 +205,7 @@ def find_data(data: str, data_root: str | None = None) -> EvaluationData:
         if 'classes' in common:  # a file, which mmpretrain looks for in the current folder
             common['classes'] = osp.join(common['data_root'], common['classes'])
         named = {split: dict(common, **found[split]) for split in ('train', 'test')}
-        return EvaluationData(data, named, found['bgr'], found.get('layout', ''))
+        return EvaluationData(data, named, found['bgr'], found['layout'])
     if not osp.isdir(data):
         raise EvaluationDataError(
             f'--data {data} is neither a folder nor one of {", ".join(sorted(NAMED_DATA))}. A folder has '
@@ -258,11 +223,9 @@ def find_data(data: str, data_root: str | None = None) -> EvaluationData:
         raise EvaluationDataError(
             f'--data {data}: train and {test} do not have the same classes; only one of them has {format_list(odd)}'
         )
-    splits: Mapping[str, str] = dict(train='train', test=test)
     common = dict(type='CustomDataset', data_root=osp.abspath(data))
-    name = osp.basename(osp.abspath(data))
-    folders = {split: dict(common, data_prefix=folder) for split, folder in splits.items()}
-    return EvaluationData(name, folders, bgr=True)
+    splits = dict(train=dict(common, data_prefix='train'), test=dict(common, data_prefix=test))
+    return EvaluationData(osp.basename(osp.abspath(data)), splits, bgr=True)
 
 
 def _class_folders(folder: str) -> list[str]:

@@ -60,14 +60,11 @@ class Encoder:
 
 
 def load_encoder(path: str, config: Config | None = None) -> Encoder:
-    """Build the encoder of a checkpoint and load its weights.
+    """Build the encoder of a checkpoint, in training mode, and load its weights.
 
     Args:
         path (str): A checkpoint of this project, or one with the encoder alone.
         config (Config, optional): The config that it was pretrained by. Defaults to the one in the checkpoint.
-
-    Returns:
-        Encoder: The encoder, in training mode.
 
     Raises:
         CheckpointError: The file is no checkpoint, has no config though none is given, or does not fit the config.
@@ -103,7 +100,7 @@ def load_encoder(path: str, config: Config | None = None) -> Encoder:
         backbone=backbone,
         preprocessor=preprocessor,
         width=int(model.backbone.embed_dims),
-        image_size=to_2tuple(backbone.get('img_size', 224)),
+        image_size=tuple(to_2tuple(backbone.get('img_size', 224))),
         rgb=bool(preprocessor.get('to_rgb', False)) == _reads_bgr(cfg),
         method=_method(checkpoint, model_cfg),
         iteration=checkpoint.meta.get('iter'),
@@ -138,14 +135,7 @@ def _reads_bgr(cfg: Config) -> bool:
 
 
 def checkpoint_config(path: str, checkpoint: Checkpoint) -> Config:
-    """Read the config that mmengine wrote into a checkpoint. A config is Python code.
-
-    Args:
-        path (str): The file, for messages.
-        checkpoint (Checkpoint): Its content.
-
-    Returns:
-        Config: The config.
+    """Read the config that mmengine wrote into a checkpoint, whose ``path`` is for messages. A config is Python code.
 
     Raises:
         CheckpointError: It has none, or one that cannot be read.

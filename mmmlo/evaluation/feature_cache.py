@@ -6,6 +6,7 @@ import os
 import os.path as osp
 import shutil
 import tempfile
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ class Features(NamedTuple):
     cached: bool
 
 
+@dataclass
 class FeatureCache:
     """Computes features of both splits, or reads those of an earlier run.
 
@@ -50,30 +52,22 @@ class FeatureCache:
     beside its place and renamed, so an interrupted run leaves none that is half there. Only features that pass
     :func:`check_features` are kept.
 
-    Args:
+    Attributes:
         folder (str, optional): Where entries are kept. None keeps none.
         batch_size (int): Images in a batch. Defaults to 256.
         num_workers (int): Processes that read images. Defaults to 2.
         amp (bool): Whether encoders run under bfloat16 autocast. Defaults to False.
-        device (str | torch.device): Where encoders run. Defaults to 'cpu'.
+        device (str): Where encoders run. Defaults to 'cpu'.
     """
 
-    def __init__(
-        self,
-        folder: str | None,
-        batch_size: int = 256,
-        num_workers: int = 2,
-        amp: bool = False,
-        device: str | torch.device = 'cpu',
-    ) -> None:
-        self.folder = folder
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.amp = amp
-        self.device = torch.device(device)
+    folder: str | None
+    batch_size: int = 256
+    num_workers: int = 2
+    amp: bool = False
+    device: str = 'cpu'
 
     def get(self, encoder: Encoder, data: EvaluationData) -> dict[str, Features]:
-        """The features of both splits.
+        """Read or compute the features of both splits, 'train' and 'test'.
 
         With several processes, all must call this; each computes its share, and each gets everything.
 
@@ -81,49 +75,40 @@ class FeatureCache:
             encoder (Encoder): The encoder. It is moved to the device.
             data (EvaluationData): The images.
 
-        Returns:
-            dict[str, Features]: 'train' and 'test'.
-
         Raises:
             EvaluationDataError: The splits share images, or a feature is not finite.
         """
-        data.check_apart(encoder.image_size)
-        keys = {split: self._key(encoder, data, split) for split in ('train', 'test')}
-        features = {}
-        for split, key in keys.items():
-            found = self._read(key) if self.folder is not None else None
+        data.check_disjoint(encoder.image_size)
+        features, entries = {}, {}
+        for split in ('train', 'test'):
+            key = dict(
+                format=_FORMAT,
+                checkpoint=encoder.sha256,
+                backbone=encoder.backbone,
+                preprocessor=encoder.preprocessor_for(data.bgr),
+                amp=self.amp,
+                data=data.name,
+                split=split,
+                images=data.fingerprint(split, encoder.image_size),
+            )
+            digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
+            entry = osp.join(self.folder or '', f'{encoder.sha256[:12]}_{data.name}_{split}_{digest[:12]}')
+            found = self._read(entry) if self.folder is not None else None
             if get_world_size() > 1:  # one process may have seen an entry before another
                 everywhere = [found is not None]
                 broadcast_object_list(everywhere)
                 if everywhere[0] != (found is not None):
                     raise SettingError(f'processes see different files in {self.folder}: use a folder that all share')
             features[split] = found or self._extract(encoder, data, split)
+            entries[split] = entry, key
         check_features(features, encoder.path, data.name)
         if self.folder is not None and is_main_process():
-            for split, key in keys.items():
+            for split, (entry, key) in entries.items():
                 if not features[split].cached:
-                    self._write(key, features[split])
+                    self._write(entry, key, features[split])
         return features
 
-    def _key(self, encoder: Encoder, data: EvaluationData, split: str) -> dict[str, Any]:
-        return dict(
-            format=_FORMAT,
-            checkpoint=encoder.sha256,
-            backbone=encoder.backbone,
-            preprocessor=encoder.preprocessor_for(data.bgr),
-            amp=self.amp,
-            data=data.name,
-            split=split,
-            images=data.fingerprint(split, encoder.image_size),
-        )
-
-    def _entry(self, key: dict[str, Any]) -> str:
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
-        assert self.folder is not None
-        return osp.join(self.folder, f'{key["checkpoint"][:12]}_{key["data"]}_{key["split"]}_{digest[:12]}')
-
-    def _read(self, key: dict[str, Any]) -> Features | None:
-        entry = self._entry(key)
+    def _read(self, entry: str) -> Features | None:
         if not osp.isdir(entry):
             return None
         try:
@@ -142,7 +127,7 @@ class FeatureCache:
                 num_workers=self.num_workers,
                 sampler=dict(type='DefaultSampler', shuffle=False),
                 collate_fn=dict(type='default_collate'),
-                pin_memory=self.device.type == 'cuda',
+                pin_memory='cuda' in self.device,
             )
         )
         model = encoder.model
@@ -152,8 +137,7 @@ class FeatureCache:
         print_log(f'{name}: features of {len(loader.dataset)} images', 'current')
         return Features(*extract_tokens(model, loader, name=name, amp=self.amp), cached=False)
 
-    def _write(self, key: dict[str, Any], features: Features) -> None:
-        entry = self._entry(key)
+    def _write(self, entry: str, key: dict[str, Any], features: Features) -> None:
         assert self.folder is not None
         os.makedirs(self.folder, exist_ok=True)
         unfinished = tempfile.mkdtemp(prefix='.unfinished-', dir=self.folder)
@@ -171,12 +155,7 @@ class FeatureCache:
 
 
 def check_features(features: dict[str, Features], checkpoint: str, data: str) -> None:
-    """Check that features are finite and that the test images are not those of the training split under other names.
-
-    Args:
-        features (dict[str, Features]): 'train' and 'test'.
-        checkpoint (str): What to call the checkpoint.
-        data (str): What to call the images.
+    """Check that features of 'train' and 'test' are finite, and that test images are no training images of other names.
 
     Raises:
         EvaluationDataError: A feature is NaN or infinite, or every test image has the very features of a training image.

@@ -16,26 +16,23 @@ from torch.utils.data import DataLoader
 from mmmlo.utils.errors import SettingError
 
 __all__ = [
-    'TOKENS', 'batch_features', 'check_finite', 'eval_mode', 'extract_features', 'extract_tokens', 'gather_rows',
-    'pool_tokens'
+    'TOKENS', 'batch_features', 'check_finite', 'check_labels', 'eval_mode', 'extract_features', 'extract_tokens',
+    'gather_rows', 'pool_tokens'
 ]
 
 TOKENS = ('mean', 'cls')
 
 
 def pool_tokens(feats: Tensor | Sequence[Tensor], token: str) -> Tensor:
-    """Make one vector an image from what ``extract_feat`` returns.
+    """Make one vector an image, B x C, from what ``extract_feat`` returns.
 
     Args:
         feats (Tensor | Sequence[Tensor]): Tokens, B x (1+L) x C with the class token first, or vectors, B x C, which
             stay as they are. Of a sequence the last is taken.
         token (str): 'mean' for the mean of the patch tokens, 'cls' for the class token.
 
-    Returns:
-        Tensor: B x C.
-
     Raises:
-        ValueError: An unknown ``token``, or features of another shape.
+        SettingError: An unknown ``token``, or features of another shape.
     """
     if token not in TOKENS:
         raise SettingError(f"`token` must be 'mean' or 'cls', not {token!r}.")
@@ -65,19 +62,18 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def batch_features(model: Any, batch: dict, token: str) -> tuple[Tensor, list]:
-    """Compute the features of one batch.
+    """Compute the features of one batch, B x C, float32, on the model's device; its mode is left as it is.
 
     Args:
-        model (nn.Module): A model with ``data_preprocessor`` and ``extract_feat``, or a wrapper of one. Its mode is
-            left as it is.
+        model (nn.Module): A model with ``data_preprocessor`` and ``extract_feat``, or a wrapper of one.
         batch (dict): What the data loader gives.
         token (str): See :func:`pool_tokens`.
 
     Returns:
-        tuple[Tensor, list[DataSample]]: B x C, float32, on the model's device, and the B data samples.
+        tuple[Tensor, list[DataSample]]: The features and the B data samples.
 
     Raises:
-        ValueError: The batch has no labels.
+        SettingError: The batch has no labels.
     """
     feats, data_samples = _encode(model, batch)
     return pool_tokens(feats, token).float(), data_samples
@@ -95,24 +91,8 @@ def _encode(model: Any, batch: dict) -> tuple[Any, list]:
 def extract_features(
     model: nn.Module, dataloader: DataLoader, token: str = 'mean', gather: bool = True, name: str = 'features'
 ) -> tuple[Tensor, Tensor]:
-    """Compute the features of all images of a data loader, in eval mode.
-
-    Args:
-        model (nn.Module): A model with ``data_preprocessor`` and ``extract_feat``, or a wrapper of one.
-        dataloader (DataLoader): A loader of labelled images.
-        token (str): 'mean' for the mean of the patch tokens, 'cls' for the class token. Defaults to 'mean'.
-        gather (bool): Whether each process gets the features of all processes rather than its own share. Samples that
-            mmengine's sampler repeats to make equal shares are dropped then. Defaults to True.
-        name (str): What to call this in the log, where a line tells of progress every ten seconds.
-
-    Returns:
-        tuple[Tensor, Tensor]: Features, N x C, float32, and class indices, N, int64, both on the CPU. In the order of
-        the dataset unless the sampler shuffles.
-
-    Raises:
-        ValueError: The dataset is empty or has no labels, or ``token`` is unknown.
-    """
-    rows, labels = extract_tokens(model, dataloader, (token,), gather, name)
+    """Compute features, N x C, and class indices, N, by one token; see :func:`extract_tokens`."""
+    rows, labels = extract_tokens(model, dataloader, (token, ), gather, name)
     return rows[token], labels
 
 
@@ -125,24 +105,25 @@ def extract_tokens(
     name: str = 'features',
     amp: bool = False,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Compute features by several tokens in one pass over a data loader, in eval mode.
+    """Compute the features of all images of a data loader, in eval mode, by several tokens in one pass.
 
     Args:
-        model (nn.Module): As in :func:`extract_features`.
+        model (nn.Module): A model with ``data_preprocessor`` and ``extract_feat``, or a wrapper of one.
         dataloader (DataLoader): A loader of labelled images.
-        tokens (Sequence[str]): Of 'mean' and 'cls'. Defaults to both.
-        gather (bool): As in :func:`extract_features`.
-        name (str): As in :func:`extract_features`.
+        tokens (Sequence[str]): See :func:`pool_tokens`. Defaults to 'mean' and 'cls'.
+        gather (bool): Whether each process gets the features of all processes rather than its own share. Samples that
+            mmengine's sampler repeats to make equal shares are dropped then. Defaults to True.
+        name (str): What to call this in the log, where a line tells of progress every ten seconds.
         amp (bool): Whether the encoder runs under bfloat16 autocast. Defaults to False.
 
     Returns:
-        tuple[dict[str, Tensor], Tensor]: Token -> features, N x C, float32, and class indices, N, int64, on the CPU.
+        tuple[dict[str, Tensor], Tensor]: Token -> features, N x C, float32, and class indices, N, int64, on the CPU. In
+        the order of the dataset unless the sampler shuffles.
 
     Raises:
-        ValueError: The dataset is empty or has no labels, or a token is unknown.
+        SettingError: The dataset is empty or has no labels, or a token is unknown.
     """
-    feats: dict[str, list[Tensor]] = {token: [] for token in tokens}
-    labels: list[int] = []
+    parts: dict[str, list[Tensor]] = {part: [] for part in (*tokens, 'labels')}
     told = time.monotonic()
     with eval_mode(model):
         for i, batch in enumerate(dataloader, 1):
@@ -150,23 +131,22 @@ def extract_tokens(
             with autocast(dtype=torch.bfloat16) if amp else nullcontext():
                 encoded, data_samples = _encode(model, batch)
             for token in tokens:
-                feats[token].append(pool_tokens(encoded, token).float().cpu())
-            labels.extend(int(sample.gt_label) for sample in data_samples)
+                parts[token].append(pool_tokens(encoded, token).float().cpu())
+            parts['labels'].append(torch.tensor([int(sample.gt_label) for sample in data_samples]))
             if time.monotonic() - told > 10:
                 told = time.monotonic()
                 print_log(f'{name}: {i}/{len(dataloader)} batches', 'current')
-    if not labels:
+    if not parts['labels']:
         raise SettingError(
             f'{name}: the data loader gave no batch. Check that its dataset is not empty and, with '
             '`drop_last`, not smaller than a batch.'
         )
-    rows, classes = {token: torch.cat(parts) for token, parts in feats.items()}, torch.tensor(labels, dtype=torch.int64)
+    rows = {part: torch.cat(some) for part, some in parts.items()}
     if gather:
-        rows, classes = {token: gather_rows(part) for token, part in rows.items()}, gather_rows(classes)
-        if not dataloader.drop_last:
-            size = len(dataloader.dataset)  # type: ignore[arg-type]
-            rows, classes = {token: part[:size] for token, part in rows.items()}, classes[:size]
-    return rows, classes
+        size = None if dataloader.drop_last else len(dataloader.dataset)  # type: ignore[arg-type]
+        rows = {part: gather_rows(some)[:size] for part, some in rows.items()}
+    labels = rows.pop('labels')
+    return rows, labels
 
 
 def gather_rows(rows: Tensor, chunk_size: int = 8192) -> Tensor:
@@ -194,14 +174,18 @@ def gather_rows(rows: Tensor, chunk_size: int = 8192) -> Tensor:
 
 
 def check_finite(feats: Tensor, name: str) -> None:
-    """Check that features, N x C, are finite.
-
-    Raises:
-        SettingError: One is not; the message has their ``name`` and the first such row.
-    """
+    """Check that features, N x C, are finite; a SettingError has their ``name`` and the first row that is not."""
     finite = torch.isfinite(feats).all(dim=1)  # N
     if not finite.all():
         raise SettingError(
             f'the {name} features hold NaN or infinite values: the encoder has diverged. The first such row is '
             f'{int((~finite).nonzero()[0])}.'
+        )
+
+
+def check_labels(labels: Tensor, num_classes: int, name: str) -> None:
+    """Check that class indices lie in [0, ``num_classes``); a SettingError calls them by their ``name`` otherwise."""
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise SettingError(
+            f'{name} run from {int(labels.min())} to {int(labels.max())}, but there are {num_classes} classes.'
         )

@@ -6,16 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 from mmmlo.evaluation.features import check_finite
-from mmmlo.evaluation.linear_probe import logistic_regression
+from mmmlo.evaluation.linear_probe import fit_logistic_regression
 from mmmlo.utils.errors import SettingError
 
 __all__ = ['FewShotResult', 'few_shot_probe']
-
-_MAX_ITER = 1000
 
 
 class FewShotResult(NamedTuple):
@@ -110,23 +108,12 @@ def few_shot_probe(
     for done, (count, order) in enumerate(product(counted, orders), 1):
         rows = np.sort(np.concatenate([order[labels[order] == label][:count] for label in classes]))
         feats = train_feats[rows].astype(np.float64)
-        C = one_shot_C if count == 1 else _choose(feats, labels[rows], grid, min(count, max_folds))
-        model = logistic_regression(C, _MAX_ITER).fit(feats, labels[rows])
+        # The rows are in the order of the data set: shuffled, so that no fold is one of its sources.
+        folds = StratifiedKFold(max(2, min(count, max_folds)), shuffle=True, random_state=0)
+        model, C = fit_logistic_regression(feats, labels[rows], grid if count > 1 else [one_shot_C], folds)
         result.accuracies[count].append(100 * float(model.score(test_rows, truth)))
-        result.C[count].append(float(C))
+        result.C[count].append(C)
         result.indices[count].append(rows)
         if progress is not None:
             progress(done, len(counted) * draws)
     return result
-
-
-def _choose(feats: np.ndarray, labels: np.ndarray, grid: Sequence[float], folds: int) -> float:
-    """The value of C with the best accuracy in cross-validation, the smallest of equal ones."""
-    search = GridSearchCV(
-        logistic_regression(1.0, _MAX_ITER),
-        {'logisticregression__C': sorted(grid)},
-        # The rows are in the order of the data set: shuffled, so that no fold is one of its sources.
-        cv=StratifiedKFold(folds, shuffle=True, random_state=0),
-        refit=False,
-    )
-    return float(search.fit(feats, labels).best_params_['logisticregression__C'])

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmmlo.evaluation.features import check_finite
+from mmmlo.evaluation.features import check_finite, check_labels
 from mmmlo.utils.errors import SettingError
 
 __all__ = ['knn_predict', 'knn_scores', 'vote_winner']
@@ -95,11 +95,7 @@ def knn_predict(
         raise SettingError(f'`query_chunk` and `bank_chunk` must be at least 1, not {query_chunk} and {bank_chunk}.')
     if bank_labels.is_floating_point():
         raise SettingError(f'the labels of the bank must be integers, not {bank_labels.dtype}.')
-    if bank_labels.min() < 0 or bank_labels.max() >= num_classes:
-        raise SettingError(
-            f'the labels of the bank run from {int(bank_labels.min())} to {int(bank_labels.max())}, but there are '
-            f'{num_classes} classes.'
-        )
+    check_labels(bank_labels, num_classes, 'the labels of the bank')
     check_finite(query, 'query')
     check_finite(bank, 'bank')
     dtype = torch.promote_types(torch.promote_types(query.dtype, bank.dtype), torch.float32)

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from mmmlo.evaluation.features import check_finite
+from mmmlo.evaluation.features import check_finite, check_labels
 from mmmlo.utils.errors import SettingError
 
 __all__ = ['HeadCandidate', 'LinearHeadsResult', 'fast_linear_probe']
@@ -26,14 +26,7 @@ _Head = tuple[Tensor, Tensor]  # weight, C x K, and bias, K
 
 
 class HeadCandidate(NamedTuple):
-    """One head of the sweep.
-
-    Attributes:
-        token (str): The features that it classifies.
-        weight_decay (float): Its weight decay.
-        accuracy (float): Accuracy on the held-out part, in per cent.
-        loss (float): Cross-entropy on the held-out part, in nats.
-    """
+    """One head of the sweep, with its accuracy, in per cent, and cross-entropy, in nats, on the held-out part."""
 
     token: str
     weight_decay: float
@@ -70,7 +63,6 @@ def fast_linear_probe(
     seed: int = 0,
     weight_decays: Sequence[float] = _HALF_DECADES,
     held_out: float = 0.2,
-    max_iter: int = 500,
     device: torch.device | str = 'cpu',
     progress: Callable[[int, int], None] | None = None,
 ) -> LinearHeadsResult:
@@ -91,7 +83,6 @@ def fast_linear_probe(
         seed (int): Seed of the held-out part. Defaults to 0.
         weight_decays (Sequence[float]): Weight decays. Defaults to half decades from 1 to 1e-6.
         held_out (float): Share of the training data on which a head is chosen. Defaults to 0.2.
-        max_iter (int): Most iterations of one fit. Defaults to 500.
         device (torch.device | str): Where to fit; it holds the training features of one token. Defaults to 'cpu'.
         progress (Callable, optional): Called after each fit with the number of fits that are done, and with their total.
 
@@ -105,10 +96,8 @@ def fast_linear_probe(
     """
     train, test = ({t: torch.as_tensor(feats) for t, feats in features.items()} for features in (train, test))
     labels, truth = (torch.as_tensor(some).cpu().long() for some in (train_labels, test_labels))
-    if not 0 < held_out < 1 or max_iter < 1:
-        raise SettingError(
-            f'`held_out` must lie between 0 and 1 and `max_iter` be at least 1, not {held_out} and {max_iter}.'
-        )
+    if not 0 < held_out < 1:
+        raise SettingError(f'`held_out` must lie between 0 and 1, not {held_out}.')
     if not len(weight_decays) or not min(weight_decays) >= 0:
         raise SettingError(f'`weight_decays` must not be empty or below 0: {weight_decays}.')
     _check(train, labels, test, truth, num_classes)
@@ -117,8 +106,8 @@ def fast_linear_probe(
 
     def fit(feats: Tensor, rows: Tensor, decay: float, start: _Head | None = None) -> _Head:
         nonlocal done
-        head = _fit(feats, labels[rows].to(device), num_classes, decay, max_iter, start)
         done += 1
+        head = _fit(feats, labels[rows].to(device), num_classes, decay, start)
         if progress is not None:
             progress(done, total)
         return head
@@ -154,15 +143,12 @@ def fast_linear_probe(
     return LinearHeadsResult(top1, top5, logits, token, weight_decay, tuple(candidates))
 
 
-def _fit(
-    feats: Tensor, labels: Tensor, num_classes: int, weight_decay: float, max_iter: int, start: _Head | None
-) -> _Head:
+def _fit(feats: Tensor, labels: Tensor, num_classes: int, weight_decay: float, start: _Head | None) -> _Head:
     """Minimize mean cross-entropy + weight_decay / 2 * |weight|^2 on normalized features, N x C."""
     weight, bias = start or (feats.new_zeros(feats.shape[1], num_classes), feats.new_zeros(num_classes))
-    parameters = [weight.clone().requires_grad_(), bias.clone().requires_grad_()]
-    weight, bias = parameters
+    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
-        parameters, max_iter=max_iter, tolerance_grad=1e-6, tolerance_change=1e-9, line_search_fn='strong_wolfe'
+        [weight, bias], max_iter=500, tolerance_grad=1e-6, tolerance_change=1e-9, line_search_fn='strong_wolfe'
     )
 
     def closure() -> Tensor:
@@ -223,17 +209,11 @@ def _check(train: Features, labels: Tensor, test: Features, truth: Tensor, num_c
                     f'the {part} {token!r} features {tuple(feats.shape)} and labels {tuple(classes.shape)} do not fit: '
                     'they must be N x C and N, N at least 1.'
                 )
-            if feats.shape[1] != train[token].shape[1]:
-                raise SettingError(
-                    f'the {token!r} features have {train[token].shape[1]} channels for training and {feats.shape[1]} for '
-                    'the test.'
-                )
+            width = train[token].shape[1]
+            if feats.shape[1] != width:
+                raise SettingError(f'the {token!r} features have {width} channels for training, {feats.shape[1]} for test.')
             check_finite(feats, f'{part} {token!r}')
-        if classes.min() < 0 or classes.max() >= num_classes:
-            raise SettingError(
-                f'the {part} labels run from {int(classes.min())} to {int(classes.max())}, but there are '
-                f'{num_classes} classes.'
-            )
+        check_labels(classes, num_classes, f'the {part} labels')
     absent = sorted(set(truth.tolist()) - set(labels.tolist()))
     if absent:
         raise SettingError(f'classes {absent} of the test data have no training image.')

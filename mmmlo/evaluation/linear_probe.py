@@ -1,17 +1,17 @@
-"""A linear classifier on fixed features."""
+"""A linear classifier on fixed features, by scikit-learn."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mmmlo.utils.errors import SettingError
 
-__all__ = ['LinearProbeResult', 'linear_probe']
+__all__ = ['LinearProbeResult', 'fit_logistic_regression', 'linear_probe']
 
 
 class LinearProbeResult(NamedTuple):
@@ -36,10 +36,10 @@ def linear_probe(
     held_out: float = 0.2,
     max_iter: int = 1000,
 ) -> LinearProbeResult:
-    """Fit a logistic regression to features and test it.
+    """Fit a logistic regression to standardized features and test it.
 
-    Features are standardized with the mean and deviation of the data that is fitted. The regularization is chosen on a
-    stratified part of the training data, never on the test data; then all training data is fitted once more.
+    The regularization is chosen on a stratified part of the training data, never on the test data; then all training data
+    is fitted once more.
 
     Args:
         train_feats (np.ndarray | Tensor): Training features, N x C.
@@ -52,30 +52,33 @@ def linear_probe(
         held_out (float): Share of the training data on which C is chosen. Defaults to 0.2.
         max_iter (int): Most iterations of one fit. Defaults to 1000.
 
-    Returns:
-        LinearProbeResult: ``top1`` in per cent, and ``C``.
-
     Raises:
         ValueError: ``grid`` is empty, a feature is not finite, or a class has a single training image.
     """
     if not len(grid):
         raise SettingError('`grid` is empty: give at least one value of C.')
-    train_feats, train_labels = np.asarray(train_feats), np.asarray(train_labels)
-
-    best = sorted(grid)[0]
-    if len(grid) > 1:
-        fit_feats, held_feats, fit_labels, held_labels = train_test_split(
-            train_feats, train_labels, test_size=held_out, stratify=train_labels, random_state=seed
-        )
-        scores = {
-            C: logistic_regression(C, max_iter).fit(fit_feats, fit_labels).score(held_feats, held_labels)
-            for C in sorted(grid)
-        }
-        best = max(scores, key=lambda C: scores[C])  # the first of equals, so the smallest
-    final = logistic_regression(best, max_iter).fit(train_feats, train_labels)
-    return LinearProbeResult(100 * float(final.score(np.asarray(test_feats), np.asarray(test_labels))), float(best))
+    cv = StratifiedShuffleSplit(1, test_size=held_out, random_state=seed)
+    model, C = fit_logistic_regression(np.asarray(train_feats), np.asarray(train_labels), grid, cv, max_iter)
+    return LinearProbeResult(100 * float(model.score(np.asarray(test_feats), np.asarray(test_labels))), C)
 
 
-def logistic_regression(C: float, max_iter: int) -> Pipeline:
-    """scikit-learn's logistic regression on features standardized with the mean and deviation of what is fitted."""
-    return make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=max_iter))
+def fit_logistic_regression(
+    feats: np.ndarray, labels: np.ndarray, grid: Sequence[float], cv: Any, max_iter: int = 1000
+) -> tuple[Any, float]:
+    """Fit to features standardized with their own mean and deviation, N x C, with the best C in cross-validation.
+
+    Args:
+        feats (np.ndarray): Features, N x C.
+        labels (np.ndarray): Their class indices, N.
+        grid (Sequence[float]): Values of C to choose from; of equally good ones the smallest wins.
+        cv: A splitter of scikit-learn; unused if there is nothing to choose.
+        max_iter (int): Most iterations of one fit. Defaults to 1000.
+
+    Returns:
+        tuple[Any, float]: A fitted model, whose ``score`` is its accuracy, and C.
+    """
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=grid[0], max_iter=max_iter))
+    if len(grid) == 1:
+        return model.fit(feats, labels), float(grid[0])
+    search = GridSearchCV(model, {'logisticregression__C': sorted(grid)}, cv=cv).fit(feats, labels)
+    return search, float(search.best_params_['logisticregression__C'])

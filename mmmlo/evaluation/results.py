@@ -11,6 +11,7 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
+import numpy as np
 from filelock import FileLock
 
 from mmmlo.utils.errors import SettingError
@@ -35,23 +36,19 @@ class Metric:
     unit: str = 'per cent'
 
     def __post_init__(self) -> None:
-        numbers = [float(value) for value in self.values]
-        self.values = [value if math.isfinite(value) else math.nan for value in numbers]
+        self.values = [float(value) if math.isfinite(value) else math.nan for value in self.values]
         if not self.values:
             raise SettingError('a metric needs at least one value.')
 
     @property
     def mean(self) -> float:
         """Mean of the values."""
-        return math.fsum(self.values) / len(self.values)
+        return float(np.mean(self.values))
 
     @property
     def std(self) -> float | None:
         """Sample deviation of the values; None of a single one."""
-        if len(self.values) == 1:
-            return None
-        mean = self.mean
-        return math.sqrt(math.fsum((value - mean) ** 2 for value in self.values) / (len(self.values) - 1))
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
 
     def __str__(self) -> str:
         if math.isnan(self.mean):
@@ -155,14 +152,13 @@ class ResultsFile:
         folder, name = os.path.split(self.path)
         with FileLock(os.path.join(folder, f'.{name}.lock')):
             self._read()  # another evaluation may have written to it
-            identities = [(other.sha256, other.data) for other in self.rows]
-            if (row.sha256, row.data) in identities:
-                index = identities.index((row.sha256, row.data))
-                old = self.rows[index]
-                merged = replace(row, protocols=old.protocols | results, key_report=row.key_report or old.key_report)
-                self.rows[index] = merged
-            else:
+            index = {(old.sha256, old.data): i for i, old in enumerate(self.rows)}.get((row.sha256, row.data))
+            if index is None:
                 self.rows.append(replace(row, protocols=results))
+            else:
+                old = self.rows[index]
+                key_report = row.key_report or old.key_report
+                self.rows[index] = replace(row, protocols=old.protocols | results, key_report=key_report)
             self._write()
 
     def _read(self) -> None:
@@ -205,14 +201,9 @@ def group_by_data(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def main_metrics(rows: Iterable[Row]) -> list[tuple[str, str, str]]:
-    """List what a summary of rows compares.
+    """List what a summary of rows compares: protocol, main metric and its unit.
 
-    Args:
-        rows (Iterable[Row]): The rows.
-
-    Returns:
-        list[tuple[str, str, str]]: Protocol, main metric and its unit. A protocol stands there twice if rows differ in its
-        main metric, which cannot be compared.
+    A protocol stands there twice if rows differ in its main metric, which cannot be compared.
     """
     return merge_orders([(r.protocol, r.main, r.metrics[r.main].unit) for r in row.protocols.values()] for row in rows)
 
@@ -226,15 +217,11 @@ def shorten_middle(text: str, length: int) -> str:
 
 
 def row_labels(rows: Iterable[Row], length: int | None = None) -> dict[str, str]:
-    """Find a label for each checkpoint, no two alike.
+    """Find a label for each checkpoint, no two alike, by its ``sha256``, the start of which tells equal labels apart.
 
     Args:
         rows (Iterable[Row]): The rows. Of several labels of one checkpoint, the last counts.
         length (int, optional): Most characters of a label; more are cut from its middle. Defaults to no limit.
-
-    Returns:
-        dict[str, str]: ``sha256`` of a checkpoint -> its label, with the start of the ``sha256`` where others have the
-        same.
     """
     full = {row.sha256: ' '.join(row.label.split()) for row in rows}
     most = length or max(map(len, full.values()), default=0) + 9

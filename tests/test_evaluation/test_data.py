@@ -12,7 +12,7 @@ def test_a_folder_is_two_splits_of_its_classes(labelled_folder):
     assert (len(train), len(test)) == (60, 24)
     assert train.metainfo['classes'] == test.metainfo['classes'] == ('blue', 'green', 'red')
     assert train[0]['inputs'].shape == (3, 16, 16)
-    data.check_apart((16, 16))
+    data.check_disjoint((16, 16))
 
 
 def test_val_stands_in_for_test(labelled_folder, tmp_path):
@@ -80,7 +80,7 @@ def test_a_link_to_the_training_images_is_no_test_split(labelled_folder, tmp_pat
     for split in ('train', 'test'):
         os.symlink(labelled_folder / 'train', tmp_path / split)
     with pytest.raises(EvaluationDataError, match='shares 60 of its 60 images with the training split'):
-        find_data(str(tmp_path)).check_apart((16, 16))
+        find_data(str(tmp_path)).check_disjoint((16, 16))
 
 
 def test_the_fingerprint_is_of_content_and_pipeline(labelled_folder, tmp_path):
