@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
@@ -58,19 +57,15 @@ class KeyReport:
         return {name: len(value) for name, value in vars(self).items() if not isinstance(value, str)}
 
     def __str__(self) -> str:
-        """One line with the counts, and one for each kind of difference."""
+        """Print one line with the counts, and one for each kind of difference."""
         counts = self.counts()
-        lines = [
-            f'Key report of {self.source} in {self.model}: '
-            + ', '.join(f'{count} {name.replace("_", " ")}' for name, count in counts.items() if count or name == 'matched')
-        ]
-        for name in ('resized', 'misshapen'):
-            changes = getattr(self, name)
-            if changes:
-                lines.append(f'  {name}: {format_list([_change(key, *shapes) for key, shapes in changes.items()])}')
-        for name in ('new_by_design', 'left_by_design', 'missing', 'unexpected'):
+        found = [f'{count} {name.replace("_", " ")}' for name, count in counts.items() if count or name == 'matched']
+        lines = [f'Key report of {self.source} in {self.model}: {", ".join(found)}']
+        for name in ('resized', 'misshapen', 'new_by_design', 'left_by_design', 'missing', 'unexpected'):
             if counts[name]:
-                lines.append(f'  {name.replace("_", " ")}: {format_list(list(getattr(self, name)))}')
+                keys = getattr(self, name)
+                shown = _changes(keys) if name in ('resized', 'misshapen') else list(keys)
+                lines.append(f'  {name.replace("_", " ")}: {format_list(shown)}')
         return '\n'.join(lines)
 
     def check(self) -> 'KeyReport':
@@ -83,17 +78,16 @@ class KeyReport:
         if not self.matched and not self.misshapen:
             raise KeyMismatchError(
                 f'{self.source} has nothing for {self.model}: none of its {len(self.unexpected) + len(self.left_by_design)} '
-                f'keys is known, for example '
-                f'{format_list(self.unexpected or self.left_by_design, 2)}; expected are keys such '
-                f'as {format_list(self.missing or list(self.new_by_design), 2)}'
+                f'keys is known, for example {format_list(self.unexpected or self.left_by_design, 2)}; expected are keys '
+                f'such as {format_list(self.missing or list(self.new_by_design), 2)}'
             )
         if self.misplaced:
             raise KeyMismatchError(f'{self.source} does not fit {self.model}: {self.misplaced}')
         if self.misshapen:
-            changes = [_change(key, *shapes) for key, shapes in self.misshapen.items()]
             raise KeyMismatchError(
-                f'{self.source} is of another architecture than {self.model}: {format_list(changes, 3)} (file -> model). '
-                "Give the model the checkpoint's own width, depth and patch size, or take another checkpoint."
+                f'{self.source} is of another architecture than {self.model}: {format_list(_changes(self.misshapen), 3)} '
+                "(file -> model). Give the model the checkpoint's own width, depth and patch size, or take another "
+                'checkpoint.'
             )
         if self.unexpected and not self.missing:
             raise KeyMismatchError(
@@ -111,10 +105,6 @@ class KeyReport:
     def check_values(self, module: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Check that a loaded model holds what the report promises.
 
-        Args:
-            module (nn.Module): The model.
-            state (Mapping[str, Tensor]): The file's weights, without the prefix.
-
         Raises:
             KeyMismatchError: A matched key has another value than the file, as after an initialization that ran later, or
                 a key that is new by design does not have its neutral value.
@@ -127,16 +117,12 @@ class KeyReport:
                 f"{format_list(changed, 3)}. Write init_cfg=dict(type='Pretrained', ...) as a dict, not in a list, and use "
                 'a backbone whose own initialization leaves loaded weights alone.'
             )
-        wrong = {
-            key: value
-            for key, value in self.new_by_design.items()
-            if value is not None and not torch.all(own[key] == value)
-        }
+        neutral = {key: value for key, value in self.new_by_design.items() if value is not None}
+        wrong = [f'{key} should be {value:g} everywhere' for key, value in neutral.items() if (own[key] != value).any()]
         if wrong:
             raise KeyMismatchError(
                 f'{self.model} begins with other values than declared for what {self.source} lacks: '
-                f'{format_list([f"{key} should be {value:g} everywhere" for key, value in wrong.items()], 3)}. '
-                'Otherwise its features are not those of the pretrained encoder.'
+                f'{format_list(wrong, 3)}. Otherwise its features are not those of the pretrained encoder.'
             )
 
 
@@ -153,9 +139,6 @@ def compare_keys(
         state (Mapping[str, Tensor]): The file's weights, without the prefix.
         source (str): What to call the file.
         target (PretrainedTarget, optional): By what the two may differ. Defaults to what the model declares.
-
-    Returns:
-        KeyReport: The comparison.
     """
     target = pretrained_target(module) if target is None else target
     own = module.state_dict()
@@ -191,13 +174,7 @@ def compare_keys(
 def load_weights(
     module: nn.Module, state: Mapping[str, Tensor], source: str, target: PretrainedTarget | None = None
 ) -> KeyReport:
-    """Load a checkpoint's weights into a model, or nothing of them if they do not fit.
-
-    Args:
-        module (nn.Module): The model.
-        state (Mapping[str, Tensor]): The file's weights, without the prefix.
-        source (str): What to call the file.
-        target (PretrainedTarget, optional): By what the two may differ. Defaults to what the model declares.
+    """Load a checkpoint's weights into a model, or nothing of them if they do not fit; arguments as of :func:`compare_keys`.
 
     Returns:
         KeyReport: What was loaded; the log has it too.
@@ -249,10 +226,7 @@ def check_whole_model(model: nn.Module, path: str, only_backbone: bool) -> KeyRe
         model (nn.Module): The model.
         path (str): The checkpoint.
         only_backbone (bool): Whether other modules may be new, as where training goes on from another method's encoder or
-            features of the backbone are all that is used. Whatever is more in the file is always left.
-
-    Returns:
-        KeyReport: The comparison; the log has it too.
+            only features are used. Whatever is more in the file is always left.
 
     Raises:
         CheckpointError: The file cannot be read.
@@ -268,19 +242,15 @@ def check_whole_model(model: nn.Module, path: str, only_backbone: bool) -> KeyRe
             new.update({f'{name}.*': None for name in others})
         own = pretrained_target(backbone)
         new.update({f'backbone.{pattern}': value for pattern, value in own.new.items()})
-        left = (*_outside(state), *(f'backbone.{pattern}' for pattern in own.left))
+        outside = {f'{key.split(".")[0]}.*' if '.' in key else key for key in state if not key.startswith('backbone.')}
+        left = (*outside, *(f'backbone.{pattern}' for pattern in own.left))
     report = compare_keys(model, state, path, PretrainedTarget(new, left)).check()
     print_log(str(report), 'current')
     return report
 
 
-def _outside(state: Mapping[str, Tensor]) -> set[str]:
-    """Patterns for all keys but a backbone's."""
-    return {f'{key.split(".")[0]}.*' if '.' in key else key for key in state if not key.startswith('backbone.')}
-
-
 def cut_prefix(state: Mapping[str, Tensor], prefix: str, path: str) -> dict[str, Tensor]:
-    """The weights whose keys begin with a prefix, without it.
+    """Take the weights whose keys begin with a prefix, without it.
 
     Raises:
         KeyMismatchError: There are none.
@@ -288,8 +258,9 @@ def cut_prefix(state: Mapping[str, Tensor], prefix: str, path: str) -> dict[str,
     prefix = prefix.rstrip('.') + '.'
     part = {key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)}
     if not part:
-        keys = format_list(list(state), 3)
-        raise KeyMismatchError(f'{path} has no key that begins with {prefix!r}, but keys such as {keys}')
+        raise KeyMismatchError(
+            f'{path} has no key that begins with {prefix!r}, but keys such as {format_list(list(state), 3)}'
+        )
     return part
 
 
@@ -322,7 +293,7 @@ def _misplaced(module: nn.Module, state: Mapping[str, Tensor], of_another: bool 
 
 
 def backbone_prefix(state: Mapping[str, Tensor]) -> str | None:
-    """The prefix of the encoder's keys in a checkpoint: 'backbone.', or None if the file holds an encoder alone."""
+    """Find the prefix of the encoder's keys: 'backbone.', or None if the file holds an encoder alone."""
     return 'backbone.' if any(key.startswith('backbone.') for key in state) else None
 
 
@@ -330,8 +301,8 @@ def _same(one: Tensor, other: Tensor) -> bool:
     return bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
-def _change(key: str, theirs: Shape, ours: Shape) -> str:
-    return f'{key} {"x".join(map(str, theirs))} -> {"x".join(map(str, ours))}'
+def _changes(shapes: Mapping[str, tuple[Shape, Shape]]) -> list[str]:
+    return [f'{key} {"x".join(map(str, old))} -> {"x".join(map(str, new))}' for key, (old, new) in shapes.items()]
 
 
 def _resizes(module: nn.Module, key: str, state: Mapping[str, Tensor]) -> bool:
