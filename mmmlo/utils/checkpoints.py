@@ -107,7 +107,7 @@ def read_content(path: str, map_location: Any = 'cpu', mmap: bool = False) -> An
         raise CheckpointError(f'checkpoint {path} {what}')
     if path.endswith('.safetensors'):
         return _tell_grid(_read_safetensors(path))
-    return _tell_grid(_unpickle(partial(torch.load, path, map_location=map_location, mmap=mmap or None), path))
+    return _unpickle(partial(torch.load, path, map_location=map_location, mmap=mmap or None), path)
 
 
 def _weights(content: Mapping) -> Mapping:
@@ -153,7 +153,7 @@ def _unpickle(load: Callable[..., Any], path: str) -> Any:
     """Call a loader with ``weights_only``, and say what is wrong with the file if it fails."""
     try:
         with torch.serialization.safe_globals(_safe_globals()):
-            return load(weights_only=True)
+            return _tell_grid(load(weights_only=True))
     except UnpicklingError as error:
         reason = error.__context__ or error  # PyTorch's own message is a page around it
         if 'operand' in str(reason):  # bytes that are no pickle
@@ -171,7 +171,7 @@ def _unpickle(load: Callable[..., Any], path: str) -> Any:
     except Exception as error:  # reading a file of any kind raises anything
         raise CheckpointError(f'{path} is no PyTorch checkpoint, or only a part of one: {describe_error(error)}') from error
     try:
-        return load(weights_only=False)
+        return _tell_grid(load(weights_only=False))
     except Exception as error:  # as does its code
         raise CheckpointError(f'{path} cannot be read, although it is trusted: {describe_error(error)}') from error
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from mmpretrain.models import VisionTransformer
 from torch import nn
 
 __all__ = ['PretrainedTarget', 'pretrained_target']
@@ -32,6 +31,8 @@ def pretrained_target(module: nn.Module) -> PretrainedTarget:
     Args:
         module (nn.Module): The module that has the ``init_cfg``.
     """
+    from mmpretrain.models import VisionTransformer  # not before mmmlo.compat has been applied
+
     own = getattr(module, 'pretrained_target', None)
     if own is not None:
         return own
