@@ -86,38 +86,31 @@ _LOADER_FIELDS = [name for name in inspect.signature(DataLoader.__init__).parame
     'num_batch_per_epoch'
 ]
 
-# Key -> mmengine's registries of what stands there. Below `model` a key may mean anything.
-_KINDS = dict(
-    model='MODELS',
-    data_preprocessor='MODELS',
-    tta_model='MODELS',
-    model_wrapper_cfg='MODEL_WRAPPERS',
-    default_hooks='HOOKS',
-    custom_hooks='HOOKS',
-    dataset='DATASETS',
-    datasets='DATASETS',
-    pipeline='TRANSFORMS',
-    transforms='TRANSFORMS',
-    optimizer='OPTIMIZERS',
-    optim_wrapper='OPTIM_WRAPPERS',
-    levels='OPTIM_WRAPPERS',
-    constructor='OPTIM_WRAPPER_CONSTRUCTORS',
-    param_scheduler='PARAM_SCHEDULERS',
-    sampler='DATA_SAMPLERS',
-    batch_sampler='DATA_SAMPLERS',
-    collate_fn='FUNCTIONS',
-    worker_init_fn='FUNCTIONS',
-    val_evaluator='METRICS',
-    test_evaluator='METRICS',
-    train_cfg='LOOPS',
-    val_cfg='LOOPS',
-    test_cfg='LOOPS',
-    visualizer='VISUALIZERS',
-    vis_backends='VISBACKENDS',
-    log_processor='LOG_PROCESSORS',
-    strategy='STRATEGIES',
-    hypergradient='HYPERGRADIENTS',
-)
+# Key -> mmengine's registry of what stands there. Below `model` a key may mean anything.
+_KINDS = {
+    key: kind
+    for kind, keys in dict(
+        MODELS='model data_preprocessor tta_model',
+        MODEL_WRAPPERS='model_wrapper_cfg',
+        HOOKS='default_hooks custom_hooks',
+        DATASETS='dataset datasets',
+        TRANSFORMS='pipeline transforms',
+        OPTIMIZERS='optimizer',
+        OPTIM_WRAPPERS='optim_wrapper levels',
+        OPTIM_WRAPPER_CONSTRUCTORS='constructor',
+        PARAM_SCHEDULERS='param_scheduler',
+        DATA_SAMPLERS='sampler batch_sampler',
+        FUNCTIONS='collate_fn worker_init_fn',
+        METRICS='val_evaluator test_evaluator',
+        LOOPS='train_cfg val_cfg test_cfg',
+        VISUALIZERS='visualizer',
+        VISBACKENDS='vis_backends',
+        LOG_PROCESSORS='log_processor',
+        STRATEGIES='strategy',
+        HYPERGRADIENTS='hypergradient',
+    ).items()
+    for key in keys.split()
+}
 # Where nothing of another kind can stand.
 _STRICT = dict(
     HOOKS='a hook',
@@ -133,6 +126,8 @@ _STRICT = dict(
 _CHECKED = ('HOOKS', 'LOOPS', 'OPTIMIZERS', 'PARAM_SCHEDULERS')
 # A `type` that no registry knows: mmcv's operators are called by their names.
 _NO_TYPES = ('nms', 'nms_cfg', 'roi_layer')
+# What stands there without a `type`.
+_LOOPS = dict(train_cfg='EpochBasedTrainLoop', val_cfg='ValLoop', test_cfg='TestLoop')
 # Fields that are taken before the constructor sees them.
 _TAKEN = dict(
     HOOKS=('priority', ),
@@ -157,14 +152,8 @@ def find_config_problems(cfg: Config) -> list[Problem]:
         list[Problem]: Misspelt keys, fields that nothing reads, unknown types, levels without data, images whose
         augmentation nothing does, and, as warnings, schedules that do not fit the run. Empty if nothing was found.
     """
-    return [
-        *_check_top_level(cfg),
-        *_check_names(cfg),
-        *_check_types(cfg),
-        *_check_levels(cfg),
-        *_check_preprocessor(cfg),
-        *_check_schedules(cfg),
-    ]
+    checks = (_check_top_level, _check_names, _check_types, _check_levels, _check_preprocessor, _check_schedules)
+    return [problem for check in checks for problem in check(cfg)]
 
 
 def check_config(cfg: Config) -> None:
@@ -217,7 +206,12 @@ def _check_names(cfg: Config) -> Iterator[Problem]:
     for key, loader in _loaders(cfg):
         more = ['data_preprocessor'] if '.dataloaders.' in key else []
         yield from _unknown(key, loader, _LOADER_FIELDS + more)
-    for key, wrapper in _wrappers(cfg):
+    wrapper = cfg.get('optim_wrapper') or {}
+    levels = wrapper.get('levels')
+    wrappers = {'optim_wrapper': wrapper} if 'optimizer' in wrapper else {}
+    if isinstance(levels, Mapping):
+        wrappers = {f'optim_wrapper.levels.{level}': own for level, own in levels.items() if isinstance(own, Mapping)}
+    for key, wrapper in wrappers.items():
         yield from _check_wrapper(key, wrapper, cfg.get('default_scope') or 'mmengine')
 
 
@@ -231,16 +225,6 @@ def _loaders(cfg: Config) -> Iterator[tuple[str, Mapping]]:
         for level, own in (loop.get('dataloaders') or {}).items():
             if isinstance(own, Mapping):
                 yield f'{split}_cfg.dataloaders.{level}', own
-
-
-def _wrappers(cfg: Config) -> Iterator[tuple[str, Mapping]]:
-    wrapper = cfg.get('optim_wrapper') or {}
-    if isinstance(wrapper.get('levels'), Mapping):
-        for level, own in wrapper['levels'].items():
-            if isinstance(own, Mapping):
-                yield f'optim_wrapper.levels.{level}', own
-    elif 'optimizer' in wrapper:
-        yield 'optim_wrapper', wrapper
 
 
 def _check_wrapper(key: str, wrapper: Mapping, scope: str) -> Iterator[Problem]:
@@ -291,8 +275,7 @@ def _walk(node: Any, key: str, kind: str | None, scope: str, in_model: bool) -> 
     if in_model and str(node.get('type', '')).islower() and find_type(node['type'], scope) is None:
         return  # a mode that the model asks for by name, such as mmdet's 'nms' and 'conv'
     scope = node.get('_scope_', scope)
-    loop = key in ('train_cfg', 'val_cfg', 'test_cfg')
-    yield from _check_type(node, key, kind, scope, loop)
+    yield from _check_type(node, key, kind, scope)
     constructor = node.get('constructor')
     if kind == 'OPTIM_WRAPPERS' and isinstance(constructor, str):
         yield from _check_name(constructor, f'{key}.constructor', 'OPTIM_WRAPPER_CONSTRUCTORS', scope)
@@ -308,36 +291,29 @@ def _walk(node: Any, key: str, kind: str | None, scope: str, in_model: bool) -> 
         yield from _walk(value, f'{key}.{name}', below, scope, in_model)
 
 
-def _check_type(node: Mapping, key: str, kind: str | None, scope: str, loop: bool) -> Iterator[Problem]:
-    name = node.get('type')
-    if name is None and loop and kind == 'LOOPS':
-        by_epoch = 'EpochBasedTrainLoop' if node.get('by_epoch', True) else 'IterBasedTrainLoop'
-        name = dict(train_cfg=by_epoch, val_cfg='ValLoop', test_cfg='TestLoop')[key]
-    if name is None:
+def _check_type(node: Mapping, key: str, kind: str | None, scope: str) -> Iterator[Problem]:
+    cls = node.get('type')
+    if cls is None and kind == 'LOOPS' and key in _LOOPS:
+        cls = _LOOPS[key] if key != 'train_cfg' or node.get('by_epoch', True) else 'IterBasedTrainLoop'
+    if isinstance(cls, str):
+        problems = list(_check_name(cls, f'{key}.type', kind, scope))
+        yield from problems
+        cls = None if problems else find_type(cls, scope, [kind] if kind else [])
+    if not callable(cls) or kind == 'OPTIM_WRAPPERS':  # those have fields of their own
         return
-    cls = name
-    if isinstance(name, str):
-        cls = find_type(name, scope, [kind] if kind else [])
-    problems = list(_check_name(name, f'{key}.type', kind, scope)) if isinstance(name, str) else []
-    yield from problems
-    if problems or cls is None or not callable(cls) or kind == 'OPTIM_WRAPPERS':  # those have fields of their own
-        return
-    ours = getattr(cls, '__module__', '').startswith('mmmlo.')
-    if ours or kind in _CHECKED:
+    if kind in _CHECKED or getattr(cls, '__module__', '').startswith('mmmlo.'):
         fields, complete = accepted_fields(cls)
         fields = [field for field in fields if field not in _GIVEN.get(kind or '', ())]
-        known = ['type', *fields, *_TAKEN.get(kind or '', ())]
-        yield from _unknown(key, node, known, complete, str(getattr(cls, '__name__', name)))
+        yield from _unknown(key, node, ['type', *fields, *_TAKEN.get(kind or '', ())], complete, cls.__name__)
 
 
 def _check_name(name: str, key: str, kind: str | None, scope: str) -> Iterator[Problem]:
     cls = find_type(name, scope, [kind] if kind else [])
+    kinds = kind_of(cls) if kind in _STRICT and cls is not None else []
     if cls is None:
         yield Problem(key, f'{name!r} {why_not_found(name, scope)}')
-    elif kind in _STRICT:
-        kinds = kind_of(cls)
-        if kinds and kind not in kinds:
-            yield Problem(key, f'{name!r} is not {_STRICT[kind]}; it is registered in {", ".join(kinds)}')
+    elif kinds and kind not in kinds:
+        yield Problem(key, f'{name!r} is not {_STRICT[kind]}; it is registered in {", ".join(kinds)}')
 
 
 def _check_levels(cfg: Config) -> Iterator[Problem]:
@@ -358,9 +334,8 @@ def _check_levels(cfg: Config) -> Iterator[Problem]:
     for level in levels:
         if level != base and level not in loaders:
             near = closest(level, [name for name in loaders if name not in levels])
-            hint = f'did you mean that by {near!r}?' if near else (
-                'add a loader, dict(dataset=...), or the name of a level whose batches it shares'
-            )
+            hint = 'add a loader, dict(dataset=...), or the name of a level whose batches it shares'
+            hint = f'did you mean that by {near!r}?' if near else hint
             yield Problem(f'train_cfg.dataloaders.{level}', f'the level {level!r} has no data; {hint}')
     for level in loaders:
         if level == base:
@@ -371,15 +346,12 @@ def _check_levels(cfg: Config) -> Iterator[Problem]:
 
 
 def _check_preprocessor(cfg: Config) -> Iterator[Problem]:
-    loaders = {'train_dataloader': cfg.get('train_dataloader')}
-    levels = (cfg.get('train_cfg') or {}).get('dataloaders') or {}
-    loaders |= {f'train_cfg.dataloaders.{level}': loader for level, loader in levels.items()}
     kind = ((cfg.get('model') or {}).get('data_preprocessor') or {}).get('type', 'SelfSupDataPreprocessor')
     cls = find_type(kind, cfg.get('default_scope') or 'mmengine', ['MODELS']) if isinstance(kind, str) else kind
     if cls is None or any(parent.__name__ == 'DeviceDataPreprocessor' for parent in inspect.getmro(cls)):
         return
-    for key, loader in loaders.items():
-        dataset = loader.get('dataset') if isinstance(loader, Mapping) else None
+    for key, loader in _loaders(cfg):
+        dataset = loader.get('dataset') if key.startswith('train') else None
         while isinstance(dataset, Mapping):
             if dataset.get('type') == 'mmmlo.InMemoryImages':
                 yield Problem(
@@ -410,20 +382,16 @@ def _check_schedules(cfg: Config) -> Iterator[Problem]:
 
 
 def _check_schedule(key: str, schedule: Mapping, loop: Mapping, upper: bool) -> Iterator[Problem]:
-    begin, by_epoch = schedule.get('begin', 0), schedule.get('by_epoch', True)
-    end = schedule.get('end')
+    begin, end, by_epoch = schedule.get('begin', 0), schedule.get('end'), schedule.get('by_epoch', True)
     unit = 'epochs' if by_epoch else 'iterations'
     length = loop.get('max_epochs' if by_epoch else 'max_iters')
-    if length is None:
-        return  # known only with the data
-    if not by_epoch and upper:
-        return  # counted in the level's own steps, of which there are fewer
+    # Known only with the data; or counted in the level's own steps, of which there are fewer.
+    if length is None or not by_epoch and upper:
+        return
     if begin >= length:
         yield Problem(f'{key}.begin', f'it begins at {begin}, after the run, which has {length} {unit}', warning=True)
         return
     if end is None and 'T_max' in schedule:
         end = begin + schedule['T_max']
     if end is not None and end > length:
-        yield Problem(
-            f'{key}.end', f'it ends at {end}, and the run has {length} {unit}: it stops half way', warning=True
-        )
+        yield Problem(f'{key}.end', f'it ends at {end}, and the run has {length} {unit}: it stops half way', warning=True)

@@ -1,7 +1,5 @@
 """A look at the images and boxes that a config of mmdet names, before anything is built from it."""
 
-import json
-import os
 import os.path as osp
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,7 +9,9 @@ from mmengine.registry import DATASETS, Registry
 
 from mmmlo.utils.config import dataset_leaves
 from mmmlo.utils.errors import DataError
-from mmmlo.utils.text import describe_error, format_list
+from mmmlo.utils.text import format_list
+
+from .files import find_missing, read_coco
 
 __all__ = ['check_detection_data']
 
@@ -26,7 +26,7 @@ def check_detection_data(cfg: Config) -> None:
         cfg (Config): The config. Data sets of other formats than COCO's are left alone.
 
     Raises:
-        ValueError: An annotation file or a folder is missing, the file is not COCO's format, holds no box, has categories
+        DataError: An annotation file or a folder is missing, the file is not COCO's format, holds no box, has categories
             unlike the data set's classes or boxes of images that are not there, images are missing, or a head has another
             number of classes.
     """
@@ -65,40 +65,28 @@ def _check_dataset(
         if not exists:
             raise DataError(f'`{key}`: there is no {kind} {path} (that is, {osp.abspath(path)}); see docs/data.md')
     try:
-        with open(annotations, encoding='utf-8') as file:
-            content = json.load(file)
-        images = {image['id']: image['file_name'] for image in content['images']}
-        names = [category['name'] for category in content['categories']]
-        boxes = [box['image_id'] for box in content.get('annotations', [])]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f'`{key}`: {annotations} is no COCO annotation file ({describe_error(error)})') from error
+        images, boxes, names = read_coco(annotations)
+    except DataError as error:
+        raise DataError(f'`{key}`: {error}') from error
     classes = (cfg.get('metainfo') or {}).get('classes') or registry.get(cfg['type']).METAINFO.get('classes') or ()
     classes = [classes] if isinstance(classes, str) else list(classes)
     absent = [name for name in classes if name not in names]
     if absent:
         raise DataError(
-            f'`{key}`: {annotations} has the categories {format_list(names)}, but not '
-            f'{format_list(absent)} of the classes of '
-            f"{cfg['type']}. Name its own by dataset.metainfo=dict(classes=(...)), and give the heads' num_classes"
+            f'`{key}`: {annotations} has the categories {format_list(names)}, but not {format_list(absent)} of the classes '
+            f"of {cfg['type']}. Name its own by dataset.metainfo=dict(classes=(...)), and give the heads' num_classes"
         )
     for where, count in _heads(model):
         if count != len(classes):
             raise DataError(
                 f'`model.{where}.num_classes` is {count}, but {cfg["type"]} (`{key}`) has {len(classes)} classes'
             )
-    unknown = [str(image) for image in sorted(set(boxes) - set(images))]
+    unknown = [str(image) for image in sorted(set(boxes) - {number for number, _ in images.values()})]
     if unknown:
         raise DataError(f'`{key}`: {annotations} has boxes of images that it does not list: {format_list(unknown)}')
     if with_boxes and not boxes:
         raise DataError(f'`{key}`: none of the {len(images)} images of {annotations} has a box: there is nothing to learn')
-    there: dict[str, set[str]] = {}
-    missing = []
-    for name in images.values():
-        inner, base = osp.split(osp.join(folder, name))
-        if inner not in there:
-            there[inner] = set(os.listdir(inner)) if osp.isdir(inner) else set()
-        if base not in there[inner]:
-            missing.append(name)
+    missing = [osp.relpath(path, folder) for path in find_missing(osp.join(folder, name) for name in images)]
     if missing:
         raise DataError(
             f'`{key}`: {len(missing)} of the {len(images)} images of {annotations} are not in {folder}: '

@@ -1,7 +1,5 @@
 """A look at the images and labels that a config of mmseg names, before anything is built from it."""
 
-import os
-import os.path as osp
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,10 +7,12 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 
-from mmmlo.datasets import DatasetFolderError, check_dataset_folder
+from mmmlo.datasets import check_dataset_folder
 from mmmlo.utils.config import dataset_leaves
 from mmmlo.utils.errors import DataError
 from mmmlo.utils.text import describe_error, format_list
+
+from .files import find_missing
 
 __all__ = ['check_segmentation_data']
 
@@ -31,7 +31,7 @@ def check_segmentation_data(cfg: Config) -> None:
         cfg (Config): The config; data sets that its loaders name twice are looked at once.
 
     Raises:
-        ValueError: A folder is missing or has no image, an image has no label file, a label file cannot be read, is no map
+        MmmloError: A folder is missing or has no image, an image has no label file, a label file cannot be read, is no map
             of numbers, or holds values beyond the classes, or the number of classes of a head is not the data set's.
     """
     seen = []
@@ -69,10 +69,7 @@ def _ignored(cfg: Config, split: str) -> int | None:
 
 
 def _check_dataset(cfg: Mapping[str, Any], key: str, model: Mapping[str, Any], ignored: int | None) -> None:
-    try:
-        check_dataset_folder(cfg, key)
-    except DatasetFolderError as error:
-        raise DataError(str(error)) from error
+    check_dataset_folder(cfg, key)
     dataset = DATASETS.build(dict(cfg, pipeline=[], lazy_init=True))
     classes = dataset.metainfo.get('classes')
     heads = list(_heads(model))
@@ -88,29 +85,17 @@ def _check_dataset(cfg: Mapping[str, Any], key: str, model: Mapping[str, Any], i
         raise DataError(f'`{key}`: there is no image in {folder} whose name ends in {dataset.img_suffix!r}')
     samples = [sample for sample in samples if sample.get('seg_map_path') is not None]
     if samples:
-        _check_pairs(samples, key)
+        absent = find_missing(sample['seg_map_path'] for sample in samples)
+        if absent:
+            image = next(sample['img_path'] for sample in samples if sample['seg_map_path'] == absent[0])
+            raise DataError(
+                f'`{key}`: {len(absent)} of {len(samples)} images have no label file: {image} should have {absent[0]}'
+            )
         count = len(classes) if classes is not None else heads[0][1]['num_classes']
         loaders = [transform for transform in cfg['pipeline'] if 'LoadAnnotations' in transform['type']]
         load = TRANSFORMS.build(loaders[0] if loaders else dict(type='LoadAnnotations'))
         for i in np.unique(np.linspace(0, len(samples) - 1, _LABEL_FILES).astype(int)):
             _check_labels(samples[i], load, count, ignored)
-
-
-def _check_pairs(samples: list[dict], key: str) -> None:
-    """Check that there is a label file for each image, by listing folders: files on a network disk are slow to ask for."""
-    files: dict[str, set[str]] = {}
-    absent = []
-    for sample in samples:
-        folder, name = osp.split(sample['seg_map_path'])
-        if folder not in files:
-            files[folder] = set(os.listdir(folder)) if osp.isdir(folder) else set()
-        if name not in files[folder]:
-            absent.append(sample)
-    if absent:
-        raise DataError(
-            f'`{key}`: {len(absent)} of {len(samples)} images have no label file: {absent[0]["img_path"]} should have '
-            f'{absent[0]["seg_map_path"]}'
-        )
 
 
 def _check_labels(sample: dict, load: Any, classes: int, ignored: int | None) -> None:

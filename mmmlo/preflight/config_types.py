@@ -28,21 +28,16 @@ def find_type(name: str, scope: str, kinds: Iterable[str] = ()) -> Any:
     Args:
         name (str): The type, with a scope of its own or without.
         scope (str): The config's ``default_scope``.
-        kinds (Iterable[str]): Names of mmengine's registries to ask first, such as 'HOOKS'; the others are asked
-            afterwards, because which one a field's type belongs to is not always known.
+        kinds (Iterable[str]): Names of mmengine's registries to ask first, such as 'HOOKS'; then come all others.
 
     Returns:
         Any: The class or function; None if nothing has registered it.
     """
-    for kind in dict.fromkeys([*(kind for kind in kinds if kind in _KINDS), *_KINDS]):
-        found = _registry(kind, scope).get(name)
-        if callable(found):
-            return found
-    for registry in [*_rootless(scope), *(_rootless('mmmlo') if name.startswith('mmmlo.') else [])]:
-        found = registry.get(name)
-        if callable(found):
-            return found
-    return None
+    kinds = [*(kind for kind in kinds if kind in _KINDS), *_KINDS]
+    registries = [_registry(kind, scope) for kind in kinds] + _rootless(scope)
+    if name.startswith('mmmlo.'):
+        registries += _rootless('mmmlo')
+    return next(filter(callable, (registry.get(name) for registry in registries)), None)
 
 
 def kind_of(found: Any) -> list[str]:
@@ -52,15 +47,7 @@ def kind_of(found: Any) -> list[str]:
 
 
 def why_not_found(name: str, scope: str) -> str:
-    """Say what would be right in place of a type that nothing has registered.
-
-    Args:
-        name (str): The type.
-        scope (str): The config's ``default_scope``.
-
-    Returns:
-        str: The rest of a sentence about the type.
-    """
+    """Say what would be right in place of a type that nothing has registered: the rest of a sentence about it."""
     package, _, bare = name.rpartition('.')
     if package and '.' not in package and find_spec(package) is None:
         return f'is not registered: there is no package {package!r} here'
@@ -73,18 +60,11 @@ def why_not_found(name: str, scope: str) -> str:
     guess = closest(name, [*candidates, *own_names], 0.75) or closest(f'mmmlo.{bare}', own_names, 0.85)
     if guess:
         return f'is not registered; did you mean {guess!r}?'
-    return (
-        "is not registered. A class of your own is registered by an import: custom_imports=dict(imports=['its.module'])"
-    )
+    return "is not registered. A class of your own is registered by an import: custom_imports=dict(imports=['its.module'])"
 
 
 def accepted_fields(cls: Any) -> tuple[list[str], bool]:
-    """The fields that a config may give a class or function.
-
-    Where a constructor takes ``**kwargs``, those are its parents' fields too.
-
-    Args:
-        cls (Any): The class or function.
+    """Find the fields that a config may give a class or function, its parents' too where a constructor has ``**kwargs``.
 
     Returns:
         tuple[list[str], bool]: Their names, and whether these are all: not so where ``**kwargs`` go elsewhere.

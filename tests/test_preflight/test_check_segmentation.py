@@ -8,6 +8,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmmlo.preflight.check_segmentation import check_segmentation_data
+from mmmlo.utils.errors import MmmloError
 
 IMAGES, LABELS = 'images/training', 'annotations/training'
 
@@ -55,7 +56,7 @@ def write(folder, labels, path: str = f'{LABELS}/00.png') -> None:
 
 
 def error(cfg: Config) -> str:
-    with pytest.raises(ValueError) as info:
+    with pytest.raises(MmmloError) as info:
         check_segmentation_data(cfg)
     return str(info.value)
 
