@@ -149,8 +149,8 @@ def _draw(axes: Axes, places: Mapping[str, float], metrics: Mapping[str, Metric]
     x, found = [place for place, _ in shown], [metrics[label] for _, label in shown]
     means, deviations = [metric.mean for metric in found], [metric.std or 0 for metric in found]
     if bars:
-        whiskers = dict(yerr=deviations, ecolor='0.2', capsize=3) if any(deviations) else {}
-        axes.bar(x, means, 0.7, color=_COLOUR, alpha=0.8, **whiskers)
+        yerr = deviations if any(deviations) else None
+        axes.bar(x, means, 0.7, color=_COLOUR, alpha=0.8, yerr=yerr, ecolor='0.2', capsize=3)
         for label, place in places.items():
             text, top = '–', 0.0
             if label in metrics:

@@ -154,7 +154,8 @@ def mask_column(
     """
     model.eval()
     undo = undo_preprocessing(model.data_preprocessor, bgr)
-    scores, masks, originals, filled = [], [], [], []
+    scores, originals, filled = [], [], []
+    masks: list[torch.Tensor] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         # No batch has images of both kinds.

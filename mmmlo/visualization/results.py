@@ -125,10 +125,11 @@ def _draw_bars(axes: Axes, rows: Sequence[Row], unit: str, styles: Mapping[str, 
         for protocol, main in groups:
             result = row.protocols.get(protocol)
             metric = result.metrics[main] if result is not None and result.main == main else None
-            there = metric is not None and metric.unit == unit and not isnan(metric.mean)
-            means.append(metric.mean if there else 0)
-            deviations.append(metric.std or 0 if there else 0)
-            texts.append(f'{metric.mean:.1f}' if there else '–')
+            if metric is None or metric.unit != unit or isnan(metric.mean):
+                metric = None
+            means.append(metric.mean if metric else 0)
+            deviations.append(metric.std or 0 if metric else 0)
+            texts.append(f'{metric.mean:.1f}' if metric else '–')
         style = styles[row.sha256]
         bars = axes.bar(
             [group + (place - (len(rows) - 1) / 2) * bar for group in range(len(groups))], means, 0.86 * bar,
