@@ -5,7 +5,7 @@ import hashlib
 import logging
 import os.path as osp
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from functools import partial
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -117,7 +117,7 @@ def _weights(content: Mapping) -> Mapping:
 def _tell_grid(content: Any) -> Any:
     """Give an encoder its grid, which older checkpoints have beside their decoder, which a prefix cuts off."""
     weights = _weights(content) if isinstance(content, Mapping) else {}
-    if 'neck.grid' in weights:
+    if isinstance(weights, MutableMapping) and 'neck.grid' in weights:
         for encoder in ('backbone', 'ema_backbone'):
             if f'{encoder}.pos_embed' in weights:
                 weights.setdefault(f'{encoder}.grid', weights['neck.grid'].clone())
