@@ -1,9 +1,10 @@
-"""Images that two splits share by their content, and images that cannot be decoded."""
+"""Find images that two splits share by their content, and images that cannot be decoded."""
 
 import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 from mmcv import imread
@@ -21,7 +22,7 @@ def shared_files(first: Iterable[str], second: Iterable[str]) -> list[tuple[str,
         second (Iterable[str]): Paths, as of the test split.
 
     Returns:
-        list[tuple[str, str]]: For each file of the second split that has a copy in the first, one such copy, and the file.
+        list[tuple[str, str]]: For each file of the second that has a copy in the first, one such copy, and the file.
     """
     by_size: dict[int, list[str]] = defaultdict(list)
     for path in first:
@@ -39,36 +40,20 @@ def shared_files(first: Iterable[str], second: Iterable[str]) -> list[tuple[str,
 
 
 def shared_arrays(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """The same for images in memory, by their pixels.
-
-    Args:
-        first (Sequence[np.ndarray]): Images, H x W x 3.
-        second (Sequence[np.ndarray]): Others.
-
-    Returns:
-        list[tuple[int, int]]: Pairs of indices, as for :func:`shared_files`.
-    """
+    """Find the images in memory, H x W x 3, whose pixels are shared: pairs of indices, as of :func:`shared_files`."""
     known = {_hash(image.tobytes()): i for i, image in reversed(list(enumerate(first)))}
     return [(known[digest], i) for i, image in enumerate(second) if (digest := _hash(image.tobytes())) in known]
 
 
 def broken_images(splits: Mapping[str, Iterable[str]]) -> Iterator[str]:
-    """Decode every image.
-
-    Args:
-        splits (Mapping[str, Iterable[str]]): Split -> paths.
-
-    Yields:
-        str: Path of an image that cannot be decoded.
-    """
-    for paths in splits.values():
-        for path in paths:
-            try:
-                whole = imread(path) is not None
-            except Exception:  # a decoder raises anything
-                whole = False
-            if not whole:
-                yield path
+    """Decode every image of the splits' paths, and yield the paths of those that cannot be decoded."""
+    for path in chain.from_iterable(splits.values()):
+        try:
+            whole = imread(path) is not None
+        except Exception:  # a decoder raises anything
+            whole = False
+        if not whole:
+            yield path
 
 
 def _hash_file(path: str) -> bytes:

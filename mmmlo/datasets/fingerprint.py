@@ -1,4 +1,4 @@
-"""A number that tells whether two datasets hold the same samples."""
+"""Hash the samples of a dataset, to tell whether two are the same."""
 
 import hashlib
 import pickle
@@ -15,10 +15,7 @@ def data_fingerprint(dataset: Any) -> dict[str, Any]:
     """Hash the annotations of the samples of a dataset, in their order.
 
     These are paths as the config has them, labels, and for images in memory, such as CIFAR's, their pixels. Files are not
-    opened. It costs a pass over the annotations, about a second for ImageNet.
-
-    Args:
-        dataset (Any): A dataset, or wrappers around datasets.
+    opened: about a second for ImageNet.
 
     Returns:
         dict[str, Any]: ``dataset``, the class of the dataset inside all wrappers; ``images``, their number;

@@ -1,9 +1,11 @@
-"""A check of the files that a dataset's config names, before the dataset is built."""
+"""Check the files that a dataset's config names, before the dataset is built."""
 
 import inspect
 import os.path as osp
 from collections.abc import Mapping
 from typing import Any
+
+from mmpretrain.datasets import ImageNet
 
 from mmmlo.registry import DATASETS
 from mmmlo.utils.errors import MissingFileError
@@ -18,16 +20,15 @@ class DatasetFolderError(MissingFileError):
 def check_dataset_folder(dataset: Mapping[str, Any], key: str = 'dataset') -> None:
     """Check that the folders and the annotation file that a dataset's config names are there.
 
-    mmpretrain's datasets answer a wrong path with a bare ``[Errno 2]`` out of a directory scan, without the key that
-    holds the path. Wrappers (``dataset=``, ``datasets=``) are looked into; remote paths and datasets that download
-    what is missing are left alone. Only the existence of paths is looked at, so it costs nothing.
+    mmpretrain's datasets answer a wrong path with a bare ``[Errno 2]`` out of a directory scan, without its key. Wrappers
+    (``dataset=``, ``datasets=``) are looked into; remote paths and datasets that download what is missing are left alone.
 
     Args:
         dataset (Mapping): The config of a dataset or of a wrapper.
         key (str): Where this config stands, for the message. Defaults to 'dataset'.
 
     Raises:
-        DatasetFolderError: A path is missing. The message names its key and says what would be right.
+        DatasetFolderError: A path is missing.
     """
     if isinstance(dataset.get('dataset'), Mapping):
         return check_dataset_folder(dataset['dataset'], f'{key}.dataset')
@@ -37,7 +38,12 @@ def check_dataset_folder(dataset: Mapping[str, Any], key: str = 'dataset') -> No
                 check_dataset_folder(inner, f'{key}.datasets[{i}]')
         return
 
-    if _downloads(dataset):
+    kind = dataset.get('type')
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(dataset.get('_scope_')) as registry:  # as `build` will look it up
+            kind = registry.get(kind)
+    download = inspect.signature(kind).parameters.get('download') if kind is not None else None
+    if download is not None and dataset.get('download', download.default):
         return
     root = osp.expanduser(dataset.get('data_root') or '')
     if root:
@@ -51,7 +57,7 @@ def check_dataset_folder(dataset: Mapping[str, Any], key: str = 'dataset') -> No
             _require(osp.join(root, osp.expanduser(prefix)), prefix_key, 'folder')
     if dataset.get('ann_file'):
         _require(osp.join(root, osp.expanduser(dataset['ann_file'])), f'{key}.ann_file', 'file')
-    elif root and not prefixes and _is_imagenet(dataset) and dataset.get('split'):
+    elif root and not prefixes and inspect.isclass(kind) and issubclass(kind, ImageNet) and dataset.get('split'):
         _require(osp.join(root, dataset['split']), f'{key}.data_root', 'folder')
 
 
@@ -62,24 +68,3 @@ def _require(path: str, key: str, kind: str) -> None:
     raise DatasetFolderError(
         f'`{key}`: there is no {kind} {place}. Put the data there, or set `{key}` to the {kind} that holds it.'
     )
-
-
-def _class_of(dataset: Mapping[str, Any]) -> Any:
-    kind = dataset.get('type')
-    if not isinstance(kind, str):
-        return kind
-    with DATASETS.switch_scope_and_registry(dataset.get('_scope_')) as registry:  # as `build` will look it up
-        return registry.get(kind)
-
-
-def _downloads(dataset: Mapping[str, Any]) -> bool:
-    kind = _class_of(dataset)
-    parameter = inspect.signature(kind).parameters.get('download') if kind is not None else None
-    return parameter is not None and bool(dataset.get('download', parameter.default))
-
-
-def _is_imagenet(dataset: Mapping[str, Any]) -> bool:
-    from mmpretrain.datasets import ImageNet
-
-    kind = _class_of(dataset)
-    return inspect.isclass(kind) and issubclass(kind, ImageNet)

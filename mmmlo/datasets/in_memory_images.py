@@ -1,4 +1,4 @@
-"""Small images that stay in memory, and are cropped and mirrored by the data preprocessor."""
+"""Keep small images in memory, and leave cropping and mirroring to the data preprocessor."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ _META = ('sample_idx', 'img_path', 'ori_shape')
 def uniform_integers(seeds: np.ndarray, stream: int, count: int) -> np.ndarray:
     """Draw one of ``count`` integers for each seed, by SplitMix64 (Steele et al., 2014): a function of seed and stream.
 
-    NumPy's generators would have to be made anew for each seed, which takes longer than all else that a sample needs.
+    A NumPy generator for each seed would take longer than all else that a sample needs.
 
     Args:
         seeds (np.ndarray): B, uint64.
@@ -52,14 +52,13 @@ class InMemoryImages:
         dataset = dict(type='mmmlo.InMemoryImages', padding=4, flip_prob=0.5, dataset=dict(
             type='mmmlo.SplitDataset', part='train', dataset=train))
 
-    With ``collate_fn=dict(type='mmmlo.batch_collate')`` a batch stays in one piece; with another one it is taken apart and
-    put together again. A sample holds
+    With ``collate_fn=dict(type='mmmlo.batch_collate')`` a batch stays in one piece. A sample holds
 
     - ``inputs``: the whole image, 3 x H x W, uint8;
-    - ``data_samples``: with ``gt_label``, ``sample_idx``, ``img_path`` and ``ori_shape``, as far as the dataset gives them,
-      and ``img_shape``;
-    - ``shift``: rows and columns by which the crop begins further down and to the right than the image, 2, int64, from
-      ``-padding`` to ``padding``; there are zeros outside of the image;
+    - ``data_samples``: ``img_shape`` and, as far as the dataset gives them, ``gt_label``, ``sample_idx``, ``img_path`` and
+      ``ori_shape``;
+    - ``shift``: rows and columns from ``-padding`` to ``padding`` by which the crop begins further down and to the right
+      than the image, 2, int64;
     - ``flip``: whether the crop is mirrored, bool.
 
     In everything else it is the dataset inside.
@@ -110,12 +109,11 @@ class InMemoryImages:
             raise DataError(f'{type(self.dataset).__name__} in InMemoryImages holds no image.')
         self._labels: list[torch.Tensor | None] = []
         self._metas: list[dict[str, Any]] = []
-        images: torch.Tensor | None = None
         for i in range(count):
             sample = self.dataset[i]
-            image = _image(sample, i)
-            if images is None:
-                images = torch.empty((count, *image.shape), dtype=torch.uint8)
+            image = _image(sample, i)  # 3 x H x W
+            if i == 0:
+                images = torch.empty((count, *image.shape), dtype=torch.uint8)  # N x 3 x H x W
             elif image.shape != images.shape[1:]:
                 raise DataError(
                     f'image {i} of {type(self.dataset).__name__} in InMemoryImages has the shape {tuple(image.shape)}, and '
@@ -127,7 +125,6 @@ class InMemoryImages:
             self._labels.append(None if label is None else DataSample().set_gt_label(label).gt_label)
             meta = {name: sample[name] for name in _META if name in sample}
             self._metas.append(meta | dict(img_shape=tuple(image.shape[1:])))
-        assert images is not None
         self.images = images
         self._fully_initialized = True
 
@@ -142,30 +139,24 @@ class InMemoryImages:
     def __getitems__(self, indices: Sequence[int]) -> GatheredBatch:
         """Fetch a batch; PyTorch's loaders call this with the indices of one.
 
-        Args:
-            indices (Sequence[int]): The samples. The draws of a :class:`SampleIndex` depend on its seed alone; those of a
-                plain ``int`` come from NumPy's global generator.
-
-        Returns:
-            GatheredBatch: The batch.
+        The draws of a :class:`SampleIndex` depend on its seed alone; those of a plain ``int`` come from NumPy's generator.
         """
         chosen = [int(i) for i in indices]
         shift, flip = self._draw(indices)
         samples = []
         for i in chosen:
             sample = DataSample()
-            for name, value in self._metas[i].items():
+            for name, value in self._metas[i].items():  # set_metainfo would copy each
                 sample.set_field(value, name, field_type='metainfo')
-            label = self._labels[i]
-            if label is not None:
-                sample.set_field(label, 'gt_label')
+            if self._labels[i] is not None:
+                sample.set_field(self._labels[i], 'gt_label')
             samples.append(sample)
         # Copies whole images; indexing by a tensor takes twenty times as long.
-        images = self.images.index_select(0, torch.tensor(chosen))
+        images = self.images.index_select(0, torch.tensor(chosen))  # B x 3 x H x W
         return GatheredBatch(dict(inputs=images, data_samples=samples, shift=shift, flip=flip))
 
     def _draw(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where to crop, B x 2, and whether to mirror, B."""
+        """Draw where to crop, B x 2, and whether to mirror, B."""
         seeds = np.array(
             [seed if (seed := getattr(i, 'seed', None)) is not None else np.random.randint(2**63 - 1) for i in indices],
             dtype=np.uint64,
@@ -180,7 +171,7 @@ class InMemoryImages:
 
 
 def _image(sample: Any, i: int) -> torch.Tensor:
-    """The image of a sample, 3 x H x W."""
+    """Take the image of a sample, 3 x H x W."""
     image = sample.get('img') if isinstance(sample, Mapping) else None
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         kind = f'{image.dtype} of the shape {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__

@@ -1,4 +1,4 @@
-"""Labels of a dataset, and what is wrong with them."""
+"""Read the labels of a dataset, and check them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,22 +6,16 @@ from typing import Any
 import numpy as np
 
 from mmmlo.utils.errors import DataError
+from mmmlo.utils.text import format_list
 
 __all__ = ['check_classes', 'read_labels']
 
 
 def read_labels(dataset: Any) -> np.ndarray:
-    """Read the class index of every sample of a dataset.
+    """Read the class index of every sample of a dataset in mmengine's style, N, int64.
 
-    Any of mmengine's ways to hold labels will do: ``get_gt_labels()``, ``get_data_info(i)['gt_label']`` or
-    ``get_cat_ids(i)``. The images are not read. It costs one pass over the annotations, about five seconds for
-    ImageNet's 1.28 million.
-
-    Args:
-        dataset (Any): A dataset in mmengine's style, or a wrapper of one.
-
-    Returns:
-        np.ndarray: Class indices, N, int64.
+    ``get_gt_labels()``, ``get_data_info(i)['gt_label']`` or ``get_cat_ids(i)`` will do. No image is read: one pass over the
+    annotations, about five seconds for ImageNet's 1.28 million.
 
     Raises:
         DataError: The dataset has no labels, or not exactly one for each image.
@@ -57,8 +51,8 @@ def check_classes(labels: np.ndarray, classes: Sequence[str] | None, where: str,
 
     Args:
         labels (np.ndarray): Class index of every sample, N.
-        classes (Sequence[str] | None): The names of the classes, as ``dataset.metainfo['classes']`` has them. None
-            where a dataset does not name them: then the classes are those that occur.
+        classes (Sequence[str] | None): The names of the classes; None where a dataset does not name them, for those that
+            occur.
         where (str): The config key or the folder to name in the error.
         least (int): How many images a class needs. Defaults to 1.
 
@@ -68,27 +62,26 @@ def check_classes(labels: np.ndarray, classes: Sequence[str] | None, where: str,
     if classes is None:
         names, counts = np.unique(labels, return_counts=True)
     else:
-        if labels.min() < 0 or labels.max() >= len(classes):
-            wrong = int(labels.min() if labels.min() < 0 else labels.max())
+        wrong = labels[(labels < 0) | (labels >= len(classes))]
+        if len(wrong):
             raise DataError(
-                f'{where}: an image has the label {wrong}, but there are {len(classes)} classes, '
+                f'{where}: an image has the label {wrong[0]}, but there are {len(classes)} classes, '
                 f'numbered from 0 to {len(classes) - 1}. Correct the labels, or name every class in `classes`.'
             )
         names, counts = np.asarray(classes), np.bincount(labels, minlength=len(classes))
     empty = [str(name) for name in names[counts == 0]]
     if empty:
         raise DataError(
-            f'{where}: no image for {_listed(empty)}. Put images there, or take it out of the classes '
+            f'{where}: no image for {_named(empty)}. Put images there, or take it out of the classes '
             '(for a dataset of folders: delete the empty folder).'
         )
     few = [f'{name} ({count})' for name, count in zip(names, counts) if count < least]
     if few:
         raise DataError(
-            f'{where}: too few images of {_listed(few)}. Each class needs at least {least}, one for each '
+            f'{where}: too few images of {_named(few)}. Each class needs at least {least}, one for each '
             'part. Add images, leave the class out, or cut fewer parts.'
         )
 
 
-def _listed(names: list[str], most: int = 5) -> str:
-    more = f' and {len(names) - most} more' if len(names) > most else ''
-    return ('class ' if len(names) == 1 else 'classes ') + ', '.join(names[:most]) + more
+def _named(names: list[str]) -> str:
+    return ('class ' if len(names) == 1 else 'classes ') + format_list(names, 5)

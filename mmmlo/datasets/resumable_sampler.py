@@ -17,7 +17,7 @@ __all__ = ['ResumableBatchSampler', 'ResumableSampler', 'sample_seed']
 
 
 def sample_seed(seed: int, epoch: int, idx: int, repetition: int = 0, rank: int = 0) -> int:
-    """The seed of a sample's augmentation.
+    """Derive the seed of a sample's augmentation, of 64 bits.
 
     Args:
         seed (int): That of the loader.
@@ -25,20 +25,41 @@ def sample_seed(seed: int, epoch: int, idx: int, repetition: int = 0, rank: int 
         idx (int): The sample.
         repetition (int): How often the sample has come in this round. Defaults to 0.
         rank (int): Where a sample is dealt out to several processes, the process. Defaults to 0.
-
-    Returns:
-        int: A number of 64 bits.
     """
     text = f'{seed} {epoch} {idx} {repetition} {rank}'.encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), 'little')
 
 
+class _Resumable:
+    """Another sampler's order, from any place on; in everything else it is the sampler inside."""
+
+    inside: str  # the attribute that holds it
+    _skip = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self.inside or name.startswith('__'):
+            raise AttributeError(name)
+        return getattr(getattr(self, self.inside), name)
+
+    def skip(self, count: int) -> None:
+        """Leave out so many items of this process's at the beginning of the next round, and of that one alone."""
+        self._skip = count
+
+    def __len__(self) -> int:
+        """Count the items of a whole round."""
+        return len(getattr(self, self.inside))
+
+    def _rest(self, items: Iterator) -> Iterator:
+        skip, self._skip = self._skip, 0
+        return itertools.islice(items, skip, None)
+
+
 @DATA_SAMPLERS.register_module()
-class ResumableSampler(Sampler):
+class ResumableSampler(_Resumable, Sampler):
     """Another sampler's order, from any place on, with a seed for each sample.
 
-    Where a sampler repeats samples, each time has another seed. :class:`SeededDataset` makes use of them. In everything else
-    it is the sampler inside. The training loops of this project put it around theirs.
+    Where a sampler repeats samples, each time has another seed. :class:`SeededDataset` makes use of them. The training loops
+    of this project put it around theirs.
 
     Args:
         dataset (Any): The dataset.
@@ -48,20 +69,16 @@ class ResumableSampler(Sampler):
             processes agree on.
     """
 
+    inside = 'sampler'
+
     def __init__(self, dataset: Any, sampler: Any, seed: int | None = None) -> None:
         self.seed = sync_random_seed() if seed is None else seed
         if isinstance(sampler, Mapping):
             sampler = DATA_SAMPLERS.build(sampler, default_args=dict(dataset=dataset, seed=self.seed))
         self.sampler = sampler
         self.epoch = 0
-        self._skip = 0
         # mmpretrain's RepeatAugSampler gives each process one of the repetitions of a sample.
         self._rank = get_rank() if getattr(sampler, 'num_repeats', 1) > 1 else 0
-
-    def __getattr__(self, name: str) -> Any:
-        if name == 'sampler' or name.startswith('__'):
-            raise AttributeError(name)
-        return getattr(self.sampler, name)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the round."""
@@ -69,23 +86,14 @@ class ResumableSampler(Sampler):
         if hasattr(self.sampler, 'set_epoch'):
             self.sampler.set_epoch(epoch)
 
-    def skip(self, samples: int) -> None:
-        """Leave out so many samples of this process's at the beginning of the next round, and of that one alone."""
-        self._skip = samples
-
     def reseed(self, seed: int) -> None:
         """Take another seed, that of the run that is resumed."""
         self.seed = seed
         if hasattr(self.sampler, 'seed'):
             self.sampler.seed = seed
 
-    def __len__(self) -> int:
-        """Samples of a whole round."""
-        return len(self.sampler)
-
     def __iter__(self) -> Iterator[SampleIndex]:
-        skip, self._skip = self._skip, 0
-        return itertools.islice(self._seeded(self.epoch), skip, None)
+        return self._rest(self._seeded(self.epoch))
 
     def _seeded(self, epoch: int) -> Iterator[SampleIndex]:
         times: Counter[int] = Counter()
@@ -95,7 +103,7 @@ class ResumableSampler(Sampler):
 
 
 @DATA_SAMPLERS.register_module()
-class ResumableBatchSampler(BatchSampler):
+class ResumableBatchSampler(_Resumable, BatchSampler):
     """Another batch sampler's batches, from any place on. It wraps those that a config asks for.
 
     Args:
@@ -104,6 +112,8 @@ class ResumableBatchSampler(BatchSampler):
         batch_sampler (Any): The batch sampler, or its config.
     """
 
+    inside = 'batch_sampler'
+
     def __init__(self, sampler: Sampler, batch_size: int, batch_sampler: Any) -> None:
         if isinstance(batch_sampler, Mapping):
             batch_sampler = DATA_SAMPLERS.build(
@@ -111,21 +121,6 @@ class ResumableBatchSampler(BatchSampler):
             )
         self.sampler = sampler
         self.batch_sampler = batch_sampler
-        self._skip = 0
-
-    def __getattr__(self, name: str) -> Any:
-        if name == 'batch_sampler' or name.startswith('__'):
-            raise AttributeError(name)
-        return getattr(self.batch_sampler, name)
-
-    def skip(self, batches: int) -> None:
-        """Leave out so many batches at the beginning of the next round, and of that one alone."""
-        self._skip = batches
-
-    def __len__(self) -> int:
-        """Batches of a whole round."""
-        return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator[list[int]]:
-        skip, self._skip = self._skip, 0
-        return itertools.islice(iter(self.batch_sampler), skip, None)
+        return self._rest(iter(self.batch_sampler))

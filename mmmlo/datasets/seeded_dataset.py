@@ -1,4 +1,4 @@
-"""Augmentation that depends on the sample alone, not on who loads it or when."""
+"""Make augmentation depend on the sample alone, not on who loads it or when."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence

@@ -26,51 +26,33 @@ __all__ = ['SourceIndex', 'archive_split', 'leaves', 'sample_sources']
 
 
 def sample_sources(dataset: Any) -> set[str]:
-    """Name the image behind every sample of a dataset.
+    """Name the image behind every sample of a dataset, or of wrappers around datasets; a repeated sample counts once.
 
-    A sample read from a file is named by the file's real path (a symbolic link is followed). One out of an archive is
-    named by archive, split and index, as in ``CIFAR10:/data/cifar10:train#123``. A dataset that makes images in memory
-    can give each a name of its own under the key ``source`` of its annotations. The names in an archive do not depend
-    on ``indices=``.
-
-    It reads annotations only; for a large dataset use :class:`SourceIndex`, which compares without holding the names.
-
-    Args:
-        dataset (Any): A dataset, or wrappers around datasets.
-
-    Returns:
-        set[str]: The names. A repeated sample counts once.
+    A file is named by its real path, and an image of an archive by archive, split and index, whatever ``indices=`` says, as
+    in ``CIFAR10:/data/cifar10:train#123``. A dataset that makes images in memory can name each under the key ``source`` of
+    its annotations. For a large dataset use :class:`SourceIndex`, which compares without holding the names.
 
     Raises:
-        DataError: A ``KFoldDataset`` of an archive, which forgets the indices. A dataset in memory that someone cut
-            with ``get_subset`` forgets them too, and says nothing: use ``indices=`` or ``SplitDataset``.
+        DataError: A ``KFoldDataset`` of an archive, which forgets the indices. A dataset in memory that someone cut with
+            ``get_subset`` forgets them too, and says nothing: use ``indices=`` or ``SplitDataset``.
     """
-    resolver = _Paths()
-    return {name for leaf, indices in leaves(dataset) for name in _names(leaf, indices, resolver)}
+    paths = _Paths()
+    return {name for leaf, indices in leaves(dataset) for name in _names(leaf, indices, paths)}
 
 
 class SourceIndex:
-    """Finds the images that datasets share.
+    """Find the images that datasets share.
 
-    It reads the annotations of each distinct base dataset once, however many wrappers cut it (two bases are the same
-    if their stored annotations are, byte for byte), and keeps 8 bytes a sample. Three levels cut from ImageNet's 1.28
-    million images cost one pass over the annotations: a few seconds.
+    It reads the annotations of each distinct base dataset once, however many wrappers cut it (two bases are the same if
+    their stored annotations are, byte for byte), and keeps 8 bytes a sample: a few seconds for ImageNet's 1.28 million.
     """
 
     def __init__(self) -> None:
         self._read: list[tuple[Any, np.ndarray]] = []
-        self._resolver = _Paths()
+        self._paths = _Paths()
 
     def shared(self, first: Any, second: Any) -> set[str]:
-        """Name the images that two datasets share.
-
-        Args:
-            first (Any): A dataset, or wrappers around datasets.
-            second (Any): Another.
-
-        Returns:
-            set[str]: The names, as :func:`sample_sources` gives them.
-        """
+        """Name the images that two datasets share, as :func:`sample_sources` does."""
         common = np.intersect1d(self._keys(first), self._keys(second))
         if not len(common):
             return set()
@@ -84,7 +66,7 @@ class SourceIndex:
         for other, keys in self._read:
             if _same_annotations(leaf, other):
                 return keys
-        names = _names(leaf, np.arange(len(leaf)), self._resolver)
+        names = _names(leaf, np.arange(len(leaf)), self._paths)
         keys = np.fromiter((hash(name) for name in names), dtype=np.int64, count=len(leaf))
         self._read.append((leaf, keys))
         return keys
@@ -93,16 +75,15 @@ class SourceIndex:
         return {
             name
             for leaf, indices in leaves(dataset)
-            for name in _names(leaf, indices[np.isin(self._leaf_keys(leaf)[indices], keys)], self._resolver)
+            for name in _names(leaf, indices[np.isin(self._leaf_keys(leaf)[indices], keys)], self._paths)
         }
 
 
 def leaves(dataset: Any, indices: np.ndarray | None = None) -> Iterator[tuple[Any, np.ndarray]]:
-    """Look through wrappers for the datasets that hold the samples.
+    """Look through wrappers for the datasets that hold the samples; of an unknown wrapper, all that it wraps is used.
 
     Args:
-        dataset (Any): A dataset, or wrappers around datasets. Of a wrapper that is not known here, all that it wraps
-            counts as used.
+        dataset (Any): A dataset, or wrappers around datasets.
         indices (np.ndarray, optional): The samples wanted. Defaults to None, all.
 
     Yields:
@@ -141,17 +122,15 @@ def leaves(dataset: Any, indices: np.ndarray | None = None) -> Iterator[tuple[An
             else:
                 start = end - len(inner)  # type: ignore[arg-type]
                 yield from leaves(inner, indices[(indices >= start) & (indices < end)] - start)
-    elif hasattr(dataset, 'datasets'):
-        for inner in dataset.datasets:
+    elif hasattr(dataset, 'datasets') or hasattr(dataset, 'dataset'):
+        for inner in dataset.datasets if hasattr(dataset, 'datasets') else [dataset.dataset]:
             yield from leaves(inner)
-    elif hasattr(dataset, 'dataset'):
-        yield from leaves(dataset.dataset)
     else:
         yield dataset, np.arange(len(dataset)) if indices is None else indices
 
 
 def archive_split(dataset: Any) -> str | None:
-    """The split that a dataset reads, by its own account; None if it has none."""
+    """Get the split that a dataset reads, by its own account; None if it has none."""
     if isinstance(dataset, MNIST):
         # Whatever its `split` says, mmpretrain's MNIST chooses the files by `test_mode`.
         return 'test' if dataset.test_mode else 'train'
@@ -159,7 +138,7 @@ def archive_split(dataset: Any) -> str | None:
     return split if isinstance(split, str) and split else None
 
 
-def _names(leaf: Any, indices: np.ndarray, resolver: '_Paths') -> Iterator[str]:
+def _names(leaf: Any, indices: np.ndarray, paths: '_Paths') -> Iterator[str]:
     """Name the samples of a dataset that wraps nothing."""
     if not len(indices):
         return
@@ -170,48 +149,35 @@ def _names(leaf: Any, indices: np.ndarray, resolver: '_Paths') -> Iterator[str]:
             'current',
             logging.WARNING,
         )
-        for i in indices:
-            yield f'{type(leaf).__name__}@{id(leaf)}#{i}'
-        return
-
-    if _is_archive(leaf):
+        yield from (f'{type(leaf).__name__}@{id(leaf)}#{i}' for i in indices)
+    elif _is_archive(leaf):
         archive = _archive(leaf)
-        for place in _places_in_archive(leaf)[indices]:
-            yield f'{archive}#{place}'
-        return
-    for i in indices:
-        info = leaf.get_data_info(int(i))
-        yield str(info['source']) if 'source' in info else resolver.real(info['img_path'])
+        yield from (f'{archive}#{place}' for place in _places_in_archive(leaf)[indices])
+    else:
+        for i in indices:
+            info = leaf.get_data_info(int(i))
+            yield str(info['source']) if 'source' in info else paths.real(info['img_path'])
 
 
 def _archive(leaf: Any) -> str:
-    """Name the archive and the split that a dataset in memory comes from."""
-    # A subclass of CIFAR10 reads the same archive as CIFAR10.
-    known = [
-        kind
-        for kind in type(leaf).__mro__
-        if kind.__module__.startswith('mmpretrain.') and kind not in (BaseDataset, CustomDataset)
-    ]
-    name = (known[0] if known else type(leaf)).__name__
+    """Name the archive and the split that a dataset in memory comes from; a subclass of CIFAR10 reads that of CIFAR10."""
+    theirs = (kind for kind in type(leaf).__mro__ if kind.__module__.startswith('mmpretrain.'))
+    known = next((kind for kind in theirs if kind not in (BaseDataset, CustomDataset)), type(leaf))
     prefixes = getattr(leaf, 'data_prefix', None) or {}
     root = next((prefix for prefix in prefixes.values() if prefix), '') or getattr(leaf, 'data_root', '') or ''
-    return f'{name}:{osp.realpath(root) if root else ""}:{archive_split(leaf) or ""}'
+    return f'{known.__name__}:{osp.realpath(root) if root else ""}:{archive_split(leaf) or ""}'
 
 
 def _is_archive(leaf: Any) -> bool:
     """Whether a dataset holds its images in memory and names none of them."""
-    if not hasattr(leaf, 'get_data_info') or not len(leaf):
-        return False
-    return not {'source', 'img_path'} & set(leaf.get_data_info(0))
+    return hasattr(leaf, 'get_data_info') and len(leaf) > 0 and not {'source', 'img_path'} & set(leaf.get_data_info(0))
 
 
 def _places_in_archive(leaf: Any) -> np.ndarray:
     """The index in the archive of each sample of a dataset in memory, which ``indices=`` may have cut."""
     chosen = getattr(leaf, '_indices', None)
-    if chosen is None:
+    if chosen is None or isinstance(chosen, int) and chosen == len(leaf):
         return np.arange(len(leaf))
-    if isinstance(chosen, int) and chosen == len(leaf):
-        return np.arange(chosen)
     # Only the archive knows what the rest means: it may be shorter than asked for, or counted from the end.
     places = np.arange(len(leaf.load_data_list()))
     if isinstance(chosen, int):
@@ -225,13 +191,10 @@ def _same_annotations(first: Any, second: Any) -> bool:
         return True
     if type(first) is not type(second) or not all(getattr(d, 'serialize_data', False) for d in (first, second)):
         return False
-    same_origin = (
+    return (
         archive_split(first) == archive_split(second)
         and first.data_prefix == second.data_prefix
         and np.array_equal(first._indices, second._indices)
-    )
-    return (
-        same_origin
         and np.array_equal(first.data_address, second.data_address)
         and np.array_equal(first.data_bytes, second.data_bytes)
     )

@@ -60,7 +60,8 @@ class SplitDataset:
         _check_fractions(self.fractions)
         if part not in self.fractions:
             raise DataError(
-                f'`part` of SplitDataset must be one of the keys of `fractions`, {_listed(self.fractions)}, not {part!r}.'
+                f'`part` of SplitDataset must be one of the keys of `fractions`, '
+                f'{", ".join(map(repr, self.fractions))}, not {part!r}.'
             )
         if not isinstance(seed, int):
             raise DataError(
@@ -86,12 +87,12 @@ class SplitDataset:
 
     @property
     def metainfo(self) -> dict:
-        """A copy of the meta information of the dataset."""
+        """dict: A copy of the meta information of the dataset."""
         return copy.deepcopy(self._metainfo)
 
     @property
     def CLASSES(self) -> tuple[str, ...] | None:
-        """The names of the classes, as mmpretrain's datasets have them."""
+        """tuple[str, ...] | None: The names of the classes, as mmpretrain's datasets have them."""
         return self._metainfo.get('classes')
 
     def full_init(self) -> None:
@@ -109,7 +110,7 @@ class SplitDataset:
     @property
     @force_full_init
     def indices(self) -> np.ndarray:
-        """The indices of this part in the whole dataset, ascending, int64."""
+        """np.ndarray: The indices of this part in the whole dataset, ascending, int64."""
         return self._indices
 
     @force_full_init
@@ -155,16 +156,14 @@ class SplitDataset:
             return dataset.prepare_data(idx)
         return dataset[idx]
 
-    def get_subset_(self, indices: Any) -> None:
-        """Not supported, as in mmengine's own wrappers."""
-        self.get_subset(indices)
-
     def get_subset(self, indices: Any) -> None:
-        """Not supported, as in mmengine's own wrappers."""
+        """Refuse to cut, as mmengine's own wrappers do."""
         raise NotImplementedError(
             'SplitDataset has no `get_subset`. Give `indices` to the dataset inside it, or cut '
             'another part with `fractions`.'
         )
+
+    get_subset_ = get_subset
 
     def __repr__(self) -> str:
         size = f'{len(self)} images, ' if self._fully_initialized else ''
@@ -182,10 +181,6 @@ def _check_fractions(fractions: dict[str, float]) -> None:
     total = sum(fractions.values())
     if not math.isclose(total, 1, abs_tol=1e-6):
         raise DataError(f'`fractions` of SplitDataset must sum to 1, but {fractions} sum to {total:g}.')
-
-
-def _listed(names: Any) -> str:
-    return ', '.join(repr(name) for name in names)
 
 
 def _place(dataset: Any) -> str:

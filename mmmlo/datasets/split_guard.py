@@ -1,4 +1,4 @@
-"""Refuses data splits that would let one level, or the test set, leak into another."""
+"""Refuse data splits that would let one level, or the test set, leak into another."""
 
 import os.path as osp
 from collections.abc import Mapping, Sequence
@@ -28,30 +28,21 @@ class SplitOverlapError(DataError):
 
 
 def level_key(level: str) -> str:
-    """The config key of a level's dataset."""
+    """Name the config key of a level's dataset."""
     loader = 'train_dataloader' if level == 'pretrain' else f'train_cfg.dataloaders.{level}'
     return f'{loader}.dataset'
 
 
 def is_test_split(dataset: Any) -> str | None:
-    """Say why a dataset is, or holds, an official test split.
+    """Say which official test split a dataset is or holds, for example "CIFAR10(split='test')"; None if it holds none.
 
-    A dataset says so itself: ``split='test'`` for most of mmpretrain's, the 'query' and 'gallery' of InShop, and the
-    'val' of ImageNet, on which everyone reports. A folder of one's own has no official split: what it shares with
-    ``test_dataloader`` is what counts there.
-
-    Args:
-        dataset (Any): A dataset, or wrappers around datasets.
-
-    Returns:
-        str | None: For example "CIFAR10(split='test')"; None if there is no such split in it.
+    A dataset says so itself: ``split='test'`` for most of mmpretrain's, the 'query' and 'gallery' of InShop, and the 'val'
+    of ImageNet, on which everyone reports. A folder has none: what it shares with ``test_dataloader`` counts there.
     """
     for leaf, indices in leaves(dataset):
-        if not len(indices):
-            continue
         split = _imagenet_split(leaf) if isinstance(leaf, ImageNet) else archive_split(leaf)
         held_out = ('val', 'test') if isinstance(leaf, ImageNet) else ('query', 'gallery')
-        if split and (split in held_out or split.startswith('test')):
+        if len(indices) and split and (split in held_out or split.startswith('test')):
             return f'{type(leaf).__name__}(split={split!r})'
     return None
 
@@ -73,7 +64,7 @@ def check_disjoint(first: Any, second: Any, keys: tuple[str, str], advice: str, 
         index (SourceIndex, optional): Reused over several checks, it reads each base dataset once.
 
     Raises:
-        SplitOverlapError: They share images. The message names both keys, the number and an example.
+        SplitOverlapError: They share images.
     """
     shared = (index or SourceIndex()).shared(first, second)
     if shared:
@@ -87,17 +78,15 @@ def check_level_splits(
     disjoint: Sequence[tuple[str, str]] = (('finetune', 'masking'),),
     test_dataset: Any = None,
 ) -> None:
-    """Check that the levels' data is apart where it must be, and that none of it is test data.
+    """Check that the levels' data is disjoint where it must be, and that none of it is test data.
 
-    D_u (``pretrain``) and D_tr (``finetune``) may be the same images. D_val (``masking``) may not share any with D_tr:
-    it would reward a head that has learned its images by heart. No level may see a test image.
-
-    Images are told apart as :mod:`mmmlo.datasets.sources` says. See :class:`SourceIndex` for the cost.
+    D_u (``pretrain``) and D_tr (``finetune``) may be the same images. D_val (``masking``) may not share any with D_tr: it
+    would reward a head that has learned its images by heart. :class:`SourceIndex` tells images apart.
 
     Args:
         datasets (Mapping[str, Any]): The dataset of each level.
-        disjoint (Sequence[tuple[str, str]]): Pairs of levels that must not share an image. A pair of which one level
-            is not in ``datasets`` is passed over. Defaults to D_tr and D_val.
+        disjoint (Sequence[tuple[str, str]]): Pairs of levels that must not share an image, where both have data. Defaults to
+            D_tr and D_val.
         test_dataset (Any, optional): The dataset of ``test_dataloader``; see :func:`read_test_dataset`.
 
     Raises:
@@ -133,14 +122,9 @@ def check_level_splits(
 
 
 def read_test_dataset(runner: Any) -> Any:
-    """Build the dataset of ``test_dataloader``, without its pipeline, to compare other data with it.
+    """Build the dataset of a runner's ``test_dataloader``, to compare other data with it.
 
-    Args:
-        runner (Runner): The runner.
-
-    Returns:
-        Any: The dataset. None where the config has no test data, or where its files are not on this machine: files
-        that are not there cannot leak. The log says so.
+    None where the config has no test data, or where its files are not on this machine: those cannot leak. The log says so.
     """
     loader = runner._test_dataloader  # a config until the test loop is built, and building that would be a waste
     if loader is None or isinstance(loader, DataLoader):

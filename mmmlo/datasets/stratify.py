@@ -10,12 +10,10 @@ __all__ = ['stratified_parts']
 def stratified_parts(labels: Sequence[int] | np.ndarray, fractions: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
     """Cut samples into named parts in which every class keeps its share.
 
-    The parts are disjoint and hold every sample. Each class appears in each part, and each part's size is within one
-    of its exact share unless rare classes need more. The cut depends on ``labels``, ``fractions`` and ``seed`` alone.
-
-    scikit-learn's stratified splitters do not serve here: they cut in two, refuse what a second cut leaves of a rare
-    class, may leave a class out of a small part, and do not promise the same cut in the next release. A recorded
-    split has to outlive an upgrade; the stream of ``numpy.random.RandomState`` is frozen.
+    The parts are disjoint and hold every sample. Each class appears in each part, and each part's size is within one of its
+    exact share unless rare classes need more. The cut depends on ``labels``, ``fractions`` and ``seed`` alone: a recorded
+    split has to outlive upgrades, so it draws from ``numpy.random.RandomState``, whose stream is frozen. scikit-learn's
+    splitters cut in two, may leave a rare class out of a small part, and do not promise the same cut in the next release.
 
     Args:
         labels (Sequence[int] | np.ndarray): One class index a sample, N.
