@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from mmengine.evaluator import Evaluator
@@ -23,6 +22,7 @@ from mmmlo.utils.errors import SettingError
 from .loader_settings import with_settings_of
 
 __all__ = ['KNNTestLoop', 'KNNValLoop']
+
 
 @LOOPS.register_module()
 class KNNValLoop(ValLoop):
@@ -58,7 +58,7 @@ class KNNValLoop(ValLoop):
         fp16 (bool): Whether to compute features under autocast. Defaults to False.
 
     Raises:
-        ValueError: An unknown ``query_split`` or ``token``; ``k`` or ``temperature`` out of range; bank and query name
+        SettingError: An unknown ``query_split`` or ``token``; ``k`` or ``temperature`` out of range; bank and query name
             different classes; ``save_best`` or early stopping on the test split.
         SplitOverlapError: Bank and query share images, or test images stand where they must not.
     """
@@ -78,23 +78,30 @@ class KNNValLoop(ValLoop):
         token: str = 'mean',
         fp16: bool = False,
     ) -> None:
-        if query_split not in ('val', 'test'):
-            raise SettingError(f"`{self.stage}_cfg.query_split` must be 'val' or 'test', not {query_split!r}.")
-        if token not in ('mean', 'cls'):
-            raise SettingError(f"`{self.stage}_cfg.token` must be 'mean' or 'cls', not {token!r}.")
+        key = f'{self.stage}_cfg'
+        for name, value, known in (('query_split', query_split, ('val', 'test')), ('token', token, ('mean', 'cls'))):
+            if value not in known:
+                raise SettingError(f'`{key}.{name}` must be {known[0]!r} or {known[1]!r}, not {value!r}.')
         if not temperature > 0:
-            raise SettingError(f'`{self.stage}_cfg.temperature` must be above 0, not {temperature}.')
+            raise SettingError(f'`{key}.temperature` must be above 0, not {temperature}.')
         self.query_split = query_split
         self.k = k
         self.temperature = temperature
         self.token = token
         self._check_selection(runner)
-        bank_cfg = self._bank_loader_cfg(bank_dataloader, dataloader)
-        if isinstance(dataloader, Mapping) and isinstance(dataloader.get('dataset'), Mapping):
-            check_dataset_folder(dataloader['dataset'], f'{self.stage}_dataloader.dataset')
+        if not isinstance(bank_dataloader, DataLoader):
+            if not isinstance(bank_dataloader, Mapping) or 'dataset' not in bank_dataloader:
+                raise SettingError(
+                    f'`{key}.bank_dataloader` must be a dict with a `dataset`: the images with known classes that vote.'
+                )
+            bank_dataloader = with_settings_of(dataloader, bank_dataloader)
+            bank_dataloader.setdefault('sampler', dict(type='DefaultSampler', shuffle=False))
+        for where, loader in ((f'{key}.bank_dataloader', bank_dataloader), (f'{self.stage}_dataloader', dataloader)):
+            if isinstance(loader, Mapping) and isinstance(loader.get('dataset'), Mapping):
+                check_dataset_folder(loader['dataset'], f'{where}.dataset')
 
         super().__init__(runner, dataloader, evaluator, fp16)
-        self.bank_dataloader = runner.build_dataloader(bank_cfg, seed=runner.seed)
+        self.bank_dataloader = runner.build_dataloader(bank_dataloader, seed=runner.seed)
         self._check_data()
         self._bank: tuple[Tensor, Tensor] | None = None
 
@@ -115,12 +122,7 @@ class KNNValLoop(ValLoop):
 
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: dict) -> None:
-        """Classify one batch of query images.
-
-        Args:
-            idx (int): Index of the batch.
-            data_batch (dict): The batch.
-        """
+        """Classify one batch of query images."""
         self.runner.call_hook(f'before_{self.stage}_iter', batch_idx=idx, data_batch=data_batch)
         assert self._bank is not None
         with autocast(enabled=self.fp16):
@@ -144,82 +146,57 @@ class KNNValLoop(ValLoop):
         device = next(self.runner.model.parameters()).device
         return feats.to(device), labels.to(device)
 
-    def _bank_loader_cfg(self, bank: DataLoader | dict, query: DataLoader | dict) -> DataLoader | dict:
-        """Fill the config of the bank's loader from the query loader's."""
-        if isinstance(bank, DataLoader):
-            return bank
-        key = f'{self.stage}_cfg.bank_dataloader'
-        if not isinstance(bank, Mapping) or 'dataset' not in bank:
-            raise SettingError(f'`{key}` must be a dict with a `dataset`: the images with known classes that vote.')
-        if isinstance(bank['dataset'], Mapping):
-            check_dataset_folder(bank['dataset'], f'{key}.dataset')
-        cfg = with_settings_of(query, bank)
-        cfg.setdefault('sampler', dict(type='DefaultSampler', shuffle=False))
-        return cfg
-
     def _check_selection(self, runner: Runner) -> None:
         """Refuse to select by test images."""
         if self.query_split != 'test' or self.stage != 'val':
             return
+        instead = "or validate on a part of the training split with `query_split='val'`."
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook) and hook.save_best is not None:
                 raise SettingError(
                     f'`default_hooks.checkpoint.save_best` is {", ".join(hook.save_best)!r}, but `val_cfg.query_split` is '
-                    "'test': the checkpoint would be chosen by test images. Leave `save_best` out, or validate on a "
-                    "part of the training split with `query_split='val'`."
+                    f"'test': the checkpoint would be chosen by test images. Leave `save_best` out, {instead}"
                 )
             if isinstance(hook, EarlyStoppingHook):
                 raise SettingError(
                     "`EarlyStoppingHook` in the config's hooks would end training by test images, because "
-                    "`val_cfg.query_split` is 'test'. Leave it out, or validate on a part of the "
-                    "training split with `query_split='val'`."
+                    f"`val_cfg.query_split` is 'test'. Leave it out, {instead}"
                 )
 
     def _check_data(self) -> None:
-        query, bank = self.dataloader.dataset, self.bank_dataloader.dataset
-        query_key = f'{self.stage}_dataloader.dataset'
-        bank_key = f'{self.stage}_cfg.bank_dataloader.dataset'
+        """Compare bank, query and test images, and count the classes."""
+        query, bank, cfg = self.dataloader.dataset, self.bank_dataloader.dataset, f'{self.stage}_cfg'
+        query_key, bank_key = f'{self.stage}_dataloader.dataset', f'{cfg}.bank_dataloader.dataset'
         if not isinstance(self.k, int) or not 1 <= self.k <= len(bank):
+            raise SettingError(f'`{cfg}.k` must lie between 1 and the {len(bank)} images of the bank, not {self.k}.')
+        classes, bank_classes = (getattr(data, 'metainfo', {}).get('classes') for data in (query, bank))
+        if not classes:
+            raise SettingError(f'`{query_key}` does not name its classes. Give it `metainfo=dict(classes=[...])`.')
+        if bank_classes and list(bank_classes) != list(classes):
+            odd = sorted(set(bank_classes) ^ set(classes)) or 'the same names in another order'
             raise SettingError(
-                f'`{self.stage}_cfg.k` must lie between 1 and the {len(bank)} images of the bank, not {self.k}.'
+                f'`{bank_key}` and `{query_key}` have different classes ({odd}), so their labels do not mean the same. Give '
+                'both the same classes.'
             )
-        self.num_classes = self._count_classes(query, bank, query_key, bank_key)
+        self.num_classes = len(classes)
 
-        reason = is_test_split(bank)
-        if reason:
+        if reason := is_test_split(bank):
             raise SplitOverlapError(f'`{bank_key}` is {reason}, an official test split. Use training images.')
-        check_disjoint(
-            bank,
-            query,
-            (bank_key, query_key),
-            'An image that finds itself is no evidence: cut both '
-            'from one dataset with `mmmlo.SplitDataset`, or use another split for one of them.',
+        advice = (
+            'An image that finds itself is no evidence: cut both from one dataset with `mmmlo.SplitDataset`, or use another '
+            'split for one of them.'
         )
+        check_disjoint(bank, query, (bank_key, query_key), advice)
         if self.query_split == 'test':
             return
-        advice = (
-            f"Set `{self.stage}_cfg.query_split='test'`, or take images of the training split with `mmmlo.SplitDataset`."
-        )
-        reason = is_test_split(query)
-        if reason:
+        advice = f"Set `{cfg}.query_split='test'`, or take images of the training split with `mmmlo.SplitDataset`."
+        if reason := is_test_split(query):
             raise SplitOverlapError(
-                f"`{query_key}` is {reason}, an official test split, but `{self.stage}_cfg.query_split` is 'val'. {advice}"
+                f"`{query_key}` is {reason}, an official test split, but `{cfg}.query_split` is 'val'. {advice}"
             )
         test = read_test_dataset(self.runner) if self.stage == 'val' else None
         if test is not None:
             check_disjoint(query, test, (query_key, 'test_dataloader.dataset'), advice)
-
-    def _count_classes(self, query: Any, bank: Any, query_key: str, bank_key: str) -> int:
-        query_classes, bank_classes = (getattr(data, 'metainfo', {}).get('classes') for data in (query, bank))
-        if not query_classes:
-            raise SettingError(f'`{query_key}` does not name its classes. Give it `metainfo=dict(classes=[...])`.')
-        if bank_classes and list(bank_classes) != list(query_classes):
-            odd = sorted(set(bank_classes) ^ set(query_classes)) or 'the same names in another order'
-            raise SettingError(
-                f'`{bank_key}` and `{query_key}` have different classes ({odd}), so their labels do not '
-                'mean the same. Give both the same classes.'
-            )
-        return len(query_classes)
 
 
 @LOOPS.register_module()
