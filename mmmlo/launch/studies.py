@@ -44,14 +44,12 @@ class Variant:
         options (dict): Dotted keys of the config and their values, as ``--cfg-options`` takes them.
         remove (Sequence[str]): Dotted keys that are taken out of the config, after the options.
         x (float | None): Its place on a numeric axis. None where there is no order.
-        config (str): For readers: the config file in which the same options are written out.
     """
 
     label: str
     options: dict[str, Any] = field(default_factory=dict)
     remove: Sequence[str] = ()
     x: float | None = None
-    config: str = ''
 
 
 @dataclass(frozen=True)
