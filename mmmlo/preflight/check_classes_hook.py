@@ -4,7 +4,6 @@ import logging
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmmlo.datasets import DataError
@@ -25,7 +24,7 @@ class CheckClassesHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Compare, where the dataset names its classes."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = getattr(runner.model, 'module', runner.model)
         classes = (getattr(runner.train_dataloader.dataset, 'metainfo', None) or {}).get('classes')
         for name in ('downstream', 'head'):
             outputs = getattr(getattr(model, name, None), 'num_classes', None)

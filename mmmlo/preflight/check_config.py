@@ -45,7 +45,7 @@ class Problem:
 
 
 # Arguments of the Runner, and what it or the tools read besides.
-_TOP_LEVEL = [name for name in inspect.signature(Runner.__init__).parameters if name not in ('self', 'cfg')] + [
+_TOP_LEVEL = [name for name in inspect.signature(Runner).parameters if name != 'cfg'] + [
     'activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval', 'find_unused_parameters',
     'model_wrapper_cfg', 'runner_type', 'strategy', 'sync_bn', 'tta_model', 'vis_backends'
 ]
@@ -73,8 +73,6 @@ _DEFAULT_HOOKS = (
     'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint', 'stop_signal', 'rank_seed',
     'verify_pretrained', 'check_classes', 'non_finite_guard', 'provenance'
 )
-_LEVEL_FIELDS = tuple(field.name for field in fields(LevelConfig))
-_WRAPPER_FIELDS = ('type', 'constructor', 'paramwise_cfg')
 # mmengine's, and ours with the same settings.
 _DEFAULT_CONSTRUCTORS = ('DefaultOptimWrapperConstructor', 'mmmlo.GroupedOptimWrapperConstructor')
 # What they ask for; they take no notice of others.
@@ -82,9 +80,7 @@ _PARAMWISE = (
     'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult',
     'flat_decay_mult', 'bypass_duplicate'
 )
-_LOADER_FIELDS = [name for name in inspect.signature(DataLoader.__init__).parameters if name != 'self'] + [
-    'num_batch_per_epoch'
-]
+_LOADER_FIELDS = [*inspect.signature(DataLoader).parameters, 'num_batch_per_epoch']
 
 # Key -> mmengine's registry of what stands there. Below `model` a key may mean anything.
 _KINDS = {
@@ -113,14 +109,8 @@ _KINDS = {
 }
 # Where nothing of another kind can stand.
 _STRICT = dict(
-    HOOKS='a hook',
-    LOOPS='a loop',
-    OPTIMIZERS='an optimizer',
-    OPTIM_WRAPPERS='an optim_wrapper',
-    PARAM_SCHEDULERS='a schedule',
-    DATASETS='a dataset',
-    TRANSFORMS='a transform',
-    VISUALIZERS='a visualizer',
+    HOOKS='a hook', LOOPS='a loop', OPTIMIZERS='an optimizer', OPTIM_WRAPPERS='an optim_wrapper',
+    PARAM_SCHEDULERS='a schedule', DATASETS='a dataset', TRANSFORMS='a transform', VISUALIZERS='a visualizer'
 )
 # These foreign types have all their fields checked too: mmengine's own constructors refuse them later, or nobody does.
 _CHECKED = ('HOOKS', 'LOOPS', 'OPTIMIZERS', 'PARAM_SCHEDULERS')
@@ -231,9 +221,11 @@ def _check_wrapper(key: str, wrapper: Mapping, scope: str) -> Iterator[Problem]:
     kind = wrapper.get('type', 'OptimWrapper')
     cls = find_type(kind, scope, ['OPTIM_WRAPPERS']) if isinstance(kind, str) else kind
     if cls is not None:
-        fields, complete = accepted_fields(cls)
-        more = _LEVEL_FIELDS if '.levels.' in key else ()
-        for problem in _unknown(key, wrapper, [*fields, *_WRAPPER_FIELDS, *more], complete):
+        known, complete = accepted_fields(cls)
+        known += ['type', 'constructor', 'paramwise_cfg']
+        if '.levels.' in key:
+            known += [field.name for field in fields(LevelConfig)]
+        for problem in _unknown(key, wrapper, known, complete):
             field = problem.key.rpartition('.')[2]
             yield Problem(problem.key, f'{kind} does not read it; {_UNREAD[field]}') if field in ('fp16', 'amp') else problem
     if wrapper.get('constructor', _DEFAULT_CONSTRUCTORS[0]) in _DEFAULT_CONSTRUCTORS:
@@ -302,9 +294,9 @@ def _check_type(node: Mapping, key: str, kind: str | None, scope: str) -> Iterat
     if not callable(cls) or kind == 'OPTIM_WRAPPERS':  # those have fields of their own
         return
     if kind in _CHECKED or getattr(cls, '__module__', '').startswith('mmmlo.'):
-        fields, complete = accepted_fields(cls)
-        fields = [field for field in fields if field not in _GIVEN.get(kind or '', ())]
-        yield from _unknown(key, node, ['type', *fields, *_TAKEN.get(kind or '', ())], complete, cls.__name__)
+        known, complete = accepted_fields(cls)
+        known = [field for field in known if field not in _GIVEN.get(kind or '', ())]
+        yield from _unknown(key, node, ['type', *known, *_TAKEN.get(kind or '', ())], complete, cls.__name__)
 
 
 def _check_name(name: str, key: str, kind: str | None, scope: str) -> Iterator[Problem]:

@@ -2,7 +2,6 @@
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 
 from mmmlo.registry import HOOKS
@@ -30,7 +29,7 @@ class VerifyPretrainedHook(Hook):
         """Compare the keys, before the weights are initialized."""
         if not isinstance(runner._train_loop, BaseLoop):
             return  # a run that only tests, of a checkpoint of its own
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = getattr(runner.model, 'module', runner.model)
         use_safe_loaders()  # which also tell the grid of older checkpoints
         self._found = initialized_from(model)
         for *_, report in self._found:

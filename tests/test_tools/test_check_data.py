@@ -1,4 +1,4 @@
-"""The command itself; what it looks at is tested in tests/test_datasets/test_layouts.py."""
+"""The command itself; what it looks at is tested in tests/test_preflight/test_layouts.py."""
 
 import importlib.util
 import os.path as osp

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -143,7 +144,7 @@ class CurriculumHook(Hook):
         run = self._describe(runner)
         if run['end'] > run['length']:
             print_log(
-                f'CurriculumHook.end is {run["end"]}, but the run has only {_length(run)}; the last factor will be '
+                f'CurriculumHook.end is {run["end"]}, but the run has a length of {run["length"]}; the last factor will be '
                 f'{curriculum_factor(run["length"] - 1, run["length"], **self._settings):.2f}',
                 'current',
                 logging.WARNING,
@@ -177,9 +178,8 @@ class CurriculumHook(Hook):
         return math.ceil(runner.max_iters / unit), unit
 
     def _describe(self, runner) -> dict[str, Any]:
-        """All that the factor depends on, with the defaults filled in."""
+        """Give all that the factor depends on, with the defaults filled in."""
         length, unit = self._lengths(runner)
-        curriculum_factor(0, length, **self._settings)
         settings = dict(self._settings)
         end = length if settings['end'] is None else settings['end']
         settings['neutral'], settings['end'] = _milestones(settings['start'], settings['neutral'], end)
@@ -189,14 +189,15 @@ class CurriculumHook(Hook):
         if not saved:
             print_log(
                 'The checkpoint says nothing about a curriculum: CurriculumHook cannot tell whether its run had the one of '
-                f'this run, {_sentence(run)}',
+                f'this run, {_format(run, run)}',
                 'current',
                 logging.WARNING,
             )
         elif saved != run:
+            odd = [name for name, value in run.items() if saved.get(name) != value]
             message = (
-                f"The checkpoint's curriculum is not this run's, and the factor would jump: the checkpoint is of a run of "
-                f'{_sentence(saved)}; this run is of {_sentence(run)}.'
+                f"The checkpoint's curriculum is not this run's, and the factor would jump: the checkpoint has "
+                f'{_format(saved, odd)}; this run has {_format(run, odd)}.'
             )
             if not self.allow_new_length:
                 raise SettingError(
@@ -206,16 +207,5 @@ class CurriculumHook(Hook):
             print_log(f'{message} Going on with the latter (allow_new_length=True)', 'current', logging.WARNING)
 
 
-def _length(run: dict) -> str:
-    if run['by_epoch']:
-        return f'{run["length"]} epochs of {run["unit"]} iterations ({run["max_iters"]} in all)'
-    return f'{run["length"]} iterations'
-
-
-def _sentence(run: dict) -> str:
-    if run['schedule'] == 'constant':
-        return f'{_length(run)} with a constant factor of {run["partner"]}'
-    return (
-        f'{_length(run)} with a {run["schedule"]} factor by {"epoch" if run["by_epoch"] else "iteration"} from '
-        f'{run["partner"]} at {run["start"]} through 0 at {run["neutral"]} to {run["adversary"]} at {run["end"]}'
-    )
+def _format(curriculum: dict, names: Iterable[str]) -> str:
+    return ', '.join(f'{name}={curriculum.get(name)}' for name in names)

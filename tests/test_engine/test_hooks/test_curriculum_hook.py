@@ -262,17 +262,17 @@ def test_resume_inside_of_an_epoch_of_a_run_of_several_levels(make):
 @pytest.mark.parametrize(
     ('there', 'here', 'words'),
     [
-        (dict(), dict(length=6), ['run of 4 epochs of 4 iterations (16 in all)', 'is of 6 epochs of 4 iterations (24']),
-        (dict(), dict(batch_size=4), ['of 4 epochs of 4 iterations (16', 'of 4 epochs of 2 iterations (8']),
+        (dict(), dict(length=6), ['has neutral=2.0, end=4, length=4, max_iters=16;', 'end=6, length=6, max_iters=24.']),
+        (dict(), dict(batch_size=4), ['has unit=4, max_iters=16;', 'has unit=2, max_iters=8.']),
         (
             dict(curriculum=dict(by_epoch=False)),
             dict(curriculum=dict(by_epoch=False), length=2),
-            ['a run of 16 iterations with', 'is of 8 iterations with'],
+            ['has neutral=8.0, end=16, length=16', 'has neutral=4.0, end=8, length=8'],
         ),
-        (dict(), dict(curriculum=dict(schedule='cosine')), ['linear factor', 'cosine factor']),
-        (dict(), dict(curriculum=dict(by_epoch=False)), ['by epoch', 'by iteration']),
-        (dict(), dict(curriculum=dict(neutral=3)), ['through 0 at 2.0 to', 'through 0 at 3 to']),
-        (dict(curriculum=dict(schedule='constant')), dict(), ['with a constant factor of 1.0', 'with a linear factor']),
+        (dict(), dict(curriculum=dict(schedule='cosine')), ['schedule=linear;', 'schedule=cosine.']),
+        (dict(), dict(curriculum=dict(by_epoch=False)), ['by_epoch=True', 'by_epoch=False']),
+        (dict(), dict(curriculum=dict(neutral=3)), ['neutral=2.0;', 'neutral=3.']),
+        (dict(curriculum=dict(schedule='constant')), dict(), ['schedule=constant;', 'schedule=linear.']),
     ],
 )
 def test_another_curriculum_on_resume_is_an_error_unless_asked_for(make, caplog, there, here, words):
@@ -332,5 +332,5 @@ def test_warnings(make, caplog):
         hook.before_train(runner)
         hook.before_train(runner)
     first, second = (record.getMessage() for record in caplog.records if 'Curriculum' in record.getMessage())
-    assert 'end is 10, but the run has only 5 epochs of 8 iterations (40 in all); the last factor will be 0.20' in first
-    assert 'says nothing about a curriculum' in second and '5 epochs' in second
+    assert 'end is 10, but the run has a length of 5; the last factor will be 0.20' in first
+    assert 'says nothing about a curriculum' in second and 'length=5' in second
