@@ -52,7 +52,7 @@ def test_all_protocols_on_two_checkpoints(tool, labelled_folder, tiny_checkpoint
     assert [row['label'] for row in rows] == ['first', 'second']
     for row in rows:
         assert list(row['protocols']) == ['knn', 'linear', 'few-shot']
-        assert row['method'] == 'MLOMAE' and row['key_report']['matched'] == 30
+        assert row['method'] == 'MLOMAE' and row['key_report']['matched'] == 31
         knn = row['protocols']['knn']
         assert list(knn['metrics']) == ['cosine k=10', 'cosine k=20', 'l2 k=5'] and not knn['cached']
         assert 'only 60 training images' in knn['notes'][0]
