@@ -48,14 +48,15 @@ def knn_protocol(
                 query[token], bank[token], bank_labels, num_classes, ks=possible, metric=metric, temperature=temperature,
                 device=device, progress=_progress(f'kNN, {metric}')
             )
-            metrics.update({f'{metric} k={k}': Metric([_accuracy(vote_winner(s), labels)]) for k, s in scores.items()})
+            for k, votes in scores.items():
+                metrics[f'{metric} k={k}'] = Metric([100 * (vote_winner(votes) == labels).double().mean().item()])
     return ProtocolResult(
         'knn',
         settings=dict(token=token, temperature=0.07, votes='weighted for cosine, equal for l2', bank=len(bank_labels)),
         metrics=metrics,
         main='cosine k=20' if 'cosine k=20' in metrics else next(iter(metrics)),
         seconds=time.monotonic() - start,
-        cached=_cached(features),
+        cached=all(split.cached for split in features.values()),
         notes=notes,
     )
 
@@ -89,19 +90,20 @@ def linear_protocol(
     metrics = {'top1': Metric([result.top1 for result in results.values()])}
     if num_classes > 5:
         metrics['top5'] = Metric([float(result.top5 or 0) for result in results.values()])
+    tokens, decays = zip(*((found.token, float(f'{found.weight_decay:.3g}')) for found in results.values()))
     result = ProtocolResult(
         'linear',
         settings=dict(
             path='fast: fixed features, no augmentation',
             seeds=list(seeds),
-            token=_once([result.token for result in results.values()]),
-            weight_decay=_once([float(f'{result.weight_decay:.3g}') for result in results.values()]),
+            token=tokens[0] if len(set(tokens)) == 1 else tokens,
+            weight_decay=decays[0] if len(set(decays)) == 1 else decays,
             images=len(train_labels),
         ),
         metrics=metrics,
         main='top1',
         seconds=time.monotonic() - start,
-        cached=_cached(features),
+        cached=all(split.cached for split in features.values()),
     )
     return result, {seed: found.logits for seed, found in results.items()}
 
@@ -136,21 +138,8 @@ def few_shot_protocol(
         metrics={f'{count}-shot': Metric(found.accuracies[count]) for count in shots},
         main=f'{max(shots)}-shot',
         seconds=time.monotonic() - start,
-        cached=_cached(features),
+        cached=all(split.cached for split in features.values()),
     )
-
-
-def _accuracy(predicted: Tensor, labels: Tensor) -> float:
-    return 100 * (predicted.cpu() == labels).double().mean().item()
-
-
-def _cached(features: Splits) -> bool:
-    return all(split.cached for split in features.values())
-
-
-def _once(values: Sequence) -> object:
-    """One value if all are equal, else all of them."""
-    return values[0] if len(set(values)) == 1 else list(values)
 
 
 def _progress(name: str) -> Callable[[int, int], None]:
