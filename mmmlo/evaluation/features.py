@@ -1,7 +1,7 @@
 """Features of a model for all images of a data loader."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 from mmmlo.utils.errors import SettingError
 
 __all__ = [
-    'TOKENS', 'batch_features', 'check_finite', 'check_labels', 'eval_mode', 'extract_features', 'extract_tokens',
-    'gather_rows', 'pool_tokens'
+    'TOKENS', 'batch_features', 'check_finite', 'check_labels', 'check_splits', 'eval_mode', 'extract_features',
+    'extract_tokens', 'gather_rows', 'pool_tokens'
 ]
 
 TOKENS = ('mean', 'cls')
@@ -189,3 +189,32 @@ def check_labels(labels: Tensor, num_classes: int, name: str) -> None:
         raise SettingError(
             f'{name} run from {int(labels.min())} to {int(labels.max())}, but there are {num_classes} classes.'
         )
+
+
+def check_splits(train: Mapping[str, Tensor], labels: Tensor, test: Mapping[str, Tensor], truth: Tensor) -> None:
+    """Check that features of one or more tokens, N x C and M x C, fit each other and their class indices, N and M.
+
+    Raises:
+        SettingError: Tokens or shapes do not fit, a feature is not finite, or a class is in the test data alone.
+    """
+    if not len(train) or set(train) != set(test):
+        raise SettingError(
+            f'training and test features must be of the same tokens, one at least, not {sorted(train)} and {sorted(test)}.'
+        )
+    for part, features, classes in (('training', train, labels), ('test', test, truth)):
+        for token, feats in features.items():
+            name = f'{part} {token!r}'
+            if feats.ndim != 2 or classes.shape != feats.shape[:1] or not len(classes):
+                raise SettingError(
+                    f'the {name} features {tuple(feats.shape)} and labels {tuple(classes.shape)} do not fit: '
+                    'they must be N x C and N, N at least 1.'
+                )
+            width = train[token].shape[1]
+            if feats.shape[1] != width:
+                raise SettingError(
+                    f'the {token!r} features do not fit: they have {width} channels for training, {feats.shape[1]} for test.'
+                )
+            check_finite(feats, name)
+    absent = sorted(set(truth.tolist()) - set(labels.tolist()))
+    if absent:
+        raise SettingError(f'classes {absent} of the test data have no training image.')

@@ -9,7 +9,7 @@ import torch
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
-from mmmlo.evaluation.features import check_finite
+from mmmlo.evaluation.features import check_splits
 from mmmlo.evaluation.linear_probe import fit_logistic_regression
 from mmmlo.utils.errors import SettingError
 
@@ -74,18 +74,14 @@ def few_shot_probe(
             data, there are less than two classes, a setting is out of range, the shapes do not fit, or a feature is not
             finite.
     """
-    train_feats, labels, test_feats, truth = (
-        torch.as_tensor(some).detach().cpu().numpy() for some in (train_feats, train_labels, test_feats, test_labels)
-    )
+    tensors = [torch.as_tensor(some).detach().cpu() for some in (train_feats, train_labels, test_feats, test_labels)]
+    check_splits({'given': tensors[0]}, tensors[1], {'given': tensors[2]}, tensors[3])
+    train_feats, labels, test_feats, truth = (some.numpy() for some in tensors)
     if not len(shots) or min(shots) < 1 or draws < 1 or not len(grid) or not min(grid) > 0 or max_folds < 2:
         raise SettingError(
             '`shots` and `draws` must be at least 1, `grid` above 0 and `max_folds` at least 2, not '
             f'{shots}, {draws}, {grid} and {max_folds}.'
         )
-    if train_feats.ndim != 2 or labels.shape != train_feats.shape[:1]:
-        raise SettingError(f'training features {train_feats.shape} and labels {labels.shape} do not fit.')
-    if test_feats.shape != (*truth.shape[:1], train_feats.shape[1]) or truth.ndim != 1:
-        raise SettingError(f'test features {test_feats.shape} and labels {truth.shape} do not fit.')
     classes, counts = np.unique(labels, return_counts=True)
     if len(classes) < 2:
         raise SettingError(f'there must be two classes at least in the training data, not {len(classes)}.')
@@ -95,12 +91,6 @@ def few_shot_probe(
             f'class {classes[rarest]} has {counts[rarest]} training images, fewer than {max(shots)} shots: at most '
             f'{counts[rarest]} shots are possible.'
         )
-    absent = np.setdiff1d(truth, classes)
-    if len(absent):
-        raise SettingError(f'classes {absent.tolist()} of the test data have no training image.')
-    check_finite(torch.from_numpy(train_feats), 'training')
-    check_finite(torch.from_numpy(test_feats), 'test')
-
     test_rows = test_feats.astype(np.float64)
     orders = [np.random.default_rng([seed, draw]).permutation(len(labels)) for draw in range(draws)]  # N each
     counted = sorted(set(shots))

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from mmmlo.evaluation.features import check_finite, check_labels
+from mmmlo.evaluation.features import check_labels, check_splits
 from mmmlo.utils.errors import SettingError
 
 __all__ = ['HeadCandidate', 'LinearHeadsResult', 'fast_linear_probe']
@@ -100,7 +100,9 @@ def fast_linear_probe(
         raise SettingError(f'`held_out` must lie between 0 and 1, not {held_out}.')
     if not len(weight_decays) or not min(weight_decays) >= 0:
         raise SettingError(f'`weight_decays` must not be empty or below 0: {weight_decays}.')
-    _check(train, labels, test, truth, num_classes)
+    check_splits(train, labels, test, truth)
+    for part, some in (('training', labels), ('test', truth)):
+        check_labels(some, num_classes, f'the {part} labels')
 
     done, total = 0, 1
 
@@ -195,25 +197,3 @@ def _split(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
     fitted, held = train_test_split(rows.numpy(), test_size=size, stratify=labels[rows].numpy(), random_state=seed)
     fitted = torch.cat([torch.from_numpy(fitted), lonely.nonzero().flatten()])
     return fitted.sort().values, torch.from_numpy(held).sort().values
-
-
-def _check(train: Features, labels: Tensor, test: Features, truth: Tensor, num_classes: int) -> None:
-    if not len(train) or set(train) != set(test):
-        raise SettingError(
-            f'training and test features must be of the same tokens, one at least, not {sorted(train)} and {sorted(test)}.'
-        )
-    for part, features, classes in (('training', train, labels), ('test', test, truth)):
-        for token, feats in features.items():
-            if feats.ndim != 2 or classes.shape != feats.shape[:1] or not len(classes):
-                raise SettingError(
-                    f'the {part} {token!r} features {tuple(feats.shape)} and labels {tuple(classes.shape)} do not fit: '
-                    'they must be N x C and N, N at least 1.'
-                )
-            width = train[token].shape[1]
-            if feats.shape[1] != width:
-                raise SettingError(f'the {token!r} features have {width} channels for training, {feats.shape[1]} for test.')
-            check_finite(feats, f'{part} {token!r}')
-        check_labels(classes, num_classes, f'the {part} labels')
-    absent = sorted(set(truth.tolist()) - set(labels.tolist()))
-    if absent:
-        raise SettingError(f'classes {absent} of the test data have no training image.')

@@ -85,9 +85,9 @@ def test_too_few_images_are_found_before_anything_is_fitted(task):
 
 def test_bad_input(task):
     feats, labels, test_feats, test_labels = task
-    with pytest.raises(ValueError, match='the test features hold NaN'):
+    with pytest.raises(ValueError, match="the test 'given' features hold NaN"):
         few_shot_probe(feats, labels, test_feats * np.nan, test_labels)
-    with pytest.raises(ValueError, match='the training features hold NaN'):
+    with pytest.raises(ValueError, match="the training 'given' features hold NaN"):
         few_shot_probe(feats * np.nan, labels, test_feats, test_labels)
     with pytest.raises(ValueError, match=r'classes \[3\] of the test data'):
         few_shot_probe(feats[labels != 3], labels[labels != 3], test_feats, test_labels)
@@ -96,7 +96,7 @@ def test_bad_input(task):
     with pytest.raises(ValueError, match='do not fit'):
         few_shot_probe(feats, labels, test_feats[:, 1:], test_labels)
     with pytest.raises(ValueError, match='two classes'):
-        few_shot_probe(feats[labels == 3], labels[labels == 3], test_feats, test_labels)
+        few_shot_probe(feats[labels == 3], labels[labels == 3], test_feats[test_labels == 3], test_labels[test_labels == 3])
     for wrong in (dict(shots=()), dict(shots=(0,)), dict(draws=0), dict(grid=()), dict(max_folds=1)):
         with pytest.raises(ValueError, match='must be at least 1'):
             few_shot_probe(*task, **wrong)

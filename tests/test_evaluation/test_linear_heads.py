@@ -180,7 +180,7 @@ def test_a_class_of_one_image_is_fitted_and_not_held_out(task):
         (dict(train=dict(cls=torch.zeros(4, 2))), r"of the same tokens.*not \['cls'\] and \['mean'\]"),
         (dict(train={}, test={}), 'one at least'),
         (dict(train=dict(mean=torch.zeros(5, 2))), "the training 'mean' features"),
-        (dict(test=dict(mean=torch.zeros(2, 3))), '2 channels for training, 3'),
+        (dict(test=dict(mean=torch.zeros(2, 3))), 'they have 2 channels for training, 3'),
         (dict(train=dict(mean=torch.full((4, 2), float('nan')))), "the training 'mean' features hold NaN"),
         (dict(test=dict(mean=np.full((2, 2), np.inf))), "the test 'mean' features hold NaN"),
         (dict(num_classes=1), 'the training labels run from 0 to 1, but there are 1 classes'),
