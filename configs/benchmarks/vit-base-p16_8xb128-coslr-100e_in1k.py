@@ -1,7 +1,6 @@
 # MAE's fine-tuning of ViT-B/16 on ImageNet-1K (He et al., 2022, table 9; FINETUNE.md of its code).
 # Cost: 100 epochs of 1.28 M images at batch 1,024 on 8 GPUs.
-# Run:  bash tools/dist_train.sh configs/benchmarks/vit-base-p16_8xb128-coslr-100e_in1k.py 8 \
-#           --backbone CHECKPOINT
+# Run:  bash tools/dist_train.sh configs/benchmarks/vit-base-p16_8xb128-coslr-100e_in1k.py 8 --backbone CHECKPOINT
 _base_ = ['../_base_/benchmarks/datasets/imagenet.py', '../_base_/benchmarks/runtime.py']
 
 # The encoder has no checkpoint here: so it is trained from scratch, the baseline "no pretraining". `--backbone CHECKPOINT`

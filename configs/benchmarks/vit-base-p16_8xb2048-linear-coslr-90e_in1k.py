@@ -1,7 +1,6 @@
 # MAE's linear probe of ViT-B/16 on ImageNet-1K (He et al., 2022, table 10; FINETUNE.md of its code).
 # Cost: 90 epochs of 1.28 M images at batch 16,384 on 8 GPUs, without a backward pass through the encoder.
-# Run:  bash tools/dist_train.sh configs/benchmarks/vit-base-p16_8xb2048-linear-coslr-90e_in1k.py 8 \
-#           --backbone CHECKPOINT
+# Run:  bash tools/dist_train.sh configs/benchmarks/vit-base-p16_8xb2048-linear-coslr-90e_in1k.py 8 --backbone CHECKPOINT
 _base_ = ['../_base_/benchmarks/datasets/imagenet.py', '../_base_/benchmarks/runtime.py']
 
 # The encoder has no checkpoint here, so it is random; `--backbone CHECKPOINT` sets its init_cfg. All of it is frozen, and it

@@ -1,7 +1,6 @@
 # MAE's fine-tuning of ViT-L/16 on ImageNet-1K.
 # Cost: 50 epochs of 1.28 M images at batch 1,024 on 8 GPUs.
-# Run:  bash tools/dist_train.sh configs/benchmarks/vit-large-p16_8xb128-coslr-50e_in1k.py 8 \
-#           --backbone CHECKPOINT
+# Run:  bash tools/dist_train.sh configs/benchmarks/vit-large-p16_8xb128-coslr-50e_in1k.py 8 --backbone CHECKPOINT
 _base_ = './vit-base-p16_8xb128-coslr-100e_in1k.py'
 
 model = dict(backbone=dict(arch='large', drop_path_rate=0.2), head=dict(in_channels=1024))

@@ -1,7 +1,6 @@
 # MAE's linear probe of ViT-L/16 on ImageNet-1K.
 # Cost: 50 epochs of 1.28 M images at batch 16,384 on 8 GPUs, without a backward pass through the encoder.
-# Run:  bash tools/dist_train.sh configs/benchmarks/vit-large-p16_8xb2048-linear-coslr-50e_in1k.py 8 \
-#           --backbone CHECKPOINT
+# Run:  bash tools/dist_train.sh configs/benchmarks/vit-large-p16_8xb2048-linear-coslr-50e_in1k.py 8 --backbone CHECKPOINT
 _base_ = './vit-base-p16_8xb2048-linear-coslr-90e_in1k.py'
 
 model = dict(

@@ -1,8 +1,7 @@
 # The recipe for CIFAR-100 on a folder of small images with 10 classes; in fp32 unless run with `--amp`.
 # Cost: for 50,000 training images, 39,000 steps of 128.
 # Run:  ln -s /path/to/images data/images   (train/<class>/*, test/<class>/*), then set model.head.num_classes
-#       python tools/train.py configs/benchmarks/vit-mini-p4_1xb128-coslr-100e_image-folder.py \
-#           --backbone CHECKPOINT
+#       python tools/train.py configs/benchmarks/vit-mini-p4_1xb128-coslr-100e_image-folder.py --backbone CHECKPOINT
 _base_ = [
     '../_base_/benchmarks/models/vit-mini-p4_32px.py',
     '../_base_/benchmarks/datasets/image_folder_32px.py',
