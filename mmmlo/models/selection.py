@@ -1,4 +1,4 @@
-"""From scores to masked and visible patches."""
+"""Choose masked and visible patches by their scores."""
 
 from typing import NamedTuple
 
@@ -24,10 +24,10 @@ class PatchSelection(NamedTuple):
 
 
 def num_visible(num_patches: int, mask_ratio: float) -> int:
-    """Number of visible patches, ``int(L * (1 - mask_ratio))`` as in MAE.
+    """Count the visible patches, ``int(L * (1 - mask_ratio))`` as in MAE.
 
     Raises:
-        ValueError: If the ratio is outside (0, 1), or leaves no visible or no masked patch.
+        SettingError: The ratio is outside (0, 1), or leaves no visible or no masked patch.
     """
     if not 0 < mask_ratio < 1:
         raise SettingError(f'model.mask_ratio must be between 0 and 1, both excluded, got {mask_ratio}')
@@ -54,17 +54,17 @@ def select_patches(scores: torch.Tensor, mask_ratio: float, temperature: float =
         PatchSelection: The choice.
 
     Raises:
-        ValueError: If the ratio is outside (0, 1), or leaves no visible or no masked patch, or the temperature is negative.
+        SettingError: The ratio leaves no visible or no masked patch, or the temperature is negative.
     """
     visible = num_visible(scores.shape[1], mask_ratio)
-    scores = scores.detach()
+    scores = scores.detach()  # B x L
     if temperature < 0:
         raise SettingError(f'model.temperature must not be negative, got {temperature}')
     if temperature > 0:
         tiny = torch.finfo(scores.dtype).tiny
         gumbel = -torch.empty_like(scores).exponential_().clamp_(min=tiny).log()
         scores = scores.clamp(min=tiny).log() + temperature * gumbel
-    ids_shuffle = scores.argsort(dim=1)
-    ids_restore = ids_shuffle.argsort(dim=1)
-    mask = (ids_restore >= visible).to(scores.dtype)
+    ids_shuffle = scores.argsort(dim=1)  # B x L, the visible ones first
+    ids_restore = ids_shuffle.argsort(dim=1)  # B x L
+    mask = (ids_restore >= visible).to(scores.dtype)  # B x L
     return PatchSelection(mask, ids_shuffle[:, :visible], ids_shuffle[:, visible:], ids_restore)

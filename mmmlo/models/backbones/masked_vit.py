@@ -1,4 +1,4 @@
-"""Vision transformer that encodes a given set of visible patches."""
+"""Encode a given set of visible patches by a vision transformer."""
 
 import torch
 from mmengine.model import BaseModule, ModuleList
@@ -83,36 +83,30 @@ class MaskedViT(GridViT):
             )
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Features of unmasked images; see mmpretrain's ``VisionTransformer``.
-
-        Args:
-            x (torch.Tensor): Images, B x 3 x H x W.
+        """Compute the features of unmasked images, B x 3 x H x W, as mmpretrain's ``VisionTransformer`` does.
 
         Returns:
             tuple[torch.Tensor]: One tensor for each of ``out_indices``; with the default ``out_type`` B x (1 + L) x C.
 
         Raises:
-            ValueError: If the image size is not a multiple of the patch size (the patch embedding would pad silently).
+            SettingError: The image size is not a multiple of the patch size (the patch embedding would pad silently).
         """
         self._check_size(x)
         return super().forward(x)
 
     def embed(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
-        """Embed all patches and add their positions.
-
-        Args:
-            images (torch.Tensor): B x 3 x H x W.
+        """Embed all patches of images, B x 3 x H x W, and add their positions.
 
         Returns:
             tuple[torch.Tensor, tuple[int, int]]: Tokens without the class token, B x L x C, and their (H, W) grid.
 
         Raises:
-            ValueError: If the image size is not a multiple of the patch size (the patch embedding would pad silently).
+            SettingError: The image size is not a multiple of the patch size.
         """
         self._check_size(images)
-        tokens, grid = self.patch_embed(images)
+        tokens, grid = self.patch_embed(images)  # B x L x C
         position = resize_pos_embed(self.pos_embed, self.patch_resolution, grid, mode=self.interpolate_mode)
-        return tokens + position[:, 1:], tuple(grid)
+        return tokens + position[:, 1:], tuple(grid)  # B x L x C, without the class token's row
 
     def encode(
         self, tokens: torch.Tensor, ids_keep: torch.Tensor | None = None, outputs: slice = slice(None)
@@ -129,9 +123,9 @@ class MaskedViT(GridViT):
             torch.Tensor: Class token and visible tokens after the final norm, B x (1 + V) x C, or those of ``outputs``.
         """
         if ids_keep is not None:
-            tokens = tokens.gather(1, ids_keep.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
-        cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
-        x = self.pre_norm(self.drop_after_pos(torch.cat([cls_token, tokens], dim=1)))
+            tokens = tokens.gather(1, ids_keep.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))  # B x V x C
+        cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)  # B x 1 x C
+        x = self.pre_norm(self.drop_after_pos(torch.cat([cls_token, tokens], dim=1)))  # B x (1 + V) x C
         for i, layer in enumerate(self.layers, start=1):
             x = layer(x, outputs if i == len(self.layers) else slice(None))
         return self.ln1(x) if self.final_norm else x

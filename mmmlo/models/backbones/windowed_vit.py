@@ -1,4 +1,4 @@
-"""Vision transformer with window attention, for the large images of detection."""
+"""Encode the large images of detection by a vision transformer with window attention."""
 
 from collections.abc import Sequence
 
@@ -52,8 +52,8 @@ class GridAttention(MultiheadAttention):
         """
         count, height, width, _ = x.shape
         qkv = self.qkv(x).reshape(count, height * width, 3, self.num_heads, self.head_dims).permute(2, 0, 3, 1, 4)
-        query, key, value = qkv.unbind(0)
-        mask = None if visible is None else visible[:, None, None, :]
+        query, key, value = qkv.unbind(0)  # B x heads x (H * W) x D each
+        mask = None if visible is None else visible[:, None, None, :]  # B x 1 x 1 x (H * W)
         if self.has_rel_pos:
             bias = self._rel_pos_bias(query, height, width)
             mask = bias if mask is None else bias.masked_fill(~mask, float('-inf'))
@@ -64,13 +64,23 @@ class GridAttention(MultiheadAttention):
         return self.gamma1(self.proj_drop(x))
 
     def _rel_pos_bias(self, query: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """What relative positions add to the logits, B x heads x (H * W) x (H * W); MViTv2 (Li et al., 2022), 4.1."""
-        rows = get_rel_pos(height, height, self.rel_pos_h).to(query.dtype)
-        columns = get_rel_pos(width, width, self.rel_pos_w).to(query.dtype)
+        """Compute what relative positions add to logits, B x heads x (H * W) x (H * W); MViTv2 (Li et al., 2022), 4.1."""
+        rows = get_rel_pos(height, height, self.rel_pos_h).to(query.dtype)  # H x H x D
+        columns = get_rel_pos(width, width, self.rel_pos_w).to(query.dtype)  # W x W x D
         grid = query.unflatten(2, (height, width))
-        by_row = torch.einsum('bnhwc,hkc->bnhwk', grid, rows)
-        by_column = torch.einsum('bnhwc,wkc->bnhwk', grid, columns)
+        by_row = torch.einsum('bnhwc,hkc->bnhwk', grid, rows)  # B x heads x H x W x H
+        by_column = torch.einsum('bnhwc,wkc->bnhwk', grid, columns)  # B x heads x H x W x W
         return (by_row[..., :, None] + by_column[..., None, :]).flatten(4).flatten(2, 3)
+
+
+def _grid_attention(old: MultiheadAttention, rel_pos_size: Grid | None) -> GridAttention:
+    """Put attention on grids around the modules of another."""
+    new = GridAttention(
+        old.embed_dims, old.num_heads, attn_drop=old.attn_drop, qkv_bias=old.qkv.bias is not None, rel_pos_size=rel_pos_size
+    )
+    for name in ('qkv', 'proj', 'proj_drop', 'out_drop', 'gamma1'):
+        setattr(new, name, getattr(old, name))
+    return new
 
 
 @MODELS.register_module()
@@ -135,23 +145,9 @@ class WindowedViT(GridViT):
         self.with_cp = with_cp
         self.global_blocks = _global_blocks(global_blocks, self.num_layers)
         for index, layer in enumerate(self.layers):
-            layer.attn = self._grid_attention(layer.attn, self._window(index, self.grid_size) if rel_pos else None)
+            layer.attn = _grid_attention(layer.attn, self._window(index, self.grid_size) if rel_pos else None)
         if self.frozen_stages > 0:  # once more, for the attention that was put in
             self._freeze_stages()
-
-    @staticmethod
-    def _grid_attention(old: MultiheadAttention, rel_pos_size: Grid | None) -> GridAttention:
-        new = GridAttention(
-            old.embed_dims,
-            old.num_heads,
-            attn_drop=old.attn_drop,
-            qkv_bias=old.qkv.bias is not None,
-            rel_pos_size=rel_pos_size,
-        )
-        # Its own modules, however they were built.
-        for name in ('qkv', 'proj', 'proj_drop', 'out_drop', 'gamma1'):
-            setattr(new, name, getattr(old, name))
-        return new
 
     @property
     def pretrained_target(self) -> PretrainedTarget:
@@ -161,10 +157,8 @@ class WindowedViT(GridViT):
         return PretrainedTarget(new, ('cls_token', *(() if self.final_norm else ('ln1.*', ))))
 
     def _window(self, index: int, grid: Grid) -> Grid:
-        """The (H, W) window of a block on a grid."""
-        if index in self.global_blocks:
-            return grid
-        return min(self.window_size, grid[0]), min(self.window_size, grid[1])
+        """Choose the (H, W) window of a block on a grid."""
+        return grid if index in self.global_blocks else (min(self.window_size, grid[0]), min(self.window_size, grid[1]))
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Compute feature maps.
@@ -175,11 +169,11 @@ class WindowedViT(GridViT):
         Returns:
             tuple[torch.Tensor]: One for each of ``out_indices``, B x C x H / patch x W / patch.
         """
-        tokens, grid = self.patch_embed(x)
+        tokens, grid = self.patch_embed(x)  # B x L x C
         position = resize_pos_embed(
             self.pos_embed, self.patch_resolution, grid, mode=self.interpolate_mode, num_extra_tokens=0
         )
-        x = self.pre_norm(self.drop_after_pos(tokens + position)).unflatten(1, tuple(grid))
+        x = self.pre_norm(self.drop_after_pos(tokens + position)).unflatten(1, tuple(grid))  # B x H x W x C
         outs = []
         for index in range(self.num_layers):
             if self.with_cp and x.requires_grad:
@@ -193,7 +187,7 @@ class WindowedViT(GridViT):
         return tuple(outs)
 
     def _block(self, index: int, x: torch.Tensor) -> torch.Tensor:
-        """One block, B x H x W x C to the same."""
+        """Compute a block, B x H x W x C to the same."""
         layer = self.layers[index]
         grid = (x.shape[1], x.shape[2])
         window = self._window(index, grid)
@@ -204,7 +198,7 @@ class WindowedViT(GridViT):
             visible = None
             if self.pad == 'mask' and (grid[0] % window[0] or grid[1] % window[1]):
                 ones = torch.ones(1, *grid, 1, dtype=torch.bool, device=x.device)
-                visible = partition(ones, window).flatten(1).repeat(len(x), 1)
+                visible = partition(ones, window).flatten(1).repeat(len(x), 1)  # (B * windows) x (h * w)
             attended = unpartition(layer.attn(partition(normed, window), visible), window, grid)
         # Paths are dropped for images, not for windows.
         x = x + layer.attn.out_drop(attended)
@@ -212,34 +206,17 @@ class WindowedViT(GridViT):
 
 
 def partition(x: torch.Tensor, window: Grid) -> torch.Tensor:
-    """Cut grids into windows, row by row; what a window has beyond the border is 0.
-
-    Args:
-        x (torch.Tensor): B x H x W x C.
-        window (tuple[int, int]): Height h and width w of a window.
-
-    Returns:
-        torch.Tensor: (B * windows) x h x w x C.
-    """
+    """Cut grids, B x H x W x C, into windows, (B * windows) x h x w x C, row by row, with 0 beyond the border."""
     (height, width), channels = window, x.shape[-1]
     x = F.pad(x, (0, 0, 0, -x.shape[2] % width, 0, -x.shape[1] % height))
-    x = x.unflatten(2, (-1, width)).unflatten(1, (-1, height))
+    x = x.unflatten(2, (-1, width)).unflatten(1, (-1, height))  # B x rows x h x columns x w x C
     return x.transpose(2, 3).reshape(-1, height, width, channels)
 
 
 def unpartition(windows: torch.Tensor, window: Grid, grid: Grid) -> torch.Tensor:
-    """Put windows together again, without what they have beyond the border.
-
-    Args:
-        windows (torch.Tensor): (B * windows) x h x w x C.
-        window (tuple[int, int]): Height h and width w of a window.
-        grid (tuple[int, int]): Height H and width W of the grid.
-
-    Returns:
-        torch.Tensor: B x H x W x C.
-    """
+    """Put windows, (B * windows) x h x w x C, together again, B x H x W x C, without what is beyond the border."""
     rows, columns = -(-grid[0] // window[0]), -(-grid[1] // window[1])
-    x = windows.unflatten(0, (-1, rows, columns)).transpose(2, 3)
+    x = windows.unflatten(0, (-1, rows, columns)).transpose(2, 3)  # B x rows x h x columns x w x C
     return x.flatten(3, 4).flatten(1, 2)[:, : grid[0], : grid[1]]
 
 

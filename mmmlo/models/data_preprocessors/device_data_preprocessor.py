@@ -1,4 +1,4 @@
-"""What is left to do with a batch of uint8 images, on the device of the model."""
+"""Crop, mirror and normalize a batch of uint8 images on the device of the model."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Pixel reconstruction head with a loss a patch and a weight a patch."""
+"""Score the reconstruction of each patch, and weight it."""
 
 import torch
 from mmpretrain.models import MAEPretrainHead
@@ -29,7 +29,7 @@ class MaskedPixelHead(MAEPretrainHead):
         """
         p = self.patch_size
         batch, channels, height, width = imgs.shape
-        x = imgs.reshape(batch, channels, height // p, p, width // p, p)
+        x = imgs.reshape(batch, channels, height // p, p, width // p, p)  # B x C x rows x p x columns x p
         return x.permute(0, 2, 4, 3, 5, 1).reshape(batch, (height // p) * (width // p), p * p * channels)
 
     def unpatchify(self, x: torch.Tensor, grid: tuple[int, int] | None = None) -> torch.Tensor:
@@ -45,11 +45,11 @@ class MaskedPixelHead(MAEPretrainHead):
         p = self.patch_size
         side = round(x.shape[1] ** 0.5)
         height, width = grid or (side, side)
-        x = x.reshape(x.shape[0], height, width, p, p, self.in_channels)
+        x = x.reshape(x.shape[0], height, width, p, p, self.in_channels)  # B x rows x columns x p x p x C
         return x.permute(0, 5, 1, 3, 2, 4).reshape(x.shape[0], self.in_channels, height * p, width * p)
 
     def construct_target(self, target: torch.Tensor, ids: torch.Tensor | None = None) -> torch.Tensor:
-        """What is to be predicted of patches: their pixels, or with ``norm_pix`` those by the patch's mean and deviation.
+        """Take what is to be predicted of patches: their pixels, with ``norm_pix`` less their mean and over their deviation.
 
         Args:
             target (torch.Tensor): Preprocessed images, B x C x H x W.
@@ -58,16 +58,16 @@ class MaskedPixelHead(MAEPretrainHead):
         Returns:
             torch.Tensor: B x M x (patch_size ** 2 * C).
         """
-        patches = self.patchify(target)
+        patches = self.patchify(target)  # B x L x (p * p * C)
         if ids is not None:
-            patches = patches.gather(1, ids.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))
+            patches = patches.gather(1, ids.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))  # B x M x (p * p * C)
         if self.norm_pix:
             variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
             patches = (patches - mean) / (variance + 1e-6) ** 0.5
         return patches
 
     def patch_loss(self, pred: torch.Tensor, images: torch.Tensor, ids: torch.Tensor | None = None) -> torch.Tensor:
-        """Reconstruction loss of each patch.
+        """Compute the reconstruction loss of each patch.
 
         Args:
             pred (torch.Tensor): Predictions, B x M x (patch_size ** 2 * C).
@@ -79,34 +79,15 @@ class MaskedPixelHead(MAEPretrainHead):
         """
         target = self.construct_target(images, ids)
         # bf16 predictions would round the loss that the hypergradient differentiates.
-        loss = self.loss_module.penalty(pred.to(target.dtype), target)
+        loss = self.loss_module.penalty(pred.to(target.dtype), target)  # B x M x (p * p * C)
         return loss.mean(dim=-1) / self.loss_module.channel
-
-    def loss(
-        self, pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Mean loss over the masked patches, each weighted: equation (1) of MLO-MAE up to a constant.
-
-        The denominator counts masked patches and never sums weights: ``weight`` is not a mask.
-
-        Args:
-            pred (torch.Tensor): Predictions, B x L x (patch_size ** 2 * C).
-            target (torch.Tensor): Preprocessed images, B x C x H x W.
-            mask (torch.Tensor): 1 = masked, 0 = visible, B x L.
-            weight (torch.Tensor, optional): Weight of every patch, B x L. Defaults to None, 1 everywhere as in MAE.
-
-        Returns:
-            torch.Tensor: The loss, a scalar.
-        """
-        loss = mask * self.patch_loss(pred, target)
-        if weight is not None:
-            loss = loss * weight
-        return loss.sum() / mask.sum()
 
     def masked_loss(
         self, pred: torch.Tensor, images: torch.Tensor, ids_masked: torch.Tensor, weight: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """:meth:`loss`, from predictions of the masked patches alone.
+        """Average the loss over the masked patches, each weighted: equation (1) of MLO-MAE up to a constant.
+
+        The denominator counts masked patches and never sums weights: ``weight`` is not a mask.
 
         Args:
             pred (torch.Tensor): Predictions, B x M x (patch_size ** 2 * C).
@@ -117,5 +98,5 @@ class MaskedPixelHead(MAEPretrainHead):
         Returns:
             torch.Tensor: The loss, a scalar.
         """
-        loss = self.patch_loss(pred, images, ids_masked)
+        loss = self.patch_loss(pred, images, ids_masked)  # B x M
         return (loss if weight is None else loss * weight.gather(1, ids_masked)).mean()

@@ -1,4 +1,4 @@
-"""CL-MAE's Gaussian loss, which pushes scores to 0 or 1."""
+"""Push scores to 0 or 1 by CL-MAE's Gaussian loss."""
 
 import math
 
@@ -33,13 +33,9 @@ class MaskBinarizationLoss(nn.Module):
         self.sigma = sigma
 
     def forward(self, mask_prob: torch.Tensor) -> torch.Tensor:
-        """Compute the loss.
+        """Compute the loss, a scalar, of scores, B x L, in (0, 1).
 
-        Args:
-            mask_prob (torch.Tensor): Scores, B x L, in (0, 1). Keep weights 1 - ``mask_prob`` have the same loss.
-
-        Returns:
-            torch.Tensor: The loss, a scalar.
+        Keep weights 1 - ``mask_prob`` have the same loss.
         """
         if not self.loss_weight:
             return mask_prob.new_zeros(())

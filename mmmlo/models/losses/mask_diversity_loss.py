@@ -1,4 +1,4 @@
-"""CL-MAE's diversity loss, which keeps the masks of different images apart."""
+"""Keep the masks of different images apart by CL-MAE's diversity loss."""
 
 import torch
 from mmengine.dist import get_world_size
@@ -32,13 +32,9 @@ class MaskDiversityLoss(nn.Module):
         self.across_processes = across_processes
 
     def forward(self, mask_prob: torch.Tensor) -> torch.Tensor:
-        """Compute the loss.
+        """Compute the loss, a scalar, of scores, B x L, in (0, 1).
 
-        Args:
-            mask_prob (torch.Tensor): Scores, B x L, in (0, 1). Keep weights 1 - ``mask_prob`` have the same loss.
-
-        Returns:
-            torch.Tensor: The loss, a scalar; with ``across_processes`` the same on every process.
+        Keep weights 1 - ``mask_prob`` have the same loss.
 
         Raises:
             ValueError: If there is but one image.
@@ -46,7 +42,7 @@ class MaskDiversityLoss(nn.Module):
         if not self.loss_weight:
             return mask_prob.new_zeros(())
         distributed = self.across_processes and get_world_size() > 1
-        everyone = torch.cat(all_gather(mask_prob)) if distributed else mask_prob
+        everyone = torch.cat(all_gather(mask_prob)) if distributed else mask_prob  # N x L
         count = len(everyone)
         if count < 2:
             raise SettingError(
@@ -54,7 +50,7 @@ class MaskDiversityLoss(nn.Module):
                 'train_dataloader.batch_size, or switch the loss off by model.diversity.loss_weight=0'
             )
         # Not by a matrix product: it would lose the small distances, and their gradient, of masks that almost coincide.
-        distances = torch.cdist(mask_prob, everyone, compute_mode='donot_use_mm_for_euclid_dist')
+        distances = torch.cdist(mask_prob, everyone, compute_mode='donot_use_mm_for_euclid_dist')  # B x N
         # Each pair twice, and each image once with itself, at distance 0.
         similarity = torch.exp(-self.scale * distances).sum() - len(mask_prob)
         if distributed:

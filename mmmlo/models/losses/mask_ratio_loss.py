@@ -1,4 +1,4 @@
-"""CL-MAE's Kullback-Leibler loss, which holds the mean score at the mask ratio."""
+"""Hold the mean score at the mask ratio by CL-MAE's Kullback-Leibler loss."""
 
 import torch
 from torch import nn
@@ -32,19 +32,12 @@ class MaskRatioLoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, mask_prob: torch.Tensor) -> torch.Tensor:
-        """Compute the loss.
-
-        Args:
-            mask_prob (torch.Tensor): Scores, B x L, in (0, 1).
-
-        Returns:
-            torch.Tensor: The loss, a scalar.
-        """
+        """Compute the loss, a scalar, of scores, B x L, in (0, 1)."""
         if not self.loss_weight:
             return mask_prob.new_zeros(())
         # Scores that have all been rounded to 0 or to 1 would make it 0 times infinity.
         eps = torch.finfo(mask_prob.dtype).eps
-        masked = mask_prob.mean(dim=1).clamp(eps, 1 - eps)
+        masked = mask_prob.mean(dim=1).clamp(eps, 1 - eps)  # B
         kept = 1 - masked
         divergence = masked * (masked / self.mask_ratio).log() + kept * (kept / (1 - self.mask_ratio)).log()
         return self.loss_weight * divergence.mean()

@@ -1,4 +1,4 @@
-"""What every masker has in common."""
+"""Define what every masker has in common."""
 
 from abc import ABCMeta, abstractmethod
 

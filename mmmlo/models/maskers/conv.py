@@ -1,4 +1,4 @@
-"""A small convolutional masker for images of any size."""
+"""Score the patches of images of any size by a small convolutional network."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The masking network of MLO-MAE: two linear layers over all patches of an image at once."""
+"""Score patches by the masking network of MLO-MAE: two linear layers over all patches of an image at once."""
 
 import torch
 from mmcv.cnn import build_activation_layer

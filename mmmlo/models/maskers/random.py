@@ -1,4 +1,4 @@
-"""Random masks, as in MAE."""
+"""Draw random masks, as in MAE."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Numbers that tell whether a masker has collapsed."""
+"""Measure whether a masker has collapsed."""
 
 import torch
 
@@ -24,9 +24,9 @@ def mask_statistics(mask_prob: torch.Tensor, mask: torch.Tensor) -> dict[str, fl
     batch = mask.shape[0]
     if batch < 2:
         raise SettingError('the overlap of visible sets needs at least two images')
-    visible = 1 - mask.float()
-    intersection = visible @ visible.T
-    sizes = visible.sum(dim=1)
+    visible = 1 - mask.float()  # B x L
+    intersection = visible @ visible.T  # B x B
+    sizes = visible.sum(dim=1)  # B
     iou = intersection / (sizes[:, None] + sizes[None, :] - intersection)
     overlap = (iou.sum() - iou.diagonal().sum()) / (batch * (batch - 1))
     scores = mask_prob.float()

@@ -1,4 +1,4 @@
-"""The curriculum masking module of CL-MAE: a small vision transformer on the autoencoder's tokens."""
+"""Score patches by the masking module of CL-MAE: a small vision transformer on the autoencoder's tokens."""
 
 import torch
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
@@ -130,11 +130,10 @@ class ViTMasker(BaseMasker):
                 f'model.masker is a ViTMasker built for grid {self.grid}, but the images have grid {tuple(grid)}; '
                 "build it for that grid or set model.masker.head='token', which serves any"
             )
-        x = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        x = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)  # B x (1 + L) x C
         # The last layer computes what the head reads.
         outputs = slice(1, None) if self.grid is None else slice(0, 1)
         for i, layer in enumerate(self.layers, start=1):
             x = layer(x, outputs if i == len(self.layers) else slice(None))
-        logits = self.head(self.norm(x))
-        logits = logits.squeeze(-1) if self.grid is None else logits.squeeze(1)
-        return to_mask_prob(logits)
+        logits = self.head(self.norm(x))  # B x L x 1 of tokens, B x 1 x L of the class token
+        return to_mask_prob(logits.squeeze(-1 if self.grid is None else 1))

@@ -1,4 +1,4 @@
-"""MAE's decoder on any (H, W) grid."""
+"""Decode patches as MAE does, on any (H, W) grid."""
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +71,7 @@ class GridMAEDecoder(MAEPretrainDecoder):
             torch.Tensor: Predictions, B x L x (patch_size ** 2 * channels).
 
         Raises:
-            ValueError: If ``ids_restore`` has another number of patches than the grid.
+            SettingError: ``ids_restore`` has another number of patches than the grid.
         """
         self._check_length(ids_restore.shape[1])
         return super().forward(x, ids_restore)
@@ -79,8 +79,8 @@ class GridMAEDecoder(MAEPretrainDecoder):
     def decode_masked(self, x: torch.Tensor, ids_keep: torch.Tensor, ids_masked: torch.Tensor) -> torch.Tensor:
         """Predict the pixels of the masked patches from the visible ones.
 
-        The same as what :meth:`forward` has at those patches, for less: the patches are not put in order, which attention
-        does not ask for, and the last block computes nothing else.
+        They are those of :meth:`forward` for less: the patches are not put in order, which attention does not ask for, and
+        the last block computes nothing else.
 
         Args:
             x (torch.Tensor): Encoded class token and visible patches, B x (1 + V) x C.
@@ -91,23 +91,18 @@ class GridMAEDecoder(MAEPretrainDecoder):
             torch.Tensor: Predictions in the order of ``ids_masked``, B x M x (patch_size ** 2 * channels).
 
         Raises:
-            ValueError: If the image has another number of patches than the grid.
+            SettingError: The image has another number of patches than the grid.
         """
         visible = ids_keep.shape[1]
         self._check_length(visible + ids_masked.shape[1])
-        of_cls_token, of_patches = self.decoder_pos_embed[:, :1], self.decoder_pos_embed[0, 1:]
-        x = self.decoder_embed(x)
-        x = torch.cat(
-            [
-                x[:, :1] + of_cls_token,
-                x[:, 1:] + F.embedding(ids_keep, of_patches),
-                self.mask_token + F.embedding(ids_masked, of_patches),
-            ],
-            dim=1,
-        )
+        of_cls_token, of_patches = self.decoder_pos_embed[:, :1], self.decoder_pos_embed[0, 1:]  # 1 x 1 x D, L x D
+        x = self.decoder_embed(x)  # B x (1 + V) x D
+        visible_tokens = x[:, 1:] + F.embedding(ids_keep, of_patches)  # B x V x D
+        masked_tokens = self.mask_token + F.embedding(ids_masked, of_patches)  # B x M x D
+        x = torch.cat([x[:, :1] + of_cls_token, visible_tokens, masked_tokens], dim=1)  # B x (1 + V + M) x D
         for i, block in enumerate(self.decoder_blocks, start=1):
             x = block(x, slice(1 + visible, None) if i == len(self.decoder_blocks) else slice(None))
-        x = x[:, -ids_masked.shape[1] :]  # which are all, unless there is no block
+        x = x[:, -ids_masked.shape[1] :]  # B x M x D, which are all, unless there is no block
         return self.decoder_pred(self.decoder_norm(x))
 
     def _check_length(self, patches: int) -> None:

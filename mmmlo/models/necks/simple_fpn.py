@@ -1,4 +1,4 @@
-"""Feature pyramid from a single feature map."""
+"""Build a feature pyramid from a single feature map."""
 
 from collections.abc import Sequence
 

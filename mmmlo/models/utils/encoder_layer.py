@@ -1,4 +1,4 @@
-"""A transformer layer that computes no output that nobody reads."""
+"""Compute only those outputs of a transformer layer that are read."""
 
 import torch
 import torch.nn.functional as F
@@ -26,15 +26,7 @@ class SelectiveEncoderLayer(TransformerEncoderLayer):
         self.train(layer.training)
 
     def forward(self, x: torch.Tensor, outputs: slice = slice(None)) -> torch.Tensor:  # noqa: B008 - not changed
-        """Compute the layer.
-
-        Args:
-            x (torch.Tensor): Tokens, B x L x C.
-            outputs (slice): The tokens to return; all attend to all. Defaults to all.
-
-        Returns:
-            torch.Tensor: B x O x C.
-        """
+        """Compute the layer of tokens, B x L x C, for those of ``outputs``, B x O x C; all attend to all."""
         attended = self._attend(self.ln1(x), outputs)
         x = (x if outputs == slice(None) else x[:, outputs]) + attended
         return self.ffn(self.ln2(x), identity=x)
@@ -55,6 +47,6 @@ class SelectiveEncoderLayer(TransformerEncoderLayer):
             (query,) = heads(F.linear(x[:, outputs], of_query, biases[0]), 1)
             key, value = heads(F.linear(x, of_others, biases[1]), 2)
         dropout = attn.attn_drop if attn.training else 0.0
-        x = attn.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        x = attn.scaled_dot_product_attention(query, key, value, dropout_p=dropout)  # B x heads x O x D
         x = attn.proj(x.transpose(1, 2).flatten(2))
         return attn.out_drop(attn.gamma1(attn.proj_drop(x)))

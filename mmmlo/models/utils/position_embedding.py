@@ -1,4 +1,4 @@
-"""Two-dimensional sine-cosine position embedding for any (H, W) grid."""
+"""Embed positions on any (H, W) grid by sines and cosines."""
 
 import torch
 
