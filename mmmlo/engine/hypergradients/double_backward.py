@@ -55,7 +55,7 @@ def _probe(function: Callable[..., torch.Tensor], inputs: list[torch.Tensor]) ->
 
 @HYPERGRADIENTS.register_module()
 class DoubleBackward(SecondDerivatives):
-    """``- d/du (dL/dw . v)``, both derivatives by reverse mode.
+    """Compute ``- d/du <dL/dw, v>``, both derivatives by reverse mode.
 
     Exact, and the textbook form that the others are compared with. It needs a second derivative of every operation,
     switches attention to the plain kernel for its pass, and keeps the graph of the whole backward pass in memory;

@@ -31,7 +31,7 @@ def _probe(function: Callable[..., torch.Tensor], inputs: list[torch.Tensor]) ->
 
 @HYPERGRADIENTS.register_module()
 class ForwardMode(SecondDerivatives):
-    """``- d/du (dL/dw . v)``: a forward-mode product along v, then reverse mode through what depends on u.
+    """Compute ``- d/du <dL/dw, v>``: a forward-mode product along v, then reverse mode through what depends on u.
 
     Exact. The lower parameters enter without a graph, so the reverse pass runs only through what the upper parameters
     reach. For MLO-MAE's masker, on which the loss depends through the weights alone, that is the masker itself:
