@@ -16,14 +16,13 @@ project = 'mmmlo'
 copyright = '2026, the mmmlo authors'
 root_doc = 'docs/index'
 extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.autosummary', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode']
-include_patterns = ['*.md', 'docs/**/*.md', 'docs/api/*.rst', 'configs/*/README.md', 'configs/*/*/README.md']
+include_patterns = ['*.md', 'docs/*.md', 'docs/examples/*.md', 'docs/api/*.rst', 'configs/*/README.md', 'configs/*/*/README.md']
 # What is not read is not walked through either: data/ may be a link to millions of files.
 exclude_patterns = [path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ('docs', 'configs')]
 
 html_theme = 'furo'
 html_title = 'mmmlo'
 html_show_sphinx = False
-templates_path = ['_templates']
 
 myst_heading_anchors = 4  # as GitHub makes them
 
