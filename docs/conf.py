@@ -2,8 +2,8 @@
 
     sphinx-build -W -c docs . site
 
-The sources are the Markdown files of the project folder, of docs/ and of configs/, and the docstrings: so a link means the same on
-the site as in the repository. Links, headings and pictures that are not there are warnings, which -W makes errors.
+The sources are the Markdown files of the project folder, of docs/ and of configs/, and the docstrings: so a link means the
+same on the site as in the repository. Links, headings and pictures that are not there are warnings, which -W makes errors.
 """
 
 import sys
@@ -16,7 +16,7 @@ project = 'mmmlo'
 copyright = '2026, the mmmlo authors'
 root_doc = 'docs/index'
 extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.autosummary', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode']
-include_patterns = ['*.md', 'docs/*.md', 'docs/examples/*.md', 'docs/api/*.rst', 'configs/*/README.md', 'configs/*/*/README.md']
+include_patterns = ['*.md', 'docs/*.md', 'docs/examples/*.md', 'docs/api/*.rst', 'configs/*/README.md']
 # What is not read is not walked through either: data/ may be a link to millions of files.
 exclude_patterns = [path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ('docs', 'configs')]
 

@@ -32,7 +32,8 @@ def test_builds(tmp_path):
 def test_the_build_finds_broken_links(tmp_path):
     (tmp_path / 'docs').mkdir()
     copy(ROOT / 'docs' / 'conf.py', tmp_path / 'docs')
-    (tmp_path / 'README.md').write_text('---\norphan: true\n---\n# Top\n\n[the index](docs/index.md#two-words)\n', encoding='utf-8')
+    readme = '---\norphan: true\n---\n# Top\n\n[the index](docs/index.md#two-words)\n'
+    (tmp_path / 'README.md').write_text(readme, encoding='utf-8')
     good = '# Index\n\n## Two `words`\n\n[up](../README.md) [site](https://example.org/x) [here](#index)\n'
     (tmp_path / 'docs' / 'index.md').write_text(good, encoding='utf-8')
     result = build(tmp_path, tmp_path / 'site')
@@ -50,12 +51,12 @@ def unknown(text: str) -> list[str]:
     modules = {'.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__') for path in sources}
     definition = re.compile(r'^\s*(?:class|def) (\w+)|^(\w+)(?::[^=]*)? =', re.MULTILINE)
     defined = {name for path in sources for match in definition.findall(path.read_text(encoding='utf-8')) for name in match}
-    names = [
-        f'mmmlo{dotted}'
-        for dotted in NAME.findall(text)
-        if f'mmmlo{dotted}' not in modules
-        and not (dotted.rsplit('.', 1)[1] in defined and (dotted.count('.') == 1 or f'mmmlo{dotted.rsplit(".", 1)[0]}' in modules))
-    ]
+
+    def known(dotted: str) -> bool:
+        parent, name = f'mmmlo{dotted}'.rsplit('.', 1)
+        return f'{parent}.{name}' in modules or (name in defined and parent in {'mmmlo', *modules})
+
+    names = [f'mmmlo{dotted}' for dotted in NAME.findall(text) if not known(dotted)]
     return [file for file in FILE.findall(text) if not (ROOT / file).exists()] + names
 
 
