@@ -1,14 +1,16 @@
 import os
 import shutil
+import tracemalloc
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from mmmlo.evaluation import feature_cache
 from mmmlo.evaluation.data import EvaluationDataError, find_data
 from mmmlo.evaluation.encoder import load_encoder
-from mmmlo.evaluation.feature_cache import FeatureCache
+from mmmlo.evaluation.feature_cache import FeatureCache, Features, check_features
 from mmmlo.evaluation.features import pool_tokens
 
 FOLDER = dict(type='CustomDataset', pipeline=[dict(type='mmmlo.LoadImage'), dict(type='PackInputs')])
@@ -87,3 +89,17 @@ def test_a_copied_test_split_leaves_nothing_in_the_cache(labelled_folder, encode
     with pytest.raises(EvaluationDataError, match='each of the 24 test images has the very features of a training image'):
         FeatureCache(str(tmp_path / 'features'), num_workers=0).get(encoder, find_data(str(tmp_path / 'data')))
     assert not entries(tmp_path / 'features')
+
+
+def test_copies_are_counted_without_copies_of_the_features(monkeypatch):
+    train, test = torch.randn(20000, 64), torch.randn(1000, 64)
+    test[:50] = train[1000:1050]
+    features = {split: Features(dict(mean=rows), None, False) for split, rows in (('train', train), ('test', test))}
+    lines = []
+    monkeypatch.setattr(feature_cache, 'print_log', lambda line, *_, **__: lines.append(line))
+    tracemalloc.start()
+    check_features(features, 'a.pth', 'photos')
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < train.numel() * 4 / 4
+    assert len(lines) == 1 and 'photos: 50 of 1000 test images have the very features' in lines[0]
