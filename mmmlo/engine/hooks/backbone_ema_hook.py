@@ -44,7 +44,7 @@ class BackboneEMAHook(EMAHook):
             ``interval`` (in optimizer steps), ``device``, ``update_buffers``.
 
     Raises:
-        ValueError: If the model has no ``backbone``, before training.
+        SettingError: If the model has no ``backbone``, before training.
     """
 
     src_model: nn.Module

@@ -106,7 +106,7 @@ class CurriculumHook(Hook):
             warning in place of an error. Defaults to False.
 
     Raises:
-        ValueError: If the schedule is unknown, or start, neutral and end are not in this order; before training, if the
+        SettingError: If the schedule is unknown, or start, neutral and end are not in this order; before training, if the
             model has no ``curriculum_factor``, or the checkpoint to resume from is of another length or curriculum.
     """
 

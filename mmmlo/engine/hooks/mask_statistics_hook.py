@@ -37,7 +37,7 @@ class MaskStatisticsHook(Hook):
         patience (int): Measurements in a row before a warning. CL-MAE begins with one mask for all images. Defaults to 5.
 
     Raises:
-        ValueError: If the interval or the patience is not positive, or a bound not in [0, 1].
+        SettingError: If the interval or the patience is not positive, or a bound not in [0, 1].
     """
 
     # Before the logger, which prints what is measured here.

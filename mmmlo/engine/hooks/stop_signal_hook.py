@@ -40,7 +40,7 @@ class StopSignalHook(Hook):
         interval (int): Iterations after which several processes ask each other, for which they wait. Defaults to 10.
 
     Raises:
-        ValueError: If the interval is not positive.
+        SettingError: If the interval is not positive.
     """
 
     # After the checkpoint hook, which may have saved this iteration already, and after all that belongs to an iteration.
