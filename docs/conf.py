@@ -6,11 +6,13 @@ The sources are the Markdown files of the project folder, of docs/ and of config
 same on the site as in the repository. Links, headings and pictures that are not there are warnings, which -W makes errors.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+shutil.rmtree(ROOT / 'docs' / 'api', ignore_errors=True)  # pages of modules that are gone
 
 project = 'mmmlo'
 copyright = '2026, the mmmlo authors'
