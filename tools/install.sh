@@ -54,7 +54,7 @@ main() {
     step "mmcv's operators"
     install_mmcv
     step 'mmengine, mmpretrain, mmsegmentation, mmdetection, timm, test tools'
-    run_pip install -r requirements/mminstall.txt -r requirements/runtime.txt -r requirements/tests.txt
+    run_pip install -r requirements/mminstall.txt -r requirements/runtime.txt -r requirements/tests.txt -r requirements/docs.txt
     repair_opencv
     step 'mmmlo'
     run_pip install --no-deps --no-build-isolation --editable .
