@@ -1,4 +1,4 @@
-"""Datasets, splits and the guard that keeps splits apart."""
+"""Datasets, splits and the guard that keeps splits disjoint."""
 
 from importlib.util import find_spec
 
@@ -27,32 +27,11 @@ from mmmlo.datasets.transforms import LoadImage, TorchRandomResizedCrop
 from mmmlo.utils.errors import DataError
 
 __all__ = [
-    'DataError',
-    'DatasetFolderError',
-    'Digits',
-    'InMemoryImages',
-    'LoadImage',
-    'ResumableBatchSampler',
-    'ResumableSampler',
-    'SampleIndex',
-    'SeededDataset',
-    'SourceIndex',
-    'SplitDataset',
-    'SplitOverlapError',
-    'SyntheticImages',
-    'TorchRandomResizedCrop',
-    'batch_collate',
-    'check_classes',
-    'check_dataset_folder',
-    'check_disjoint',
-    'check_level_splits',
-    'is_test_split',
-    'level_key',
-    'read_labels',
-    'read_test_dataset',
-    'sample_seed',
-    'sample_sources',
-    'stratified_parts',
+    'DataError', 'DatasetFolderError', 'Digits', 'InMemoryImages', 'LoadImage', 'ResumableBatchSampler',
+    'ResumableSampler', 'SampleIndex', 'SeededDataset', 'SourceIndex', 'SplitDataset', 'SplitOverlapError',
+    'SyntheticImages', 'TorchRandomResizedCrop', 'batch_collate', 'check_classes', 'check_dataset_folder',
+    'check_disjoint', 'check_level_splits', 'is_test_split', 'level_key', 'read_labels', 'read_test_dataset',
+    'sample_seed', 'sample_sources', 'stratified_parts'
 ]
 
 if find_spec('mmseg') is not None:  # pretraining does without

@@ -116,9 +116,7 @@ class ResumableBatchSampler(_Resumable, BatchSampler):
 
     def __init__(self, sampler: Sampler, batch_size: int, batch_sampler: Any) -> None:
         if isinstance(batch_sampler, Mapping):
-            batch_sampler = DATA_SAMPLERS.build(
-                batch_sampler, default_args=dict(sampler=sampler, batch_size=batch_size)
-            )
+            batch_sampler = DATA_SAMPLERS.build(batch_sampler, default_args=dict(sampler=sampler, batch_size=batch_size))
         self.sampler = sampler
         self.batch_sampler = batch_sampler
 

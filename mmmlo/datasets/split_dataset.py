@@ -25,27 +25,23 @@ _MOST_REPLACEMENTS = 1000  # as in mmengine's datasets
 class SplitDataset:
     """One part of a labelled dataset, cut by class with a seed.
 
-    Parts are disjoint and together hold every image. The cut depends on the labels, ``fractions`` and ``seed`` only:
-    two wrappers of the same dataset with another ``part`` and another ``pipeline`` are exact complements, in any
-    process and in any order. So a config cuts D_tr and D_val from a training set like this::
+    Parts are disjoint and together hold every image. The cut depends on the labels, ``fractions`` and ``seed`` only, so a
+    config cuts D_tr and D_val from a training set like this::
 
         train = dict(type='CIFAR10', data_root='data/cifar10', split='train')
         d_tr = dict(type='mmmlo.SplitDataset', part='train', dataset=dict(**train, pipeline=[...]))
         d_val = dict(type='mmmlo.SplitDataset', part='val', dataset=dict(**train, pipeline=[...]))
 
     Args:
-        dataset (dict | BaseDataset): The dataset to cut, or its config. Repeating wrappers go around a split, not
-            into it: otherwise copies of one image land in several parts.
+        dataset (dict | BaseDataset): The dataset to cut, or its config. Repeating wrappers go around a split, not into it.
         part (str): The part that this dataset holds; a key of ``fractions``. Defaults to 'train'.
-        fractions (dict[str, float]): The share of every part. They sum to 1. Defaults to
-            ``dict(train=0.8, val=0.2)``.
+        fractions (dict[str, float]): The share of every part. They sum to 1. Defaults to ``dict(train=0.8, val=0.2)``.
         seed (int): Seed of the cut. Defaults to 0.
         lazy_init (bool): Whether to wait with reading the labels until they are needed. Defaults to False.
 
     Raises:
         DatasetFolderError: The folder of the dataset is not there.
-        DataError: An unknown part, fractions that do not sum to 1, a dataset without labels, a class without images
-            or with fewer images than there are parts.
+        DataError: A part or fractions that cannot be, no labels, or a class with fewer images than there are parts.
     """
 
     def __init__(

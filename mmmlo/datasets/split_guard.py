@@ -13,14 +13,7 @@ from mmmlo.datasets.sources import SourceIndex, archive_split, leaves
 from mmmlo.registry import DATASETS
 from mmmlo.utils.errors import DataError
 
-__all__ = [
-    'SplitOverlapError',
-    'check_disjoint',
-    'check_level_splits',
-    'is_test_split',
-    'level_key',
-    'read_test_dataset',
-]
+__all__ = ['SplitOverlapError', 'check_disjoint', 'check_level_splits', 'is_test_split', 'level_key', 'read_test_dataset']
 
 
 class SplitOverlapError(DataError):

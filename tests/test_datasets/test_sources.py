@@ -42,8 +42,7 @@ def test_an_archive_counts_its_images(cifar):
 
 
 @pytest.mark.parametrize(
-    ('indices', 'kept'),
-    [(7, range(7)), (-5, range(35, 40)), ([3, 9, -1], [3, 9, 39]), (40, range(40)), (99, range(40))],
+    ('indices', 'kept'), [(7, range(7)), (-5, range(35, 40)), ([3, 9, -1], [3, 9, 39]), (40, range(40)), (99, range(40))]
 )
 def test_indices_do_not_change_names(cifar, indices, kept):
     for serialize in (True, False):

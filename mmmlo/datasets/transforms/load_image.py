@@ -29,10 +29,9 @@ class LoadImage(LoadImageFromFile):
     For a truncated file mmcv raises a bare ``AssertionError``; for an empty one, or with the pillow backend, an error
     of the decoder that does not say which of a million files it was.
 
-    A skipped image is one that the dataset replaces by another, drawn from its own: :class:`mmmlo.SplitDataset` draws from
-    its part. Each file is named once in the log. Images are counted by this object, so with workers by each worker for
-    itself, and anew in each epoch unless the workers are persistent. Datasets in test mode replace nothing; there mmengine
-    stops.
+    The dataset replaces a skipped image by another of its own, :class:`mmmlo.SplitDataset` of its part; in test mode
+    mmengine stops. Each file is named once in the log. Each worker counts for itself, and anew in each epoch unless it is
+    persistent.
 
     Args:
         *args: Arguments of :class:`mmcv.transforms.LoadImageFromFile`.
@@ -43,7 +42,7 @@ class LoadImage(LoadImageFromFile):
         **kwargs: Other arguments of mmcv's class. ``ignore_empty=True`` is 'skip' for missing files too.
 
     Raises:
-        ValueError: ``on_corrupt`` is something else, or ``max_share`` not in [0, 1].
+        SettingError: ``on_corrupt`` is something else, or ``max_share`` not in [0, 1].
     """
 
     def __init__(self, *args, on_corrupt: str = 'raise', max_share: float = 0.05, **kwargs) -> None:
@@ -96,9 +95,7 @@ class LoadImage(LoadImageFromFile):
         self.skipped += 1
         if path not in self._named:
             self._named.add(path)
-            print_log(
-                f'cannot decode the image {path} ({reason}): another takes its place', 'current', logging.WARNING
-            )
+            print_log(f'cannot decode the image {path} ({reason}): another takes its place', 'current', logging.WARNING)
         if self.loaded >= _LEAST and self.skipped > self.max_share * self.loaded:
             raise TooManyCorruptImagesError(
                 f'{self.skipped} of {self.loaded} images could not be decoded, the last one {path}; '

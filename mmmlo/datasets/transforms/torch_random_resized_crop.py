@@ -29,7 +29,7 @@ class TorchRandomResizedCrop(RandomResizedCrop):
         **kwargs: Other arguments of mmpretrain's class.
 
     Raises:
-        ValueError: ``interpolation`` is something else, or there is a ``backend`` other than 'pillow'.
+        SettingError: ``interpolation`` is something else, or there is a ``backend`` other than 'pillow'.
     """
 
     def __init__(self, *args: Any, interpolation: str = 'bicubic', **kwargs: Any) -> None:
@@ -55,7 +55,7 @@ class TorchRandomResizedCrop(RandomResizedCrop):
             dict: The same with ``img`` and ``img_shape`` replaced.
 
         Raises:
-            ValueError: The image is not uint8.
+            SettingError: The image is not uint8.
         """
         image = results['img']
         if image.dtype != np.uint8:

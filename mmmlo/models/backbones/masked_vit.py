@@ -31,7 +31,7 @@ class MaskedViT(GridViT):
         **kwargs: Other arguments of ``VisionTransformer``. The class token is always there.
 
     Raises:
-        ValueError: If the image size is not a multiple of the patch size.
+        SettingError: If the image size is not a multiple of the patch size.
     """
 
     layers: ModuleList

@@ -26,10 +26,9 @@ class GridAttention(MultiheadAttention):
     grids are windows of one image.
 
     Args:
-        *args: Arguments of mmpretrain's ``MultiheadAttention``.
         rel_pos_size (tuple[int, int], optional): The (H, W) grid for which relative positions are learned, decomposed into
             rows and columns and zero at first. Other grids interpolate them. Defaults to None: there are none.
-        **kwargs: Further ones.
+        *args, **kwargs: Arguments of mmpretrain's ``MultiheadAttention``.
     """
 
     def __init__(self, *args, rel_pos_size: Grid | None = None, **kwargs) -> None:
@@ -110,7 +109,7 @@ class WindowedViT(GridViT):
         **kwargs: Other arguments of ``VisionTransformer``.
 
     Raises:
-        ValueError: The window, the global blocks or ``pad`` are not possible.
+        SettingError: The window, the global blocks or ``pad`` are not possible.
     """
 
     def __init__(

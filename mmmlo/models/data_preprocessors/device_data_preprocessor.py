@@ -61,7 +61,7 @@ class DeviceDataPreprocessor(SelfSupDataPreprocessor):
             dict: ``inputs``, normalized, and ``data_samples``.
 
         Raises:
-            ValueError: ``shift`` or ``flip`` do not fit the images.
+            SettingError: ``shift`` or ``flip`` do not fit the images.
         """
         inputs, samples = data['inputs'], data.get('data_samples')
         if 'shift' in data or 'flip' in data:

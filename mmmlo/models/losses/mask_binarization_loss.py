@@ -22,7 +22,7 @@ class MaskBinarizationLoss(nn.Module):
         sigma (float): Width of the hill. Defaults to 0.12, as released.
 
     Raises:
-        ValueError: If ``sigma`` is not positive.
+        SettingError: If ``sigma`` is not positive.
     """
 
     def __init__(self, loss_weight: float = 1.0, sigma: float = 0.12) -> None:

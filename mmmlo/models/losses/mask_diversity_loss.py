@@ -37,7 +37,7 @@ class MaskDiversityLoss(nn.Module):
         Keep weights 1 - ``mask_prob`` have the same loss.
 
         Raises:
-            ValueError: If there is but one image.
+            SettingError: If there is but one image.
         """
         if not self.loss_weight:
             return mask_prob.new_zeros(())

@@ -21,7 +21,7 @@ class MaskRatioLoss(nn.Module):
         loss_weight (float): Weight of the loss; 0 switches it off. Defaults to 25.6.
 
     Raises:
-        ValueError: If the target is outside (0, 1).
+        SettingError: If the target is outside (0, 1).
     """
 
     def __init__(self, mask_ratio: float = 0.75, loss_weight: float = 25.6) -> None:

@@ -5,11 +5,4 @@ from .random import RandomMasker
 from .statistics import mask_statistics
 from .vit import ViTMasker
 
-__all__ = [
-    'BaseMasker',
-    'ConvMasker',
-    'MLPMasker',
-    'RandomMasker',
-    'ViTMasker',
-    'mask_statistics',
-]
+__all__ = ['BaseMasker', 'ConvMasker', 'MLPMasker', 'RandomMasker', 'ViTMasker', 'mask_statistics']

@@ -51,7 +51,7 @@ class ConvMasker(BaseMasker):
         """Score the patches; see :meth:`BaseMasker.forward`.
 
         Raises:
-            ValueError: If the masker's patches are not the backbone's.
+            SettingError: If the masker's patches are not the backbone's.
         """
         scores = self.layers(images)
         if tuple(scores.shape[-2:]) != tuple(grid):

@@ -49,7 +49,7 @@ class MLPMasker(BaseMasker):
         """Score the patches; see :meth:`BaseMasker.forward`.
 
         Raises:
-            ValueError: If ``grid`` is not the grid that the masker is built for.
+            SettingError: If ``grid`` is not the grid that the masker is built for.
         """
         if tuple(grid) != self.grid:
             raise SettingError(

@@ -19,7 +19,7 @@ def mask_statistics(mask_prob: torch.Tensor, mask: torch.Tensor) -> dict[str, fl
         independent random masks at ratio 0.75 have about 0.14.
 
     Raises:
-        ValueError: If the batch has fewer than two images, which have no pairs.
+        SettingError: If the batch has fewer than two images, which have no pairs.
     """
     batch = mask.shape[0]
     if batch < 2:

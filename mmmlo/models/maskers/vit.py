@@ -55,7 +55,7 @@ class ViTMasker(BaseMasker):
         init_cfg (dict, optional): Initialization. Defaults to None.
 
     Raises:
-        ValueError: If there is no such head, a head on the class token gets no grid, or ``num_heads`` does not divide
+        SettingError: If there is no such head, a head on the class token gets no grid, or ``num_heads`` does not divide
             ``embed_dims``.
     """
 
@@ -123,7 +123,7 @@ class ViTMasker(BaseMasker):
         """Score the patches; see :meth:`BaseMasker.forward`.
 
         Raises:
-            ValueError: If ``grid`` is not the grid that a head on the class token is built for.
+            SettingError: If ``grid`` is not the grid that a head on the class token is built for.
         """
         if self.grid is not None and self.grid != tuple(grid):
             raise SettingError(

@@ -27,7 +27,7 @@ class SimpleFPN(BaseModule):
         init_cfg (dict, optional): Initialization. Defaults to PyTorch's own, as in ViTDet.
 
     Raises:
-        ValueError: ``num_outs`` is below 4.
+        SettingError: ``num_outs`` is below 4.
     """
 
     def __init__(

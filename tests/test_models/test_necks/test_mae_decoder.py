@@ -50,7 +50,7 @@ def test_visible_tokens_and_positions_meet_on_any_grid():
     decoder.double()
     latent, ids_restore = inputs(num_patches=12, visible=3)
     actual = decoder(latent, ids_restore)
-    position = sincos_position_embedding((2, 6), 32, cls_token=False)[0].double()
+    position = sincos_position_embedding((2, 6), 32)[0, 1:].double()
     for image, restore in enumerate(ids_restore):
         for patch, place in enumerate(restore.tolist()):
             token = decoder.decoder_embed(latent[image, 1 + place]) if place < 3 else decoder.mask_token[0, 0]
