@@ -13,6 +13,10 @@ import torch
 # it is imported before pytest-xdist starts its workers.
 import yapf  # noqa: F401
 
+from mmmlo import compat
+
+compat.apply()  # before a test imports mmpretrain
+
 # On these tiny tensors a second thread gains nothing, and on a busy machine its spin-waits cost up to seventy times.
 torch.set_num_threads(1)
 
