@@ -28,7 +28,7 @@ class GridAttention(MultiheadAttention):
     Args:
         rel_pos_size (tuple[int, int], optional): The (H, W) grid for which relative positions are learned, decomposed into
             rows and columns and zero at first. Other grids interpolate them. Defaults to None: there are none.
-        *args, **kwargs: Arguments of mmpretrain's ``MultiheadAttention``.
+        **kwargs: Arguments of mmpretrain's ``MultiheadAttention``.
     """
 
     def __init__(self, *args, rel_pos_size: Grid | None = None, **kwargs) -> None:
