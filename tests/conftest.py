@@ -2,11 +2,17 @@
 
 import copy
 import gc
+import importlib.util
 import os
 import subprocess
 import sys
 
 import pytest
+
+from mmmlo.utils.process import one_line_errors, tune_process
+
+tune_process()  # before PyTorch is imported, and for all that the tests start
+
 import torch
 
 # yapf writes tables into ~/.cache when it is first imported, and a process that imports it meanwhile reads half a file. Here
@@ -240,6 +246,21 @@ def patch_16_checkpoint(tiny_checkpoint):
         neck=dict(patch_size=16),
         head=dict(patch_size=16),
     )
+
+
+@pytest.fixture(scope='session')
+def load_tool():
+    """A tool as a module, whose ``main`` ends as the command does; ``load_tool('test.py', status=1)``."""
+
+    def load(name: str, status: int = 2):
+        path = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'tools', name)
+        spec = importlib.util.spec_from_file_location(f'tool_{os.path.basename(name)[:-3]}', path)
+        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where dataclasses look theirs up
+        spec.loader.exec_module(module)
+        module.main = one_line_errors(status)(module.main)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope='session')

@@ -16,13 +16,21 @@ from contextlib import redirect_stdout
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 
-# mmpretrain prints to the standard output while it is imported.
-with redirect_stdout(sys.stderr):
-    from mmengine.config import DictAction
+from mmmlo.utils.process import Parser, run, start
 
-    from mmmlo.launch.config import load_config
-    from mmmlo.preflight.check_config import find_config_problems
-    from mmmlo.utils.text import describe_error
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_cfg_options()
+    return parser.read(argv)
+
+
+start(__name__, parse_args)
+
+from mmmlo.launch.config import load_config
+from mmmlo.preflight.check_config import find_config_problems
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,15 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         int: The exit status.
     """
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config', help='config file')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings, as in a.b=1 c="[x,y]"')
-    args = parser.parse_args(argv)
-    try:
-        with redirect_stdout(sys.stderr):
-            problems = find_config_problems(load_config(args.config, args.cfg_options))
-    except Exception as error:  # a config is Python
-        parser.error(f'{args.config} cannot be read: {describe_error(error)}')
+    args = parse_args(argv)
+    with redirect_stdout(sys.stderr):
+        problems = find_config_problems(load_config(args.config, args.cfg_options))
     for problem in problems:
         print(f'{"warning" if problem.warning else "PROBLEM"}: {problem}')
     if any(not problem.warning for problem in problems):
@@ -49,4 +51,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main, status=2)

@@ -16,31 +16,33 @@ import argparse
 import os.path as osp
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 
-# mmpretrain prints to the standard output while it is imported.
-with redirect_stdout(sys.stderr):
-    from mmpretrain.datasets import CIFAR10
-
-    from mmmlo.datasets.duplicates import broken_images, shared_arrays, shared_files
-    from mmmlo.preflight.layouts import LAYOUTS, check_layout, split_files
-    from mmmlo.utils.text import format_list
+from mmmlo.utils.process import Parser, run, start
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('data', choices=list(LAYOUTS), help='the data set')
+    parser = Parser(__doc__)
+    parser.add_argument('data', help='the data set: ade20k, coco, ..., or folder; docs/data.md has all of them')
     parser.add_argument('root', metavar='DIR', help='its folder')
     parser.add_argument('--subset', action='store_true', help='a part of the official images is enough')
     parser.add_argument('--leakage', action='store_true', help='warn of images that are in both splits, by content')
     parser.add_argument('--decode', action='store_true', help='open every image, and name those that are broken')
-    args = parser.parse_args(argv)
+    args = parser.read(argv)
     if args.decode and args.data == 'cifar10':
         parser.error('--decode: the images of cifar10 are not files; its archives are compared with their MD5 sums anyway')
     return args
+
+
+start(__name__, parse_args)
+
+from mmpretrain.datasets import CIFAR10
+
+from mmmlo.datasets.duplicates import broken_images, shared_arrays, shared_files
+from mmmlo.preflight.layouts import check_layout, split_files
+from mmmlo.utils.text import format_list
 
 
 def find_leakage(data: str, root: str) -> tuple[int, str]:
@@ -88,4 +90,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main, status=2)

@@ -24,13 +24,14 @@ use_environment() {
         bash "$root/tools/install.sh"
         python=$(realpath -s "${MMMLO_VENV:-$root/.venv}")/bin/python
     fi
-    tune_allocator
+    tune_process
 }
 
-# A training step on a CPU allocates and frees the same large tensors again and again. By default glibc maps and unmaps
-# them each time, and clearing their pages costs up to a third of the time. These settings make it keep the memory.
-# They are left alone where a GPU does the work, and where one of them was set before.
-tune_allocator() {
+# PyTorch's waiting threads sleep, in place of spinning, which slows training beside any busy process. And glibc keeps freed
+# memory, where no GPU does the work: clearing the pages of large tensors anew in every step costs up to a third of the time.
+# What was set before is left alone; mmmlo/utils/process.py does the same for a tool that is started without a launcher.
+tune_process() {
+    export OMP_WAIT_POLICY=${OMP_WAIT_POLICY-passive} KMP_BLOCKTIME=${KMP_BLOCKTIME-0}
     if compgen -G '/dev/nvidia[0-9]*' >/dev/null || [[ -e /dev/dxg || -e /dev/kfd ]]; then
         return
     fi
@@ -52,7 +53,7 @@ launch() {
     [[ $gpus =~ ^[1-9][0-9]*$ ]] || die "the number of GPUs is a whole number from 1, not $gpus"
     python=$(active_python)
     export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
-    tune_allocator
+    tune_process
     exec "$python" -m torch.distributed.run --nnodes "${NNODES:-1}" --node_rank "${NODE_RANK:-0}" \
         --nproc_per_node "$gpus" --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${PORT:-29500}" "$@"
 }
@@ -64,6 +65,7 @@ submit() {
     shift 2
     python=$(active_python)
     export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+    tune_process
     # SRUN_ARGS is left unquoted: it holds several options.
     # shellcheck disable=SC2086
     exec srun --partition "$partition" --job-name "$job" --gres "gpu:$per_node" --ntasks "$gpus" \

@@ -20,36 +20,17 @@ from datetime import timedelta
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from mmengine.device import get_device  # noqa: E402
-from mmengine.dist import get_world_size, init_dist, is_main_process  # noqa: E402
-from mmengine.logging import print_log  # noqa: E402
-from mmengine.registry import init_default_scope  # noqa: E402
-
-from mmmlo import compat  # noqa: E402
-from mmmlo.engine import NonFiniteError  # noqa: E402
-from mmmlo.evaluation.data import NAMED_DATA, find_data  # noqa: E402
-from mmmlo.evaluation.encoder import Encoder, load_encoder  # noqa: E402
-from mmmlo.evaluation.feature_cache import FeatureCache  # noqa: E402
-from mmmlo.evaluation.protocols import few_shot_protocol, knn_protocol, linear_protocol  # noqa: E402
-from mmmlo.evaluation.results import ProtocolResult, ResultsFile, Row  # noqa: E402
-from mmmlo.evaluation.results_table import to_markdown  # noqa: E402
-from mmmlo.launch.config import load_config  # noqa: E402
-from mmmlo.launch.finetune import finetune, finetune_recipe  # noqa: E402
-from mmmlo.launch.transfer import TRANSFER_TASKS, transfer, transfer_recipe  # noqa: E402
-from mmmlo.utils.text import default_labels  # noqa: E402
-from mmmlo.visualization import plot_results  # noqa: E402
+from mmmlo.utils.process import Parser, run, start
 
 CLASSIFICATION = ('knn', 'linear', 'few-shot', 'finetune')
-PROTOCOLS = (*CLASSIFICATION, *TRANSFER_TASKS)
+PROTOCOLS = (*CLASSIFICATION, 'ade20k', 'coco')
 CONFIGS = osp.join(ROOT, 'configs')
 RECIPES = osp.join(CONFIGS, 'benchmarks')
 
 
-def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT', help='a row of the table each')
     parser.add_argument(
         '--config', metavar='FILE', help='the config that they were pretrained by; default: the one in each checkpoint'
@@ -57,8 +38,8 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, a
     parser.add_argument(
         '--data',
         metavar='NAME|DIR',
-        help=f'of {", ".join(CLASSIFICATION)}: one of {", ".join(sorted(NAMED_DATA))}, or a folder with train/<class>/* and '
-        'test/<class>/*',
+        help=f'of {", ".join(CLASSIFICATION)}: a name such as cifar10 (docs/data.md has all), or a folder with '
+        'train/<class>/* and test/<class>/*',
     )
     parser.add_argument('--data-root', metavar='DIR', help='where a data set with a name lies; default: data/NAME')
     parser.add_argument('--protocols', nargs='+', choices=PROTOCOLS, default=['knn', 'linear'], help='default: knn linear')
@@ -79,30 +60,45 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, a
     parser.add_argument(
         '--finetune-config', metavar='FILE', help='recipe of the fine-tuning; default: by data set and size of the encoder'
     )
-    for task in TRANSFER_TASKS:
+    for task in ('ade20k', 'coco'):
         parser.add_argument(
             f'--{task}-config', metavar='FILE', help=f'recipe of {task}, which says where its data is; default: by encoder'
         )
-    parser.add_argument(
-        '--transfer-seeds', type=int, nargs='+', default=[0], help=f'of {", ".join(TRANSFER_TASKS)}; default: 0'
-    )
+    parser.add_argument('--transfer-seeds', type=int, nargs='+', default=[0], help='of ade20k and coco; default: 0')
     parser.add_argument('--batch-size', type=int, default=256, help='images in a batch for features; default: 256')
     parser.add_argument('--num-workers', type=int, default=2, help='processes that read images; default: 2')
     parser.add_argument('--amp', action='store_true', help='compute features and fine-tune under bfloat16 autocast')
     parser.add_argument('--no-cache', action='store_true', help='neither keep features nor use those of an earlier call')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    args = parser.parse_args(argv)
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    parser.add_launcher()
+    args = parser.read(argv, shots=1, draws=1, batch_size=1)
     if args.labels and len(args.labels) != len(args.checkpoints):
         parser.error(f'--labels takes one for each of the {len(args.checkpoints)} checkpoints, got {len(args.labels)}')
     needs_data = [protocol for protocol in args.protocols if protocol in CLASSIFICATION]
     if needs_data and args.data is None:
         parser.error(f'--protocols {" ".join(needs_data)} need --data: a name or a folder of labelled images')
-    for option in ('shots', 'draws', 'batch_size'):
-        if np.min(getattr(args, option)) < 1:
-            parser.error(f'--{option.replace("_", "-")} must be at least 1, got {getattr(args, option)}')
-    return args, parser
+    return args
+
+
+start(__name__, parse_args)
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import get_world_size, init_dist, is_main_process
+from mmengine.logging import print_log
+from mmengine.registry import init_default_scope
+
+from mmmlo import compat
+from mmmlo.evaluation.data import find_data
+from mmmlo.evaluation.encoder import Encoder, load_encoder
+from mmmlo.evaluation.feature_cache import FeatureCache
+from mmmlo.evaluation.protocols import few_shot_protocol, knn_protocol, linear_protocol
+from mmmlo.evaluation.results import ProtocolResult, ResultsFile, Row
+from mmmlo.evaluation.results_table import to_markdown
+from mmmlo.launch.config import load_config
+from mmmlo.launch.finetune import finetune, finetune_recipe
+from mmmlo.launch.transfer import TRANSFER_TASKS, transfer, transfer_recipe
+from mmmlo.utils.text import default_labels
+from mmmlo.visualization import plot_results
 
 
 class Evaluation:
@@ -223,20 +219,17 @@ class Evaluation:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate every checkpoint, then show what came out."""
-    args, parser = parse_args(argv)
+    args = parse_args(argv)
     compat.init_dist_on_cpu(args.launcher, {})
     if args.launcher != 'none' and not torch.distributed.is_initialized():
         init_dist(args.launcher)
     init_default_scope('mmpretrain')
-    try:
-        evaluation = Evaluation(args)
-        for path, label in zip(args.checkpoints, args.labels or default_labels(args.checkpoints)):
-            evaluation.run(path, label)
-    except (ValueError, FileNotFoundError, NonFiniteError) as error:  # each says what is wrong and what would be right
-        parser.error(str(error))
+    evaluation = Evaluation(args)
+    for path, label in zip(args.checkpoints, args.labels or default_labels(args.checkpoints)):
+        evaluation.run(path, label)
     if is_main_process():
         evaluation.report()
 
 
 if __name__ == '__main__':
-    main()
+    run(main, status=2)

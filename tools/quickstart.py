@@ -16,14 +16,27 @@ import time
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-import torch  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
+from mmmlo.utils.process import Parser, run, start
 
-from mmmlo.datasets import SplitDataset  # noqa: E402
-from mmmlo.evaluation import extract_features, knn_scores, linear_probe  # noqa: E402
-from mmmlo.launch.config import load_config  # noqa: E402
-from mmmlo.visualization import plot_losses, plot_masks, read_scalars  # noqa: E402
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(__doc__)
+    parser.add_argument('--seed', type=int, default=0, help='seed of weights, data order and masks')
+    parser.add_argument('--work-dir', default=osp.join(ROOT, 'work_dirs', 'quickstart'), help='where everything is written')
+    return parser.read()
+
+
+start(__name__, parse_args)
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmmlo.datasets import SplitDataset
+from mmmlo.evaluation import extract_features, knn_scores, linear_probe
+from mmmlo.launch.config import load_config
+from mmmlo.visualization import plot_losses, plot_masks, read_scalars
 
 CONFIGS = dict(
     mae='configs/mae/mae_vit-nano-p4_1xb64-coslr-20e_digits.py',
@@ -60,11 +73,8 @@ def build(method: str, seed: int, work_dir: str) -> Runner:
 
 def main() -> None:
     """Train, evaluate, draw, and print what came out."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--seed', type=int, default=0, help='seed of weights, data order and masks')
-    parser.add_argument('--work-dir', default=osp.join(ROOT, 'work_dirs', 'quickstart'), help='where everything is written')
-    args = parser.parse_args()
-    start = time.monotonic()
+    args = parse_args()
+    begin = time.monotonic()
 
     methods, runs, start_weights = {}, {}, None
     for method in CONFIGS:
@@ -89,7 +99,7 @@ def main() -> None:
         osp.join(args.work_dir, 'masks.png'),
         [str(int(sample.gt_label)) for sample in batch['data_samples']],
     )
-    summary = dict(dataset='digits', seconds=round(time.monotonic() - start, 1), methods=methods)
+    summary = dict(dataset='digits', seconds=round(time.monotonic() - begin, 1), methods=methods)
     with open(osp.join(args.work_dir, 'summary.json'), 'w') as file:
         json.dump(summary, file, indent=2)
 
@@ -106,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -5,28 +5,17 @@
 """
 
 import argparse
-import os
 import os.path as osp
 import sys
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 
-import mmengine  # noqa: E402
-from mmengine.config import DictAction  # noqa: E402
-from mmengine.evaluator import DumpResults  # noqa: E402
-from mmengine.model import is_model_wrapper  # noqa: E402
-
-from mmmlo.engine.hooks import PredictionPictureHook  # noqa: E402
-from mmmlo.engine.loops import KNNTestLoop  # noqa: E402
-from mmmlo.launch.config import build_runner, load_config, resolve_loaders, resolve_norms, set_work_dir  # noqa: E402
-from mmmlo.preflight.check_transfer import check_frameworks  # noqa: E402
-from mmmlo.utils.checkpoints import CheckpointError, trust_checkpoints  # noqa: E402
-from mmmlo.utils.key_report import check_whole_model  # noqa: E402
+from mmmlo.utils.process import Parser, run, start
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line; the options are mmpretrain's."""
-    parser = argparse.ArgumentParser(description='Test a checkpoint')
+    parser = Parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--work-dir', help='folder for the log; default: work_dirs/<name of the config>')
@@ -42,18 +31,31 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--amp', action='store_true', help='compute features under autocast')
     parser.add_argument('--no-pin-memory', action='store_true', help='do not pin memory in any loader')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings, as in a.b=1 c="[x,y]"')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    args = parser.parse_args()
+    parser.add_cfg_options()
+    parser.add_launcher()
+    args = parser.read()
     if args.show_count is not None and not args.show_dir:
         parser.error('--show-count needs --show-dir')
     if args.out and args.out_item == 'pred' and not args.out.endswith(('.pkl', '.pickle')):
         parser.error('--out must end in .pkl for --out-item pred')
     if not osp.isfile(args.checkpoint):
         parser.error(f'checkpoint {args.checkpoint} does not exist')
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
+
+
+start(__name__, parse_args)
+
+import mmengine
+from mmengine.evaluator import DumpResults
+from mmengine.model import is_model_wrapper
+
+from mmmlo.engine.hooks import PredictionPictureHook
+from mmmlo.engine.loops import KNNTestLoop
+from mmmlo.launch.config import build_runner, load_config, resolve_loaders, resolve_norms, set_work_dir
+from mmmlo.preflight.check_transfer import check_frameworks
+from mmmlo.utils.checkpoints import trust_checkpoints
+from mmmlo.utils.errors import SettingError
+from mmmlo.utils.key_report import check_whole_model
 
 
 def main() -> None:
@@ -64,21 +66,16 @@ def main() -> None:
     cfg.launcher, cfg.load_from = args.launcher, args.checkpoint
     set_work_dir(cfg, args.config, args.work_dir)
     if cfg.get('test_cfg') is None:
-        raise SystemExit(f'{args.config} has no test_cfg: nothing to test')
+        raise SettingError(f'{args.config} has no test_cfg: nothing to test')
     if args.amp:
         cfg.test_cfg.fp16 = True
     resolve_loaders(cfg, pin_memory=not args.no_pin_memory)
     resolve_norms(cfg)
-    try:
-        check_frameworks(cfg)
-    except ImportError as error:
-        raise SystemExit(f'error: {error}') from error
+    check_frameworks(cfg)
     runner = build_runner(cfg)
-    try:  # mmengine itself loads whatever matches, also nothing
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        check_whole_model(model, args.checkpoint, only_backbone=isinstance(runner.test_loop, KNNTestLoop))
-    except CheckpointError as error:
-        raise SystemExit(f'error: {error}') from error
+    # mmengine itself loads whatever matches, also nothing.
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    check_whole_model(model, args.checkpoint, only_backbone=isinstance(runner.test_loop, KNNTestLoop))
     if args.out and args.out_item == 'pred':
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
     if args.show_dir:
@@ -91,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -5,7 +5,6 @@
 """
 
 import argparse
-import os
 import os.path as osp
 import signal
 import sys
@@ -13,32 +12,12 @@ import traceback
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 
-from mmengine.config import Config, DictAction  # noqa: E402
-from mmengine.runner import find_latest_checkpoint  # noqa: E402
-
-from mmmlo.datasets import DataError, DatasetFolderError  # noqa: E402
-from mmmlo.datasets.transforms import CorruptImageError  # noqa: E402
-from mmmlo.engine import NonFiniteError  # noqa: E402
-from mmmlo.launch.config import (  # noqa: E402
-    build_runner,
-    enable_amp,
-    load_config,
-    resolve_loaders,
-    resolve_norms,
-    set_backbone,
-    set_work_dir,
-)
-from mmmlo.launch.resume import resolve_resume  # noqa: E402
-from mmmlo.preflight.check_config import check_config  # noqa: E402
-from mmmlo.preflight.check_transfer import check_transfer  # noqa: E402
-from mmmlo.utils.allocator import keep_freed_memory  # noqa: E402
-from mmmlo.utils.checkpoints import CheckpointError, trust_checkpoints  # noqa: E402
-from mmmlo.utils.text import describe_error  # noqa: E402
+from mmmlo.utils.process import Parser, run, start
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line; the options are mmpretrain's."""
-    parser = argparse.ArgumentParser(description='Train a model')
+    parser = Parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder for logs and checkpoints; default: work_dirs/<name of the config>')
     parser.add_argument(
@@ -67,12 +46,31 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--no-check', action='store_true', help='do not look for misspelt keys and fields in the config')
     parser.add_argument('--no-pin-memory', action='store_true', help='do not pin memory in any loader')
     parser.add_argument('--no-persistent-workers', action='store_true', help='start workers anew in each epoch')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings, as in a.b=1 c="[x,y]"')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    parser.add_cfg_options()
+    parser.add_launcher()
+    return parser.read()
+
+
+start(__name__, parse_args)
+
+from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
+
+from mmmlo.launch.config import (
+    build_runner,
+    enable_amp,
+    load_config,
+    resolve_loaders,
+    resolve_norms,
+    set_backbone,
+    set_work_dir,
+)
+from mmmlo.launch.resume import resolve_resume
+from mmmlo.preflight.check_config import check_config
+from mmmlo.preflight.check_transfer import check_transfer
+from mmmlo.utils.checkpoints import trust_checkpoints
+from mmmlo.utils.errors import MmmloError, SettingError
+from mmmlo.utils.text import describe_error
 
 
 def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
@@ -88,7 +86,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
     resolve_resume(cfg, args.resume)
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
-            raise SystemExit(f'{args.config} has no auto_scale_lr.base_batch_size for --auto-scale-lr to scale from')
+            raise SettingError(f'{args.config} has no auto_scale_lr.base_batch_size for --auto-scale-lr to scale from')
         cfg.auto_scale_lr.enable = True
     resolve_loaders(cfg, not args.no_pin_memory, not args.no_persistent_workers)
     resolve_norms(cfg)
@@ -99,21 +97,15 @@ def main() -> None:
     """Build the runner and train."""
     args = parse_args()
     trust_checkpoints(args.trust_checkpoint)
-    keep_freed_memory()
+    cfg = load_config(args.config, args.cfg_options)
+    if not args.no_check:
+        check_config(cfg)
+    cfg = merge_args(cfg, args)
+    check_transfer(cfg)
     try:
-        try:
-            cfg = load_config(args.config, args.cfg_options)
-            if not args.no_check:
-                check_config(cfg)
-            cfg = merge_args(cfg, args)
-            check_transfer(cfg)
-        except (ValueError, ImportError, FileNotFoundError) as error:
-            raise SystemExit(f'error: {error}') from error
         build_runner(cfg).train()
-    except (CheckpointError, DataError, DatasetFolderError, NonFiniteError) as error:
-        raise SystemExit(f'error: {error}') from error
-    except CorruptImageError as error:  # out of a worker with the worker's traceback
-        raise SystemExit(f'error: {str(error).strip().splitlines()[-1]}') from error
+    except MmmloError:
+        raise
     except (RuntimeError, OSError, EOFError) as error:
         try:
             if not _is_of_lost_worker(error):
@@ -123,7 +115,11 @@ def main() -> None:
             if not _is_of_lost_worker(late):
                 raise
             message = _lost_worker(late, cfg)
-        raise SystemExit(message) from error
+        raise LostWorkerError(message) from error
+
+
+class LostWorkerError(MmmloError):
+    """A worker of a loader that was killed, most often for its memory."""
 
 
 def _is_of_lost_worker(error: Exception) -> bool:
@@ -143,10 +139,10 @@ def _lost_worker(error: Exception, cfg: Config) -> str:
     last = find_latest_checkpoint(cfg.work_dir)
     kept = f'--resume goes on from {last}' if last else 'There is no checkpoint yet'
     return (
-        f'error: a worker of a loader was lost ({describe_error(error).rstrip(".")}). If memory was short, take fewer '
+        f'a worker of a loader was lost ({describe_error(error).rstrip(".")}). If memory was short, take fewer '
         f'num_workers or smaller batches. {kept}'
     )
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -16,6 +16,7 @@ from mmmlo.utils.checkpoints import read_checkpoint, use_safe_loaders
 from mmmlo.utils.config import dataloaders, is_multi_level
 from mmmlo.utils.errors import MissingFileError, SettingError, UnsupportedError
 from mmmlo.utils.key_report import backbone_prefix
+from mmmlo.utils.text import describe_error
 
 # Configs of earlier versions: pattern of the path, and what to say.
 _MOVED = (
@@ -41,14 +42,18 @@ def load_config(path: str, options: dict | None = None) -> Config:
 
     Raises:
         FileNotFoundError: If there is no such file.
+        ValueError: If it is no config, or the options do not fit it.
     """
     if not osp.isfile(path):
         raise MissingFileError(f'config {path} does not exist{_moved(path)}')
     compat.apply()
     use_safe_loaders()
-    cfg = compat.fix_config(Config.fromfile(path))
-    if options:
-        cfg.merge_from_dict(options)
+    try:
+        cfg = compat.fix_config(Config.fromfile(path))
+        if options:
+            cfg.merge_from_dict(options)
+    except Exception as error:  # a config is Python
+        raise SettingError(f'{path} cannot be read: {describe_error(error)}') from error
     return cfg
 
 

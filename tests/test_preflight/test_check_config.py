@@ -1,7 +1,6 @@
 """Wrong configs are in tests/test_reliability/test_wrong_configs.py; here is what must not be complained of."""
 
 import glob
-import importlib.util
 import os.path as osp
 
 import pytest
@@ -67,11 +66,8 @@ def test_what_is_right_passes(cfg):
 
 
 @pytest.fixture(scope='module')
-def tool():
-    spec = importlib.util.spec_from_file_location('check_config_tool', osp.join(ROOT, 'tools', 'check_config.py'))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool('check_config.py')
 
 
 def test_the_command_says_what_it_found(tool, tmp_path, capsys):

@@ -12,7 +12,7 @@ def refusal(script, monkeypatch, capsys):
     def call(*arguments) -> str:
         monkeypatch.setattr(sys, 'argv', ['script.py', *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
-            script['main']()
+            script.main()
         output = capsys.readouterr()
         assert (stopped.value.code, output.out, output.err.count('\n')) == (2, '', 1)
         return output.err

@@ -1,6 +1,5 @@
 """The command itself; what it looks at is tested in tests/test_preflight/test_layouts.py."""
 
-import importlib.util
 import os.path as osp
 import shutil
 
@@ -11,11 +10,8 @@ ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
 
 @pytest.fixture(scope='module')
-def tool():
-    spec = importlib.util.spec_from_file_location('check_data', osp.join(ROOT, 'tools', 'check_data.py'))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool('check_data.py')
 
 
 def test_status_and_text(tool, labelled_folder, tmp_path, capsys):

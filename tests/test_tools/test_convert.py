@@ -3,7 +3,6 @@
 import argparse
 import os.path as osp
 import pickle
-import runpy
 import subprocess
 import sys
 
@@ -28,8 +27,8 @@ CONFIG = """model = dict(
 
 
 @pytest.fixture(scope='module')
-def main():
-    return runpy.run_path(SCRIPT)['main']
+def main(load_tool):
+    return load_tool('model_converters/convert.py').main
 
 
 @pytest.fixture
@@ -37,7 +36,10 @@ def run(main, capsys):
     """Run the command; returns exit status, standard output and standard error."""
 
     def call(*argv: object) -> tuple[int, str, str]:
-        status = main([str(argument) for argument in argv])
+        try:
+            status = main([str(argument) for argument in argv])
+        except SystemExit as ended:
+            status = ended.code
         return (status, *capsys.readouterr())
 
     return call
@@ -103,14 +105,14 @@ def test_to_timm_and_back_with_verification(run, tiny_checkpoint, config, tmp_pa
 
 
 def test_a_difference_is_not_written(main, run, tiny_checkpoint, config, tmp_path, monkeypatch):
-    convert, names = main.__globals__['convert'], [f'backbone.layers.0.ln{i}.weight' for i in (1, 2)]
+    convert, names = main.__wrapped__.__globals__['convert'], [f'backbone.layers.0.ln{i}.weight' for i in (1, 2)]
 
     def confuse(*args):
         result = convert(*args)
         result.ours.update(zip(names, [result.ours[name] + i for i, name in enumerate(reversed(names))]))
         return result
 
-    monkeypatch.setitem(main.__globals__, 'convert', confuse)
+    monkeypatch.setitem(main.__wrapped__.__globals__, 'convert', confuse)
     arguments = ['--to', 'timm', '--verify', '--config', config()]
     status, out, err = run(tiny_checkpoint('mlo_mae'), tmp_path / 'timm.pth', *arguments)
     assert status == 1 and 'verify: tokens of timm' in out and 'error: the models differ by more than 0.0001' in err

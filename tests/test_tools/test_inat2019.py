@@ -1,6 +1,5 @@
 """tools/dataset_converters/inat2019.py on a tiny download, and what reads its result."""
 
-import importlib.util
 import json
 import os
 import os.path as osp
@@ -15,12 +14,8 @@ ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
 
 @pytest.fixture(scope='module')
-def tool():
-    path = osp.join(ROOT, 'tools', 'dataset_converters', 'inat2019.py')
-    spec = importlib.util.spec_from_file_location('inat2019', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool('dataset_converters/inat2019.py')
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """tools/model_converters/publish_model.py: the same bits, the same bytes, a card without folders, one error a fault."""
 
-import importlib.util
 import json
 import os.path as osp
 import shutil
@@ -19,12 +18,8 @@ ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
 
 @pytest.fixture(scope='module')
-def tool():
-    path = osp.join(ROOT, 'tools', 'model_converters', 'publish_model.py')
-    spec = importlib.util.spec_from_file_location('publish_model', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool('model_converters/publish_model.py')
 
 
 @pytest.fixture(scope='module')

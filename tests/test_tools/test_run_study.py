@@ -1,6 +1,5 @@
 """tools/analysis_tools/run_study.py: a real study that is interrupted, and the rest with stand-ins for the two tools."""
 
-import importlib.util
 import json
 import os
 import os.path as osp
@@ -55,12 +54,8 @@ json.dump(dict(format=1, rows=[row]), open(out + '/results.json', 'w'))
 
 
 @pytest.fixture
-def tool():
-    path = osp.join(ROOT, 'tools', 'analysis_tools', 'run_study.py')
-    spec = importlib.util.spec_from_file_location('run_study', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool('analysis_tools/run_study.py')
 
 
 @pytest.fixture(scope='module')
@@ -129,7 +124,7 @@ def test_interrupted_and_resumed(tool, base, tmp_path, capsys):
     assert reader.imread(out / 'study.png').std() > 0.01
     # What is left is the evaluation.
     study = read_studies(studies)['ratio']
-    args, _ = tool.parse_args(command)
+    args = tool.parse_args(command)
     job = tool.make_jobs(study, args, str(out))[0]
     runner = JobRunner(tool.TOOLS, 'digits', ['knn'], num_workers=0)
     assert runner.missing(jobs[job.name]) == ['knn']

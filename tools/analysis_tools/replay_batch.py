@@ -14,23 +14,34 @@ import argparse
 import os.path as osp
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import nullcontext
 from typing import Any
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-# mmpretrain prints to the standard output while it is imported.
-with redirect_stdout(sys.stderr):
-    import torch
-    from mmengine.optim import build_optim_wrapper
-    from mmengine.registry import init_default_scope
+from mmmlo.utils.process import Parser, run, start
 
-    from mmmlo.engine.batch_dump import unpack
-    from mmmlo.engine.non_finite import set_random_state
-    from mmmlo.evaluation.encoder import checkpoint_config
-    from mmmlo.registry import MODELS
-    from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, read_content
-    from mmmlo.utils.text import format_list
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(__doc__)
+    parser.add_argument('dump', metavar='DUMP', help='non_finite_*.pth of a work dir')
+    parser.add_argument('--device', help='default: the GPU if there is one')
+    return parser.read(argv)
+
+
+start(__name__, parse_args)
+
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+
+from mmmlo.engine.batch_dump import unpack
+from mmmlo.engine.non_finite import set_random_state
+from mmmlo.evaluation.encoder import checkpoint_config
+from mmmlo.registry import MODELS
+from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, read_content
+from mmmlo.utils.text import format_list
 
 
 def read_dump(path: str) -> dict[str, Any]:
@@ -103,8 +114,7 @@ def replay(dump: dict[str, Any], path: str, device: str) -> bool:
     Returns:
         bool: Whether all was finite.
     """
-    with redirect_stdout(sys.stderr):
-        model, cfg = build_model(dump, path)
+    model, cfg = build_model(dump, path)
     model.to(device)
     level, kind = dump['level'], torch.device(device).type
     print(f'{path}: iteration {dump["iteration"]}' + (f', level {level}' if level else ''))
@@ -168,19 +178,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         int: The exit status.
     """
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('dump', metavar='DUMP', help='non_finite_*.pth of a work dir')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='default: the GPU if any')
-    args = parser.parse_args(argv)
-    try:
-        dump = read_dump(args.dump)
-    except CheckpointError as error:
-        parser.error(str(error))
-    if replay(dump, args.dump, args.device):
+    args = parse_args(argv)
+    if replay(read_dump(args.dump), args.dump, args.device or ('cuda' if torch.cuda.is_available() else 'cpu')):
         print('Everything is finite here: the failure does not repeat.')
         return 0
     return 1
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main, status=2)

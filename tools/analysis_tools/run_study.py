@@ -19,37 +19,27 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import redirect_stdout
 from typing import Any, NoReturn
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
-# mmpretrain prints to the standard output while it is imported.
-with redirect_stdout(sys.stderr):
-    from mmengine.config import DictAction
-
-    from mmmlo.evaluation.data import EvaluationDataError, find_data
-    from mmmlo.launch.config import load_config
-    from mmmlo.launch.studies import Job, JobRunner, Study, StudyError, StudyRecord, job_config, read_studies
-    from mmmlo.launch.study_report import plot_study, study_table
+from mmmlo.utils.process import Parser, run, start
 
 TOOLS = osp.join(ROOT, 'tools')
 STUDIES = osp.join(ROOT, 'configs', 'ablations', 'studies.json')
 PROTOCOLS = ('knn', 'linear', 'few-shot', 'finetune')
 
 
-def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument('study', metavar='STUDY', help='name of a study; any other word lists them')
     parser.add_argument('--studies', default=STUDIES, metavar='FILE', help='where studies are defined; default: those here')
     parser.add_argument('--config', metavar='FILE', help="config that is varied; default: the study's")
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='default: 0 1 2')
     parser.add_argument('--out', metavar='DIR', help='default: work_dirs/studies/STUDY')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, help='settings of all jobs, as in train_cfg.max_epochs=10'
-    )
+    parser.add_cfg_options(default={}, help='settings of all jobs, as in train_cfg.max_epochs=10')
     parser.add_argument(
         '--data', metavar='NAME|DIR', help='evaluate on it, by tools/evaluate.py; default: compare kNN of the training log'
     )
@@ -63,10 +53,15 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, a
         metavar='N',
         help='how many run at once; they take the devices of CUDA_VISIBLE_DEVICES in turns; default: 1',
     )
-    args = parser.parse_args(argv)
-    if args.jobs < 1:
-        parser.error(f'--jobs must be at least 1, got {args.jobs}')
-    return args, parser
+    return parser.read(argv, jobs=1)
+
+
+start(__name__, parse_args)
+
+from mmmlo.evaluation.data import find_data
+from mmmlo.launch.config import load_config
+from mmmlo.launch.studies import Job, JobRunner, Study, StudyError, StudyRecord, job_config, read_studies
+from mmmlo.launch.study_report import plot_study, study_table
 
 
 def find_study(args: argparse.Namespace) -> Study:
@@ -145,21 +140,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         int: The exit status.
     """
-    args, parser = parse_args(argv)
+    args = parse_args(argv)
     logging.getLogger('matplotlib').setLevel(logging.WARNING)
-    try:
-        study = find_study(args)
-        out = osp.abspath(args.out or osp.join('work_dirs', 'studies', study.name))
-        if args.data is not None:
-            find_data(args.data, args.data_root)  # a wrong name is an error before anything is trained
-        record = StudyRecord(osp.join(out, 'study.json'))
-        config = osp.relpath(osp.abspath(args.config or study.base), ROOT)
-        record.start(dict(
-            study=study.name, title=study.title, config=config if not config.startswith('..') else osp.basename(config),
-            options=dict(args.cfg_options), seeds=args.seeds, data=args.data, protocols=args.protocols if args.data else []))
-        jobs = make_jobs(study, args, out)
-    except (StudyError, EvaluationDataError, FileNotFoundError) as error:
-        parser.error(str(error))
+    study = find_study(args)
+    out = osp.abspath(args.out or osp.join('work_dirs', 'studies', study.name))
+    if args.data is not None:
+        find_data(args.data, args.data_root)  # a wrong name is an error before anything is trained
+    record = StudyRecord(osp.join(out, 'study.json'))
+    config = osp.relpath(osp.abspath(args.config or study.base), ROOT)
+    record.start(dict(
+        study=study.name, title=study.title, config=config if not config.startswith('..') else osp.basename(config),
+        options=dict(args.cfg_options), seeds=args.seeds, data=args.data, protocols=args.protocols if args.data else []))
+    jobs = make_jobs(study, args, out)
     visible = [device for device in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if device]
     # As many places as jobs, so that more jobs than devices share them evenly.
     devices = [visible[i % len(visible)] if len(visible) > 1 else None for i in range(args.jobs)]
@@ -181,4 +173,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main, status=2)

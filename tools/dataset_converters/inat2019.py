@@ -10,7 +10,6 @@ folder than SRC, a link to the images too. Then: tools/evaluate.py CHECKPOINT --
 Exit status: 0; or 2, and nothing written, where files are missing or annotations contradict each other.
 """
 
-import argparse
 import json
 import os
 import os.path as osp
@@ -19,11 +18,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
+
+from mmmlo.utils.errors import DataError
+from mmmlo.utils.process import Parser, run
+
 SPLITS = {'train': 'train2019.json', 'val': 'val2019.json'}
-
-
-class AnnotationError(ValueError):
-    """Annotations or images that are not those of iNaturalist 2019."""
 
 
 def read_annotations(path: str) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def read_annotations(path: str) -> dict[str, Any]:
         dict: ``files``, the images' paths in order; ``categories``, the category of each; ``names``, category -> name.
 
     Raises:
-        AnnotationError: There is no such file, or something else in it; an image has no label, or several.
+        DataError: There is no such file, or something else in it; an image has no label, or several.
     """
     try:
         with open(path, encoding='utf-8') as file:
@@ -45,10 +45,10 @@ def read_annotations(path: str) -> dict[str, Any]:
         pairs = [(annotation['image_id'], annotation['category_id']) for annotation in content['annotations']]
         names = {category['id']: str(category['name']) for category in content['categories']}
     except FileNotFoundError as error:
-        raise AnnotationError(f'{path} does not exist; the download has it') from error
+        raise DataError(f'{path} does not exist; the download has it') from error
     except (ValueError, KeyError, TypeError) as error:
         reason = f'{type(error).__name__}: {error}'
-        raise AnnotationError(f'{path} is not an annotation file of iNaturalist 2019 ({reason})') from error
+        raise DataError(f'{path} is not an annotation file of iNaturalist 2019 ({reason})') from error
     labels = dict(pairs)
     several = [images.get(image, image) for image, count in Counter(image for image, _ in pairs).items() if count > 1]
     without = [name for image, name in images.items() if image not in labels]
@@ -61,7 +61,7 @@ def read_annotations(path: str) -> dict[str, Any]:
         (nameless, 'labels are of categories that it does not list'),
     ):
         if wrong:
-            raise AnnotationError(f'{path}: {len(wrong)} {what}, such as {wrong[0]}')
+            raise DataError(f'{path}: {len(wrong)} {what}, such as {wrong[0]}')
     return dict(files=list(images.values()), categories=[labels[image] for image in images], names=names)
 
 
@@ -69,14 +69,14 @@ def check_files(source: str, files: Sequence[str]) -> None:
     """Check that every image is there, below the source folder.
 
     Raises:
-        AnnotationError: One is not.
+        DataError: One is not.
     """
     odd = [file for file in files if osp.isabs(file) or '..' in file.split('/') or '\n' in file]
     if odd:
-        raise AnnotationError(f'{odd[0]!r} is no path below the folder of the images')
+        raise DataError(f'{odd[0]!r} is no path below the folder of the images')
     missing = [file for file in files if not osp.isfile(osp.join(source, file))]
     if missing:
-        raise AnnotationError(
+        raise DataError(
             f'{len(missing)} of {len(files)} images are not there, such as {osp.join(source, missing[0])}; unpack '
             f'the archive of the images in {source}'
         )
@@ -86,14 +86,14 @@ def make_texts(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Write out the annotation files: name -> text. Labels are the places of the categories in the order of their ids.
 
     Raises:
-        AnnotationError: The splits have other categories, or share images.
+        DataError: The splits have other categories, or share images.
     """
     names = splits['train']['names']
     if names != splits['val']['names']:
-        raise AnnotationError('train and val do not have the same categories')
+        raise DataError('train and val do not have the same categories')
     shared = set(splits['train']['files']) & set(splits['val']['files'])
     if shared:
-        raise AnnotationError(f'train and val share {len(shared)} images, such as {min(shared)}')
+        raise DataError(f'train and val share {len(shared)} images, such as {min(shared)}')
     labels = {category: label for label, category in enumerate(sorted(names))}
     texts = {
         f'{split}.txt': ''.join(f'{file} {labels[c]}\n' for file, c in zip(content['files'], content['categories']))
@@ -106,32 +106,32 @@ def link_images(source: str, target: str, files: Sequence[str]) -> None:
     """Link the folders of the images from the target folder, unless they are there.
 
     Raises:
-        AnnotationError: Something else stands in a link's place.
+        DataError: Something else stands in a link's place.
     """
     for folder in sorted({file.split('/')[0] for file in files}):
         images, link = osp.abspath(osp.join(source, folder)), osp.join(target, folder)
         if osp.exists(link) and osp.samefile(link, images):
             continue
         if osp.lexists(link):
-            raise AnnotationError(f'{link} is there already, and is not {images}')
+            raise DataError(f'{link} is there already, and is not {images}')
         os.symlink(images, link)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, check, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument('source', metavar='SRC', help='folder with train2019.json, val2019.json and train_val2019/')
     parser.add_argument('target', metavar='DST', help='folder to write meta/ in; may be SRC')
-    args = parser.parse_args(argv)
+    args = parser.read(argv)
+    splits = {split: read_annotations(osp.join(args.source, name)) for split, name in SPLITS.items()}
+    texts = make_texts(splits)
+    files = [file for content in splits.values() for file in content['files']]
+    check_files(args.source, files)
     try:
-        splits = {split: read_annotations(osp.join(args.source, name)) for split, name in SPLITS.items()}
-        texts = make_texts(splits)
-        files = [file for content in splits.values() for file in content['files']]
-        check_files(args.source, files)
         os.makedirs(osp.join(args.target, 'meta'), exist_ok=True)
         link_images(args.source, args.target, files)
-    except (AnnotationError, OSError) as error:
-        parser.error(str(error))
+    except OSError as error:
+        raise DataError(f'{args.target} cannot be written to: {error}') from error
     for name, text in texts.items():
         path = osp.join(args.target, 'meta', name)
         with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
@@ -142,4 +142,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main, status=2)

@@ -14,23 +14,11 @@ import argparse
 import os.path as osp
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from functools import partial
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-# mmpretrain prints to the standard output while it is imported.
-with redirect_stdout(sys.stderr):
-    import torch
-    from mmengine.registry import init_default_scope
-    from torch import Tensor, nn
-    from torch.nn import functional as F
-
-    from mmmlo.converters import FORMATS, Conversion, ConversionError, check_fits, convert, write_file
-    from mmmlo.launch.config import load_config
-    from mmmlo.registry import MODELS
-    from mmmlo.utils.checkpoints import CheckpointError
-    from mmmlo.utils.text import describe_error
+from mmmlo.utils.process import Parser, run, start
 
 TOLERANCE = 1e-4
 CLASSES = {'timm': "timm's VisionTransformer", 'mmseg-mae': "mmseg's MAE", 'vitdet': "timm's blocks, all attending globally"}
@@ -40,8 +28,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
+    parser = Parser(
+        __doc__,
         epilog="Position embeddings are resized by the target library's own function: timm's is antialiased, mmpretrain's, "
         "MAE's, mmseg's and ViTDet's are not.",
     )
@@ -50,7 +38,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'masking.pth and finetune.pth, as far as they are wanted')
     add('target', metavar='DST', help='the file to write; .safetensors writes that format')
     add('--from', dest='from_', metavar='F', help='format of SRC; default: told by its keys')
-    add('--to', required=True, metavar='F', help=f'format of DST: {", ".join(sorted(FORMATS))}')
+    add('--to', required=True, metavar='F', help='format of DST, such as timm; docs/converters.md has all')
     add('--grid', type=int, nargs=2, metavar=('H', 'W'), help='resize the position embeddings to so many patches')
     add('--source-grid', type=int, nargs=2, metavar=('H', 'W'),
         help='their grid in SRC, where it is not square and the file does not tell')
@@ -60,7 +48,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('--config', metavar='CONFIG', help='a config of this project: SRC must be of the size of its model.backbone, and '
         '--verify takes its number of attention heads')
     add('--overwrite', action='store_true', help='replace DST if it is there')
-    return parser.parse_args(argv)
+    return parser.read(argv, grid=1, source_grid=1)
+
+
+start(__name__, parse_args)
+
+import torch
+from mmengine.registry import init_default_scope
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmmlo.converters import Conversion, ConversionError, check_fits, convert, write_file
+from mmmlo.launch.config import load_config
+from mmmlo.registry import MODELS
+from mmmlo.utils.text import describe_error
 
 
 def check_target(args: argparse.Namespace) -> None:
@@ -71,19 +72,11 @@ def check_target(args: argparse.Namespace) -> None:
         raise ConversionError(f'{args.target} is a folder; name a file to write')
     if osp.exists(args.target) and not args.overwrite:
         raise ConversionError(f'{args.target} is there already; say --overwrite to replace it')
-    for option in ('grid', 'source_grid'):
-        if min(getattr(args, option) or [1]) < 1:
-            raise ConversionError(f'--{option.replace("_", "-")} must be positive, got {getattr(args, option)}')
 
 
 def build_backbone(path: str) -> nn.Module:
     """Build the backbone of a config, without memory for its weights."""
-    try:
-        cfg = load_config(path)
-    except FileNotFoundError as error:
-        raise ConversionError(str(error)) from error
-    except Exception as error:  # a config is Python
-        raise ConversionError(f'{path} cannot be read: {describe_error(error)}') from error
+    cfg = load_config(path)
     if 'backbone' not in (cfg.get('model') or {}):
         raise ConversionError(f'{path} has no model.backbone')
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')
@@ -217,25 +210,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         int: The exit status.
     """
     args = parse_args(argv)
-    try:
-        check_target(args)
-        backbone = build_backbone(args.config) if args.config else None
-        grids = (tuple(grid) if grid else None for grid in (args.grid, args.source_grid))
-        conversion = convert(args.sources, args.to, args.from_, *grids)
-        if backbone is not None:
-            check_fits(conversion.shape, backbone, conversion.report.source, args.config)
-        print(conversion.report)
-        heads = backbone.arch_settings['num_heads'] if backbone is not None else None
-        if args.verify and verify(conversion, heads, args.image) > TOLERANCE:
-            print(f'error: the models differ by more than {TOLERANCE:g}; nothing is written', file=sys.stderr)
-            return 1
-        write_file(args.target, conversion.state, conversion.target, conversion.meta)
-    except CheckpointError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+    check_target(args)
+    backbone = build_backbone(args.config) if args.config else None
+    grids = (tuple(grid) if grid else None for grid in (args.grid, args.source_grid))
+    conversion = convert(args.sources, args.to, args.from_, *grids)
+    if backbone is not None:
+        check_fits(conversion.shape, backbone, conversion.report.source, args.config)
+    print(conversion.report)
+    heads = backbone.arch_settings['num_heads'] if backbone is not None else None
+    if args.verify and verify(conversion, heads, args.image) > TOLERANCE:
+        print(f'error: the models differ by more than {TOLERANCE:g}; nothing is written', file=sys.stderr)
+        return 1
+    write_file(args.target, conversion.state, conversion.target, conversion.meta)
     print(f'Written: {args.target}')
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main, status=2)

@@ -14,24 +14,15 @@ import os.path as osp
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-# mmpretrain prints to the standard output while it is imported.
-with redirect_stdout(sys.stderr):
-    from mmengine.config import Config
-
-    from mmmlo.evaluation.encoder import Encoder, checkpoint_config, load_encoder
-    from mmmlo.evaluation.results import ResultsFile, Row
-    from mmmlo.launch.config import load_config
-    from mmmlo.launch.publishing import FORMATS, PublishingError, publish_encoder
-    from mmmlo.utils.checkpoints import Checkpoint, read_checkpoint
+from mmmlo.utils.process import Parser, run, start
 
 
-def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='of this project, or a file with an encoder alone')
     parser.add_argument('folder', metavar='DIR', help='where to write')
     parser.add_argument('--name', help='first part of the names; default: the name of the config')
@@ -42,9 +33,18 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, a
         '--results', metavar='FILE', help='results.json of tools/evaluate.py; rows of this checkpoint go into the card'
     )
     parser.add_argument('--license', default='', metavar='TEXT', help='terms of use, for the card')
-    parser.add_argument('--format', choices=FORMATS, default='pth', help='default: pth')
+    parser.add_argument('--format', choices=['pth', 'safetensors'], default='pth', help='default: pth')
     parser.add_argument('--overwrite', action='store_true', help='replace files of these names')
-    return parser.parse_args(argv), parser
+    return parser.read(argv)
+
+
+start(__name__, parse_args)
+
+from mmmlo.evaluation.encoder import Encoder, checkpoint_config, load_encoder
+from mmmlo.evaluation.results import ResultsFile, Row
+from mmmlo.launch.config import load_config
+from mmmlo.launch.publishing import PublishingError, publish_encoder
+from mmmlo.utils.checkpoints import Checkpoint, read_checkpoint
 
 
 def find_name(args: argparse.Namespace, checkpoint: Checkpoint, encoder: Encoder) -> str:
@@ -70,22 +70,19 @@ def read_results(path: str | None) -> list[Row]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, write, read back."""
-    args, parser = parse_args(argv)
-    try:
-        checkpoint = read_checkpoint(args.checkpoint)
-        config: Config = load_config(args.config) if args.config else checkpoint_config(args.checkpoint, checkpoint)
-        encoder = load_encoder(args.checkpoint, config)
-        name = find_name(args, checkpoint, encoder)
-        rows = read_results(args.results)
-        written = publish_encoder(
-            encoder, config, checkpoint.meta, args.folder, name, args.license, rows, args.format, args.overwrite
-        )
-    except (ValueError, FileNotFoundError) as error:  # ours all are; each says what is wrong
-        parser.error(str(error))
+    args = parse_args(argv)
+    checkpoint = read_checkpoint(args.checkpoint)
+    config = load_config(args.config) if args.config else checkpoint_config(args.checkpoint, checkpoint)
+    encoder = load_encoder(args.checkpoint, config)
+    name = find_name(args, checkpoint, encoder)
+    rows = read_results(args.results)
+    written = publish_encoder(
+        encoder, config, checkpoint.meta, args.folder, name, args.license, rows, args.format, args.overwrite
+    )
     if args.results and not any(row.sha256 in (encoder.sha256, written.sha256) for row in rows):
         print(f'note: {args.results} has nothing of {args.checkpoint}; the card says that nothing was measured')
     print(f'Written: {written.path}\n         {written.card}\nsha256: {written.sha256}')
 
 
 if __name__ == '__main__':
-    main()
+    run(main, status=2)

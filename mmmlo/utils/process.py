@@ -1,0 +1,138 @@
+"""How the command-line tools start: threads, allocator, the options that they share, and errors of the user's as one line.
+
+Nothing heavy is imported before the command line has been read: OpenMP reads its settings when PyTorch is imported, and
+``--help`` should not wait for that.
+"""
+
+import argparse
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from glob import glob
+from importlib import import_module
+from typing import Any, NoReturn
+
+from mmmlo import compat
+from mmmlo.utils.errors import MmmloError
+
+__all__ = ['THREADS', 'Parser', 'keep_freed_memory', 'one_line_errors', 'run', 'start', 'tune_process']
+
+# PyTorch's threads spin while they wait for each other. Beside any other busy process, such as a data worker, they spin
+# while the one that they wait for is not running, and a step takes ten times as long.
+THREADS = {'OMP_WAIT_POLICY': 'passive', 'KMP_BLOCKTIME': '0'}
+# Parameters of glibc's mallopt(3), and the values that tools/env.sh sets for what the launchers start.
+_ALLOCATOR = {'MALLOC_MMAP_MAX_': (-4, 0), 'MALLOC_TRIM_THRESHOLD_': (-1, -1), 'MALLOC_TOP_PAD_': (-2, 256 * 2**20)}
+
+
+def tune_process() -> None:
+    """Let waiting threads sleep, and keep freed memory; what the environment sets is left alone. Before PyTorch's import."""
+    for name, value in THREADS.items():
+        os.environ.setdefault(name, value)
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> bool:
+    """Make glibc keep freed memory for the process, where no GPU does the work.
+
+    A training step on a CPU allocates and frees the same large tensors again and again. By default glibc maps and unmaps
+    them each time, and clearing their pages costs up to a third of the time.
+
+    Returns:
+        bool: Whether anything was set: nothing is beside a GPU, or with a C library that has no ``mallopt``.
+    """
+    if glob('/dev/nvidia[0-9]*') or os.path.exists('/dev/dxg') or os.path.exists('/dev/kfd'):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if os.name == 'posix' else None
+    if mallopt is None:
+        return False
+    wanted = [setting for name, setting in _ALLOCATOR.items() if name not in os.environ]
+    return bool(wanted) and all([mallopt(parameter, value) for parameter, value in wanted])
+
+
+class _CfgOptions(argparse.Action):
+    """mmengine's ``DictAction``, imported where the option is given."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        from mmengine.config import DictAction
+
+        DictAction(self.option_strings, self.dest)(parser, namespace, values, option_string)
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line whose errors are one line, with ``--traceback`` and the options that several tools have.
+
+    Args:
+        doc (str): The tool's docstring, whose first line describes it.
+    """
+
+    def __init__(self, doc: str, **kwargs: Any) -> None:
+        super().__init__(description=doc.splitlines()[0], **kwargs)
+        self.add_argument('--traceback', action='store_true', help='show where an error was raised, not its line alone')
+
+    def add_cfg_options(self, **kwargs: Any) -> None:
+        """Add ``--cfg-options``."""
+        text = 'override settings, as in a.b=1 c="[x,y]"'
+        self.add_argument('--cfg-options', nargs='+', action=_CfgOptions, **{'help': text, **kwargs})
+
+    def add_launcher(self) -> None:
+        """Add ``--launcher`` and the rank that PyTorch's older launcher gives."""
+        self.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+        self.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+    def read(self, argv: Sequence[str] | None = None, **least: int) -> argparse.Namespace:
+        """Read the command line; ``least`` has the smallest values of options that are numbers or lists of them."""
+        args = self.parse_args(argv)
+        for name, bound in least.items():
+            value = getattr(args, name)
+            if value is not None and min(value if isinstance(value, list) else [value]) < bound:
+                self.error(f'--{name.replace("_", "-")} must be at least {bound}, got {value}')
+        if 'local_rank' in args:
+            os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+        return args
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with 2."""
+        self.exit(2, f'error: {message}\n')
+
+
+def start(name: str, parse_args: Callable[[], Any]) -> None:
+    """Prepare a tool's process, before the tool imports PyTorch or a framework.
+
+    Wrong usage and ``--help`` end here. The frameworks' fixes are applied, and what mmpretrain prints while it is imported
+    goes to the standard error. A module that is imported, by a test or a child process, is left as it is.
+
+    Args:
+        name (str): The tool's ``__name__``.
+        parse_args (Callable): Reads the command line.
+    """
+    if name != '__main__':
+        return
+    parse_args()
+    tune_process()
+    with redirect_stdout(sys.stderr):
+        compat.apply()
+        import_module('mmpretrain.datasets')
+
+
+@contextmanager
+def one_line_errors(status: int = 1) -> Iterator[None]:
+    """Print an error of the user's as one line, and exit; any that is no :class:`MmmloError` keeps its traceback."""
+    try:
+        yield
+    except MmmloError as error:
+        if '--traceback' in sys.argv:
+            raise
+        # Out of a loader's worker the message comes below the worker's traceback.
+        text = str(error).strip()
+        if text.startswith('Caught '):
+            text = text.splitlines()[-1].rpartition(f'{type(error).__name__}: ')[2]
+        print(f'error: {text}', file=sys.stderr)
+        sys.exit(status)
+
+
+def run(main: Callable[[], Any], status: int = 1) -> NoReturn:
+    """Call a tool's main function and exit with what it returns, or with ``status`` after an error of the user's."""
+    with one_line_errors(status):
+        sys.exit(main())
