@@ -23,57 +23,18 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from mmengine.config import Config, DictAction  # noqa: E402
-from mmengine.logging import MMLogger  # noqa: E402
-from mmengine.optim import build_optim_wrapper  # noqa: E402
-from mmengine.registry import init_default_scope  # noqa: E402
-from mmengine.runner import Runner, set_random_seed  # noqa: E402
-from scipy.sparse.linalg import LinearOperator, minres  # noqa: E402
-from torch import nn  # noqa: E402
-from torch.overrides import TorchFunctionMode  # noqa: E402
-from torch.utils._pytree import tree_map  # noqa: E402
-
-# mmpretrain prints to the standard output while it is imported, which may be JSON's.
-with redirect_stdout(sys.stderr):
-    from mmmlo.engine import HypergradientEstimator, InverseHessian, NotDifferentiableError, build_estimator
-    from mmmlo.engine.loops.loader_settings import with_settings_of
-    from mmmlo.launch.config import enable_amp, load_config
-    from mmmlo.launch.shrink import shrink
-    from mmmlo.registry import HYPERGRADIENTS, MODELS
-    from mmmlo.utils.config import is_multi_level
-    from mmmlo.utils.tensor_memory import TensorMemory
-
-LOWEST_COSINE = 0.99
-PERTURBATION = 0.05
-CYCLES = 4
-RESIDUAL = 1e-8
-MOST_STEPS = 1000
-DTYPES = dict(float64=torch.float64, float32=torch.float32, bfloat16=torch.float32)  # of the parameters
+from mmmlo.utils.process import Parser, run, start
 
 
-class _UsageError(ValueError):
-    """What the user asked for makes no sense."""
-
-
-class _Converged(Exception):
-    """Ends scipy's loop."""
-
-
-# Command line and config
-
-
-def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument('config', help='config file of a model with a level that has paths')
     parser.add_argument(
         '--estimator',
@@ -82,7 +43,7 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, a
     )
     parser.add_argument(
         '--dtype',
-        choices=DTYPES,
+        choices=['float64', 'float32', 'bfloat16'],
         default='float64',
         help="precision of the estimator that is checked; bfloat16 is autocast of float32. The reference's is float64",
     )
@@ -94,8 +55,44 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, a
         help='write the results as JSON to this file or, without one, to the standard output',
     )
     parser.add_argument('--seed', type=int, default=0, help='seed of weights, batches and dropout')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings, as in a.b=1 c="[x,y]"')
-    return parser.parse_args(argv), parser
+    parser.add_cfg_options()
+    return parser.read(argv)
+
+
+start(__name__, parse_args)
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, set_random_seed
+from scipy.sparse.linalg import LinearOperator, minres
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+from mmmlo.engine import InverseHessian, NotDifferentiableError, build_estimator
+from mmmlo.engine.loops.loader_settings import with_settings_of
+from mmmlo.launch.config import enable_amp, load_config
+from mmmlo.launch.shrink import shrink
+from mmmlo.registry import HYPERGRADIENTS, MODELS
+from mmmlo.utils.config import is_multi_level
+from mmmlo.utils.errors import SettingError
+from mmmlo.utils.tensor_memory import TensorMemory
+
+LOWEST_COSINE = 0.99
+PERTURBATION = 0.05
+CYCLES = 4
+RESIDUAL = 1e-8
+MOST_STEPS = 1000
+DTYPES = dict(float64=torch.float64, float32=torch.float32, bfloat16=torch.float32)  # of the parameters
+
+
+class _Converged(Exception):
+    """Ends scipy's loop."""
 
 
 def parse_estimator(text: str) -> dict:
@@ -127,15 +124,11 @@ def map_estimators(function: Callable[[dict], Any], hypergradient: dict) -> Any:
 
 
 def levels_with_paths(cfg: Config, estimator: str | None) -> dict[str, dict]:
-    """Level -> config of its estimator, or lower level -> that; for the levels that move by a hypergradient.
-
-    Raises:
-        _UsageError: If there is no such level or an estimator cannot be built.
-    """
+    """Level -> config of its estimator, or lower level -> that; for the levels that move by a hypergradient."""
     levels = cfg.optim_wrapper.levels if is_multi_level(cfg) else {}
     found = {level: options for level, options in levels.items() if options.get('paths')}
     if not found:
-        raise _UsageError(
+        raise SettingError(
             f'{cfg.filename} has no level with paths (optim_wrapper.levels.<level>.paths): nothing in it moves by a '
             'hypergradient, so there is none to check'
         )
@@ -143,20 +136,8 @@ def levels_with_paths(cfg: Config, estimator: str | None) -> dict[str, dict]:
     for level, options in found.items():
         configured = options.get('hypergradient') or dict(type='mmmlo.ForwardMode')
         chosen[level] = parse_estimator(estimator) if estimator else configured
-        map_estimators(checked_estimator, chosen[level])
+        map_estimators(build_estimator, chosen[level])  # or its error
     return chosen
-
-
-def checked_estimator(cfg: dict) -> HypergradientEstimator:
-    """Build an estimator, or say why it cannot be built.
-
-    Raises:
-        _UsageError: If it is unknown or its arguments are wrong.
-    """
-    try:
-        return build_estimator(cfg)
-    except ValueError as error:
-        raise _UsageError(str(error)) from error
 
 
 # The reference
@@ -166,9 +147,7 @@ def checked_estimator(cfg: dict) -> HypergradientEstimator:
 class _ExactSolve(InverseHessian):
     """Solves ``(H + damping) x = v`` by MINRES, which takes any symmetric H, to a residual of 1e-8 of v's norm.
 
-    Attributes:
-        most_steps (int): Steps after which it gives up. Both are of the class, because a wrapper builds and keeps instances.
-        residuals (list[float]): The residual of each solve that failed, relative to v.
+    The steps after which it gives up, and the residuals of solves that failed, are of the class: wrappers build instances.
     """
 
     most_steps = MOST_STEPS
@@ -198,54 +177,36 @@ class _ExactSolve(InverseHessian):
         return split(solution)
 
 
-@contextmanager
-def _few_steps() -> Iterator[None]:
-    """Cut exact solves short where only their memory is asked for, which is the same in every step."""
-    most_steps, _ExactSolve.most_steps = _ExactSolve.most_steps, 2
-    try:
-        yield
-    finally:
-        _ExactSolve.most_steps = most_steps
-
-
 def _minres(product: Callable[[np.ndarray], np.ndarray], right: np.ndarray, most_steps: int) -> tuple[np.ndarray, float]:
     """The solution of a symmetric system and its relative residual."""
     norm = float(np.linalg.norm(right)) or 1.0
-    state: dict[str, Any] = dict(best=np.zeros_like(right), residual=1.0, count=0)
+    best, least, count = np.zeros_like(right), 1.0, 0
 
     def look(solution: np.ndarray) -> None:
-        state['count'] += 1
+        nonlocal best, least, count
+        count += 1
         # MINRES compares its residual with |A| |x|, which is far larger than the right-hand side where A is nearly singular.
         # The residual that is asked for here takes a product of its own, so it is computed now and then.
-        if state['count'] % 10 and state['count'] < most_steps:
-            return
-        residual = float(np.linalg.norm(product(solution) - right)) / norm
-        if residual < state['residual']:
-            state.update(best=solution.copy(), residual=residual)
-        _progress(f'  MINRES: {state["count"]} of {most_steps} steps, residual {residual:.1e}')
-        if residual <= RESIDUAL:
-            raise _Converged
+        if count % 10 == 0 or count >= most_steps:
+            residual = float(np.linalg.norm(product(solution) - right)) / norm
+            if residual < least:
+                best, least = solution.copy(), residual
+            if residual <= RESIDUAL:
+                raise _Converged
 
     operator = LinearOperator((right.size, right.size), matvec=product, dtype=right.dtype)
     try:
         solution, _ = minres(operator, right, rtol=0.0, maxiter=most_steps, callback=look)
     except _Converged:
-        return state['best'], state['residual']
-    finally:
-        _progress('')
+        return best, least
     # It also stops by itself, where it can get no further in float64.
     residual = float(np.linalg.norm(product(solution) - right)) / norm
-    return (solution, residual) if residual <= state['residual'] else (state['best'], state['residual'])
-
-
-def _progress(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f'\r{text:60}' if text else f'\r{"":60}\r', end='', file=sys.stderr, flush=True)
+    return (solution, residual) if residual <= least else (best, least)
 
 
 def reference_cfg(cfg: dict) -> dict:
     """The dense reference with what the estimator has in place of the inverse Hessian."""
-    estimator = checked_estimator(cfg)
+    estimator = build_estimator(cfg)
     if isinstance(estimator, InverseHessian):
         return dict(type='_ExactSolve', damping=getattr(estimator, 'damping', 0.0))
     return dict(type='mmmlo.DoubleBackward', precondition=estimator.precondition)
@@ -308,7 +269,7 @@ def training_cfg(cfg: Config, estimators: dict[str, dict]) -> Config:
             options.pop('hypergradient', None)
             # An exact solve in every cycle would take minutes.
             options.hypergradient = {
-                lower: dict(type='mmmlo.DoubleBackward', precondition=checked_estimator(own).precondition)
+                lower: dict(type='mmmlo.DoubleBackward', precondition=build_estimator(own).precondition)
                 for lower, own in used.items()
             }
     return cfg
@@ -324,9 +285,6 @@ def train(cfg: Config, seed: int) -> Point:
 
     At the initialization the head is almost zero, and every layer norm does nothing after another one, so a wrong derivative
     of theirs would not show. The cycles give the optimizers their state.
-
-    Raises:
-        _UsageError: If the levels in the config do not fit together.
     """
     set_random_seed(seed)
     # Not mmengine's choice of a device, which may have no float64.
@@ -337,10 +295,7 @@ def train(cfg: Config, seed: int) -> Point:
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(PERTURBATION * torch.randn_like(parameter))
-    try:
-        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    except ValueError as error:
-        raise _UsageError(str(error)) from error
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     loader = LevelBatches(cfg, wrapper.levels, model.data_preprocessor, seed)
     complete = 0
     while complete < CYCLES:
@@ -380,15 +335,7 @@ class _SameDraws(TorchFunctionMode):
 
 
 class Side:
-    """An estimator, or its reference, at the point of comparison, with a model and a wrapper of its own.
-
-    Args:
-        point (Point): Where to compare.
-        level (str): The level with paths.
-        paths (list[str]): The paths.
-        estimators (dict[str, dict]): Lower level -> config of its estimator.
-        dtype (str): A key of ``DTYPES``.
-    """
+    """An estimator, or its reference, at the point of comparison, with a model and a wrapper of its own."""
 
     def __init__(self, point: Point, level: str, paths: list[str], estimators: dict[str, dict], dtype: str) -> None:
         self.point, self.level = point, level
@@ -406,15 +353,12 @@ class Side:
             return value.to(DTYPES[dtype]) if floating else value
 
         self.batches = tree_map(cast, point.batches)
-        self._go_to_point(replay=any(cfg.get('precondition') == 'adam' for cfg in estimators.values()))
-
-    def _go_to_point(self, replay: bool) -> None:
-        if replay:
-            # Preconditioning by Adam reads the gradients of the levels' last steps, which no state holds.
-            self._load(self.point.before)
-            torch.manual_seed(self.point.seed)
+        if any(cfg.get('precondition') == 'adam' for cfg in estimators.values()):
+            # It reads the gradients of the levels' last steps, which no state holds.
+            self._load(point.before)
+            torch.manual_seed(point.seed)
             self.wrapper.update_levels(self.model, self.batches)
-        self._load(self.point.after)
+        self._load(point.after)
 
     def _load(self, state: dict[str, dict]) -> None:
         self.model.load_state_dict(state['model'])
@@ -431,10 +375,10 @@ class Side:
     def timed_hypergradient(self) -> tuple[torch.Tensor, float]:
         """:meth:`hypergradient` and its milliseconds."""
         self._synchronize()
-        start = time.perf_counter()
+        begin = time.perf_counter()
         gradient = self.hypergradient()
         self._synchronize()
-        return gradient, 1000 * (time.perf_counter() - start)
+        return gradient, 1000 * (time.perf_counter() - begin)
 
     def milliseconds(self, first: float) -> float:
         """Time of a hypergradient: the median of three after the first one, or that one if it took seconds."""
@@ -442,7 +386,9 @@ class Side:
 
     def peak_mib(self) -> float:
         """Peak memory beyond model and batches, in MiB: by CUDA's statistics, elsewhere of tensors."""
-        with _few_steps():
+        # An exact solve takes as much in two steps as in all.
+        most_steps, _ExactSolve.most_steps = _ExactSolve.most_steps, 2
+        try:
             if self.point.device.startswith('cuda'):
                 torch.cuda.reset_peak_memory_stats()
                 before = torch.cuda.memory_allocated()
@@ -451,6 +397,8 @@ class Side:
             with TensorMemory() as memory:
                 self.hypergradient()
             return memory.peak / 2**20
+        finally:
+            _ExactSolve.most_steps = most_steps
 
     def _synchronize(self) -> None:
         if self.point.device.startswith('cuda'):
@@ -514,12 +462,7 @@ def _sources(dataset: dict) -> list[dict]:
 
 
 def check(cfg: Config, path: str, estimator: str | None, dtype: str, seed: int) -> dict:
-    """Compare every level with paths, path by path and all together.
-
-    Raises:
-        _UsageError: If there is nothing to check or the estimator is none.
-        NotDifferentiableError: If the reference cannot differentiate the model.
-    """
+    """Compare every level with paths, path by path and all together."""
     chosen = levels_with_paths(cfg, estimator)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     point = train(training_cfg(shrink(cfg), chosen), seed)
@@ -545,15 +488,15 @@ def check(cfg: Config, path: str, estimator: str | None, dtype: str, seed: int) 
     )
 
 
-# Title, width, key of a row, format; the reference's time and memory stand beside the estimator's.
+# Title, key of a row, format; the reference's time and memory stand beside the estimator's.
 COLUMNS = (
-    ('cosine', 10, 'cosine', '.6f'),
-    ('rel. error', 12, 'relative_error', '.1e'),
-    ('norm ratio', 12, 'norm_ratio', '.6f'),
-    ('ms', 9, 'ms', '.1f'),
-    ('reference', 11, 'reference_ms', '.1f'),
-    ('peak MiB', 10, 'peak_mib', '.2f'),
-    ('reference', 11, 'reference_peak_mib', '.2f'),
+    ('cosine', 'cosine', '.6f'),
+    ('rel. error', 'relative_error', '.1e'),
+    ('norm ratio', 'norm_ratio', '.6f'),
+    ('ms', 'ms', '.1f'),
+    ('reference', 'reference_ms', '.1f'),
+    ('peak MiB', 'peak_mib', '.2f'),
+    ('reference', 'reference_peak_mib', '.2f'),
 )
 
 
@@ -563,44 +506,43 @@ def render(report: dict) -> str:
     for level, own in report['estimators'].items():
         described = map_estimators(_describe, own)
         head[level] = described if isinstance(described, str) else '; '.join(f'{k}: {v}' for k, v in described.items())
-    head.update(precision=f'{report["dtype"]}, the reference in float64')
-    head.update({name: report[name] for name in ('data', 'state')})
-    head['run'] = f'seed {report["seed"]}, torch {report["torch"]}, {report["device"]}'
+    head |= dict(
+        precision=f'{report["dtype"]}, the reference in float64',
+        data=report['data'],
+        state=report['state'],
+        run=f'seed {report["seed"]}, torch {report["torch"]}, {report["device"]}',
+    )
     lines = [f'{name + ":":<11} {value}' for name, value in head.items()]
-
-    names = ['+'.join(row['paths']) for row in report['rows']]
-    width, level_width = (max(map(len, column)) for column in ([*names, 'path'], [*report['passed'], 'level']))
-    titles = ''.join(f'{title:>{space}}' for title, space, _, _ in COLUMNS)
-    lines += ['', f'{"level":{level_width}}  {"path":{width}}{titles}']
-    for name, row in zip(names, report['rows']):
-        figures = ''.join(f'{row[key]:{space}{form}}' if key in row else ' ' * space for _, space, key, form in COLUMNS)
-        lines.append(f'{row["level"]:{level_width}}  {name:{width}}{figures}'.rstrip())
+    width = max(len(_name(row)) for row in report['rows']) + 2
+    lines += ['', f'{"level, path":{width}}' + ''.join(f'{title:>12}' for title, _, _ in COLUMNS)]
+    for row in report['rows']:
+        figures = ''.join(f'{row[key]:12{form}}' if key in row else ' ' * 12 for _, key, form in COLUMNS)
+        lines.append(f'{_name(row):{width}}{figures}'.rstrip())
         if row['error']:
             lines.append(f'    {row["error"]}')
-    return '\n'.join([*lines, '', *(_verdict(level, report) for level in report['passed'])])
+    lines.append('')
+    for level, passed in report['passed'].items():
+        rows = [row for row in report['rows'] if row['level'] == level]
+        if passed:
+            lines.append(f'{level}: PASSED, lowest cosine {min(row["cosine"] for row in rows):.6f}')
+        else:
+            failed = ', '.join(f'{_name(row)} ({row.get("cosine", math.nan):.6f})' for row in rows if not row['passed'])
+            lines.append(f'{level}: FAILED, a cosine of at least {LOWEST_COSINE} to the reference is needed: {failed}')
+    return '\n'.join(lines)
+
+
+def _name(row: dict) -> str:
+    return f'{row["level"]}, {"+".join(row["paths"])}'
 
 
 def _describe(hypergradient: dict) -> str:
     arguments = ', '.join(f'{name}={value!r}' for name, value in hypergradient.items() if name != 'type')
     reference = reference_cfg(hypergradient)
     if reference['type'] == '_ExactSolve':
-        exact = f'H + {reference["damping"]}' if reference['damping'] else 'H'
-        against = f'an exact solve with {exact}'
+        against = 'an exact solve with H' + (f' + {reference["damping"]}' if reference['damping'] else '')
     else:
         against = f'double backward, {reference["precondition"]} in place of the inverse Hessian'
     return f'{hypergradient["type"]}({arguments}) against {against}'
-
-
-def _verdict(level: str, report: dict) -> str:
-    rows = [row for row in report['rows'] if row['level'] == level]
-    if report['passed'][level]:
-        return f'{level}: PASSED, lowest cosine {min(row["cosine"] for row in rows):.6f}'
-    failed = ', '.join(
-        f'{"+".join(row["paths"])} ({row["cosine"]:.6f})' if 'cosine' in row else '+'.join(row['paths'])
-        for row in rows
-        if not row['passed']
-    )
-    return f'{level}: FAILED, a cosine of at least {LOWEST_COSINE} to the reference is needed: {failed}'
 
 
 def write_json(report: dict, path: str) -> None:
@@ -618,16 +560,14 @@ def write_json(report: dict, path: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check a config, print the report and return the exit status."""
-    args, parser = parse_args(argv)
+    args = parse_args(argv)
     try:
         # Log messages go to the standard error: there may be JSON on the standard output, and nothing else then.
         with redirect_stdout(sys.stderr):
             MMLogger.get_current_instance().setLevel('WARNING')  # not a line for every parameter that is initialized
             report = check(load_config(args.config, args.cfg_options), args.config, args.estimator, args.dtype, args.seed)
-    except (_UsageError, FileNotFoundError) as error:
-        parser.error(str(error))
     except NotDifferentiableError as error:
-        print(f'no reference: {error}', file=sys.stderr)
+        print(f'error: no reference: {error}', file=sys.stderr)
         return 1
     print(render(report), file=sys.stderr if args.json == '-' else sys.stdout)
     if args.json:
@@ -636,4 +576,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main, status=2)

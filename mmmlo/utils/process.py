@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from glob import glob
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
 from mmmlo import compat
@@ -100,20 +101,21 @@ class Parser(argparse.ArgumentParser):
 def start(name: str, parse_args: Callable[[], Any]) -> None:
     """Prepare a tool's process, before the tool imports PyTorch or a framework.
 
-    Wrong usage and ``--help`` end here. The frameworks' fixes are applied, and what mmpretrain prints while it is imported
-    goes to the standard error. A module that is imported, by a test or a child process, is left as it is.
+    Wrong usage and ``--help`` end here. In a module that is imported, by a test or a child process, the environment is left
+    as it is. The frameworks' fixes are applied, and what mmpretrain and mmseg print while imported goes to the standard error.
 
     Args:
         name (str): The tool's ``__name__``.
         parse_args (Callable): Reads the command line.
     """
-    if name != '__main__':
-        return
-    parse_args()
-    tune_process()
+    if name == '__main__':
+        parse_args()
+        tune_process()
     with redirect_stdout(sys.stderr):
         compat.apply()
-        import_module('mmpretrain.datasets')
+        for module in ('mmpretrain.datasets', 'mmpretrain.models', 'mmseg.datasets'):
+            if find_spec(module.split('.')[0]) is not None:
+                import_module(module)
 
 
 @contextmanager

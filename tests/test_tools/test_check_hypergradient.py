@@ -1,7 +1,6 @@
 """tools/check_hypergradient.py: every pretraining config passes, and what is wrong does not."""
 
 import glob
-import importlib.util
 import json
 import os
 import os.path as osp
@@ -24,14 +23,9 @@ DIGITS = osp.join(ROOT, 'configs', 'mlo_mae', 'mlo-mae_vit-nano-p4_1xb64-coslr-2
 
 
 @pytest.fixture(scope='module')
-def tool():
+def tool(load_tool):
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location('check_hypergradient', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where its dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    yield load_tool('check_hypergradient.py')
     HYPERGRADIENTS.module_dict.pop('_ExactSolve')
 
 

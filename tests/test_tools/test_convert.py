@@ -244,7 +244,7 @@ def test_other_wrong_arguments(refuse, config, tmp_path):
     path, out = tmp_path / 'mae.pth', tmp_path / 'out.pth'
     mae_file(path)
     arguments = (path, out, '--to', 'cl-mae', '--config', config())
-    assert '--grid must be positive' in refuse(*arguments, '--grid', 0, 4)
+    assert '--grid must be at least 1, got [0, 4]' in refuse(*arguments, '--grid', 0, 4)
     assert 'cl-mae knows square grids only, not 2 x 4' in refuse(*arguments, '--grid', 2, 4)
     assert '16 patches, which is not a grid of 4 x 5' in refuse(*arguments, '--source-grid', 4, 5)
     assert 'cannot be read' in refuse(*arguments, '--verify', '--image', path)

@@ -9,7 +9,7 @@ import pytest
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 
-SCRIPTS = sorted(str(path.relative_to(TOOLS)) for path in TOOLS.rglob('*.py') if 'parse_args()' in path.read_text())
+SCRIPTS = sorted(str(path.relative_to(TOOLS)) for path in TOOLS.rglob('*.py') if 'Parser(' in path.read_text())
 
 
 @pytest.mark.parametrize('script', SCRIPTS)

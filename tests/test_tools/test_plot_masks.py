@@ -1,6 +1,5 @@
 """tools/analysis_tools/plot_masks.py: the numbers, the colours, and one error for each wrong usage."""
 
-import importlib.util
 import json
 import os
 import os.path as osp
@@ -29,14 +28,9 @@ CONFIGS = dict(
 
 
 @pytest.fixture(scope='module')
-def tool():
+def tool(load_tool):
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location('plot_masks', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where its dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return load_tool('analysis_tools/plot_masks.py')
 
 
 def tiny(method='mlo_mae', **model):
@@ -291,7 +285,6 @@ def test_wrong_usage(tool, folder, wrong, tmp_path, capsys, arguments, words):
     for word in words:
         assert word in message
     assert not os.listdir(tmp_path)
-
 
 
 def test_as_a_command(folder, tmp_path):

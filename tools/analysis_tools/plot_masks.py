@@ -26,77 +26,55 @@ from typing import Any
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-import torch  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from mmcv.transforms import LoadImageFromFile  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.logging import MMLogger  # noqa: E402
-from mmengine.registry import init_default_scope  # noqa: E402
-
-# mmpretrain prints to the standard output while it is imported, which may be JSON's.
-with redirect_stdout(sys.stderr):
-    from mmmlo.datasets.transforms import LoadImage
-    from mmmlo.evaluation.encoder import checkpoint_config
-    from mmmlo.launch.config import load_config
-    from mmmlo.models.selfsup.base import BaseMaskedAutoencoder
-    from mmmlo.registry import MODELS, TRANSFORMS
-    from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, read_checkpoint
-    from mmmlo.utils.text import default_labels, describe_error, format_list
-    from mmmlo.visualization import MaskColumn, mask_column, plot_mask_table
+from mmmlo.utils.process import Parser, run, start
 
 ENDINGS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
 
-class _UsageError(ValueError):
-    """What the user asked for makes no sense."""
-
-
-def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line, and check what can be checked without opening a file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT', help='a column each')
-    parser.add_argument('--images', required=True, metavar='DIR', help='folder of images; folders in it are looked into')
-    parser.add_argument(
-        '--configs',
-        nargs='+',
-        metavar='CONFIG',
-        help='one config for all checkpoints, or one for each; default: those that the checkpoints hold',
-    )
-    parser.add_argument(
-        '--labels', nargs='+', metavar='NAME', help='titles of the columns; default: the paths below a common folder'
-    )
-    parser.add_argument('--count', type=int, default=6, metavar='N', help='images that are shown; default: 6')
-    parser.add_argument(
-        '--statistics-count',
-        type=int,
-        default=64,
-        metavar='M',
-        help='images that the numbers are measured on, those shown among them; default: 64',
-    )
-    parser.add_argument('--out', default='masks.png', metavar='FILE', help='the picture; default: masks.png')
-    parser.add_argument('--seed', type=int, default=0, help='seed of the choice of images and of random masks')
-    parser.add_argument('--json', metavar='FILE', help='write the numbers here as JSON; - is the standard output')
-    args = parser.parse_args(argv)
-
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add('checkpoints', nargs='+', metavar='CHECKPOINT', help='a column each')
+    add('--images', required=True, metavar='DIR', help='folder of images; folders in it are looked into')
+    add('--configs', nargs='+', metavar='CONFIG', help='one config for all checkpoints, or one for each; default: their own')
+    add('--labels', nargs='+', metavar='NAME', help='titles of the columns; default: the paths below a common folder')
+    add('--count', type=int, default=6, metavar='N', help='images that are shown; default: 6')
+    add('--statistics-count', type=int, default=64, metavar='M',
+        help='images that the numbers are measured on, those shown among them; two at least; default: 64')
+    add('--out', default='masks.png', metavar='FILE', help='the picture; default: masks.png')
+    add('--seed', type=int, default=0, help='seed of the choice of images and of random masks')
+    add('--json', metavar='FILE', help='write the numbers here as JSON; - is the standard output')
+    args = parser.read(argv, count=1, statistics_count=2)
     number = len(args.checkpoints)
     if args.configs and len(args.configs) not in (1, number):
         parser.error(f'--configs takes one config or one for each of the {number} checkpoints, got {len(args.configs)}')
     if args.labels and len(args.labels) != number:
         parser.error(f'--labels takes one for each of the {number} checkpoints, got {len(args.labels)}')
-    if args.count < 1:
-        parser.error(f'--count must be at least 1, got {args.count}')
-    if args.statistics_count < 2:
-        parser.error(f'--statistics-count must be at least 2, for pairs of images, got {args.statistics_count}')
     for option, path in (('--out', args.out), ('--json', args.json or '-')):
         if osp.isdir(path):
             parser.error(f'{option} {path} is a folder')
-    formats = Figure().canvas.get_supported_filetypes()
-    if osp.splitext(args.out)[1][1:].lower() not in formats:
-        parser.error(f'--out {args.out}: the ending must be one of {", ".join(f".{name}" for name in sorted(formats))}')
-    return args, parser
+    return args
 
 
-# Checkpoints
+start(__name__, parse_args)
+
+import torch
+from matplotlib.figure import Figure
+from mmcv.transforms import LoadImageFromFile
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+
+from mmmlo.datasets.transforms import LoadImage
+from mmmlo.evaluation.encoder import checkpoint_config
+from mmmlo.launch.config import load_config
+from mmmlo.models.selfsup.base import BaseMaskedAutoencoder
+from mmmlo.registry import MODELS, TRANSFORMS
+from mmmlo.utils.checkpoints import CheckpointError, read_checkpoint
+from mmmlo.utils.errors import SettingError
+from mmmlo.utils.text import default_labels, describe_error, format_list
+from mmmlo.visualization import MaskColumn, mask_column, plot_mask_table
 
 
 @dataclass
@@ -128,49 +106,31 @@ class Loaded:
         """str: The same in a line."""
         facts = self.facts
         parts = [facts['model'], facts['masker'], '{}×{} patches'.format(*facts['grid'])]
-        if self.iteration is not None:
-            parts.append(f'iteration {self.iteration}')
-        return ', '.join(parts)
+        return ', '.join(parts + ([] if self.iteration is None else [f'iteration {self.iteration}']))
 
 
 def load(path: str, config: str | None, label: str) -> Loaded:
-    """Build the model that a checkpoint belongs to, with its weights.
-
-    Raises:
-        _UsageError: If this is no checkpoint of a masked autoencoder of this project, or the config does not fit it.
-    """
+    """Build the model that a checkpoint belongs to, with its weights, or say why the two do not fit."""
+    checkpoint = read_checkpoint(path)
     try:
-        checkpoint = read_checkpoint(path)
+        cfg = checkpoint_config(path, checkpoint) if config is None else load_config(config)
     except CheckpointError as error:
-        raise _UsageError(str(error)) from error
-    cfg = _read_config(path, checkpoint, config)
+        raise SettingError(f'{error}; give it by --configs') from error
     whose = config or f'the config in {path}'
     if cfg.get('model') is None:
-        raise _UsageError(f'{whose} has no model')
+        raise SettingError(f'{whose} has no model')
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     try:
         model = MODELS.build(cfg.model)
     except Exception as error:  # whatever a model's own code raises
-        raise _UsageError(f'the model of {whose} cannot be built: {describe_error(error)}') from error
+        raise SettingError(f'the model of {whose} cannot be built: {describe_error(error)}') from error
     if not isinstance(model, BaseMaskedAutoencoder):
-        raise _UsageError(
+        raise SettingError(
             f"{whose} has a {type(model).__name__}, not a masked autoencoder of this project's such as mmmlo.MAE or "
             'mmmlo.MLOMAE: it has no draw_masks and no reconstruct'
         )
     _load_weights(model, checkpoint.state_dict, path, whose)
-    pipeline = Pipeline(cfg, whose, model.backbone)
-    return Loaded(path, label, model, checkpoint.meta.get('iter'), pipeline)
-
-
-def _read_config(path: str, checkpoint: Checkpoint, config: str | None) -> Config:
-    try:
-        return checkpoint_config(path, checkpoint) if config is None else load_config(config)
-    except CheckpointError as error:
-        raise _UsageError(f'{error}; give it by --configs') from error
-    except FileNotFoundError as error:
-        raise _UsageError(str(error)) from error
-    except Exception as error:  # a config is Python
-        raise _UsageError(f'{config} cannot be read: {describe_error(error)}') from error
+    return Loaded(path, label, model, checkpoint.meta.get('iter'), Pipeline(cfg, whose, model.backbone))
 
 
 def _load_weights(model: BaseMaskedAutoencoder, state: dict[str, torch.Tensor], path: str, whose: str) -> None:
@@ -178,38 +138,27 @@ def _load_weights(model: BaseMaskedAutoencoder, state: dict[str, torch.Tensor], 
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
-        raise _UsageError(f'the weights in {path} do not fit {whose}: {format_list(lines[1:] or lines)}') from error
+        raise SettingError(f'the weights in {path} do not fit {whose}: {format_list(lines[1:] or lines)}') from error
     if missing:
-        raise _UsageError(
+        raise SettingError(
             f'{path} lacks {len(missing)} of the {len(model.state_dict())} weights that {whose} has: {format_list(missing)}'
         )
     # Other modules of the training, a head or an average, are not missed here. But random masks in place of a learned
     # masker's would be taken for its own.
     masker = [name for name in unexpected if name.startswith('masker.')]
     if masker:
-        raise _UsageError(
+        raise SettingError(
             f'{path} has weights of a masker that {whose}, with its {type(model.masker).__name__}, has no place for: '
             f'{format_list(masker)}'
         )
 
 
-# Images
-
-
 class Pipeline:
-    """A config's test pipeline on the files of any folder.
-
-    Args:
-        cfg (Config): The config.
-        whose (str): Its name in messages.
-        backbone (MaskedViT): Says which image size the model is built for.
+    """A config's test pipeline on the files of any folder, resized to what a backbone is built for.
 
     Attributes:
         key (str): Pipelines of one key do the same.
         bgr (bool): Whether the images that come out have their channels in OpenCV's order.
-
-    Raises:
-        _UsageError: If the config has no test pipeline of images.
     """
 
     def __init__(self, cfg: Config, whose: str, backbone: Any) -> None:
@@ -220,11 +169,11 @@ class Pipeline:
         try:
             built = [TRANSFORMS.build(transform) for transform in transforms]
         except Exception as error:  # whatever a transform's own code raises
-            raise _UsageError(f'the test pipeline of {whose} cannot be built: {describe_error(error)}') from error
+            raise SettingError(f'the test pipeline of {whose} cannot be built: {describe_error(error)}') from error
         loaders = [i for i, transform in enumerate(built) if isinstance(transform, LoadImageFromFile)]
         packers = [i for i, transform in enumerate(built) if isinstance(transform, TRANSFORMS.get('mmpretrain.PackInputs'))]
         if not packers:
-            raise _UsageError(f'the test pipeline of {whose} has no PackInputs, which makes the tensors of a batch')
+            raise SettingError(f'the test pipeline of {whose} has no PackInputs, which makes the tensors of a batch')
         # Pillow, because OpenCV does not average where it shrinks. At the right size this changes nothing.
         resize = dict(type='mmpretrain.Resize', scale=(size[1], size[0]), backend='pillow', interpolation='bicubic')
         built.insert(packers[-1], TRANSFORMS.build(resize))
@@ -242,14 +191,10 @@ class Pipeline:
                     return [dict(transform) for transform in dataset['pipeline']]
                 inner = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
                 dataset = inner
-        raise _UsageError(f'{whose} has neither a test_dataloader nor a val_dataloader with a pipeline for the images')
+        raise SettingError(f'{whose} has neither a test_dataloader nor a val_dataloader with a pipeline for the images')
 
     def read(self, path: str) -> dict:
-        """Decode a file.
-
-        Raises:
-            Exception: Of any kind, if it cannot be decoded.
-        """
+        """Decode a file, or raise an error of any kind."""
         results = self.loader(dict(img_path=path))
         if results is None:  # ignore_empty
             raise ValueError('cannot be decoded')
@@ -258,18 +203,14 @@ class Pipeline:
         return results
 
     def prepare(self, results: dict) -> torch.Tensor:
-        """Do the rest of the pipeline: 3 x H x W, uint8.
-
-        Raises:
-            _UsageError: If the pipeline fails on a decoded image.
-        """
+        """Do the rest of the pipeline: 3 x H x W, uint8."""
         path = results['img_path']
         try:
             for transform in self.transforms:
                 results = transform(results)
             return results['inputs']
         except Exception as error:  # whatever a transform's own code raises
-            raise _UsageError(f'the test pipeline of {self.whose} fails on {path}: {describe_error(error)}') from error
+            raise SettingError(f'the test pipeline of {self.whose} fails on {path}: {describe_error(error)}') from error
 
 
 @dataclass
@@ -288,16 +229,12 @@ class Images:
 
 
 def find_images(folder: str) -> list[str]:
-    """Paths of all image files in a folder and the folders in it, sorted, without what is hidden.
-
-    Raises:
-        _UsageError: If there is no such folder or no image in it.
-    """
+    """Paths of all image files in a folder and the folders in it, sorted, without what is hidden."""
     if not osp.isdir(folder):
-        raise _UsageError(f'--images: there is no folder {folder}')
+        raise SettingError(f'--images: there is no folder {folder}')
     found = [osp.join(parent, name) for parent, names in _walk(folder) for name in names if name.lower().endswith(ENDINGS)]
     if not found:
-        raise _UsageError(f'--images: {folder} and the folders in it hold no image ({", ".join(ENDINGS)})')
+        raise SettingError(f'--images: {folder} and the folders in it hold no image ({", ".join(ENDINGS)})')
     return sorted(found)
 
 
@@ -315,9 +252,6 @@ def load_images(folder: str, pipelines: dict[str, Pipeline], count: int, total: 
     """Choose images by the seed and prepare them in every way that the models need.
 
     A file that one of the pipelines cannot read is left out of all columns, and the next one takes its place.
-
-    Raises:
-        _UsageError: If fewer than two images can be read.
     """
     paths = find_images(folder)
     candidates = random.Random(seed).sample(paths, len(paths))
@@ -333,56 +267,19 @@ def load_images(folder: str, pipelines: dict[str, Pipeline], count: int, total: 
             images.skipped[path] = 'it cannot be read' if path in reason else reason
             continue
         chosen.append((path, {key: pipeline.prepare(read[key]) for key, pipeline in pipelines.items()}))
-        _progress(f'images: {len(chosen)} of {total}')
-    _progress('')
     if len(chosen) < 2:
         broken = f'; {len(images.skipped)} cannot be read, such as {min(images.skipped)}' if images.skipped else ''
         found = f'{len(chosen)} image' if len(chosen) else 'no image that can be read'
-        raise _UsageError(f'--images: {folder} holds {found}, two are needed for an overlap{broken}')
+        raise SettingError(f'--images: {folder} holds {found}, two are needed for an overlap{broken}')
     chosen[:count] = sorted(chosen[:count], key=lambda one: one[0])
     images.shown = [osp.relpath(path, folder) for path, _ in chosen[:count]]
     images.tensors = {key: torch.stack([tensors[key] for _, tensors in chosen]) for key in pipelines}
     return images
 
 
-def _progress(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f'\r{text:70}' if text else f'\r{"":70}\r', end='', file=sys.stderr, flush=True)
-
-
-# The report
-
-
 def chance_overlap(mask_ratio: float) -> float:
     """The overlap of independent random masks: v / (2 - v) for a share v of visible patches."""
     return (1 - mask_ratio) / (1 + mask_ratio)
-
-
-def make_columns(models: Sequence[Loaded], images: Images, seed: int) -> list[MaskColumn]:
-    """Mask the images with every model."""
-    columns = []
-    for number, loaded in enumerate(models, 1):
-        tensors, done = images.tensors[loaded.pipeline.key], 0
-
-        def progress(batch: int, where: str = f'column {number} of {len(models)}', total: int = len(tensors)) -> None:
-            nonlocal done
-            done += batch
-            _progress(f'{where}: {done} of {total} images')
-
-        columns.append(
-            mask_column(
-                loaded.label,
-                loaded.model,
-                tensors,
-                len(images.shown),
-                bgr=loaded.pipeline.bgr,
-                seed=seed,
-                detail=loaded.detail,
-                progress=progress,
-            )
-        )
-        _progress('')
-    return columns
 
 
 def make_report(models: Sequence[Loaded], columns: Sequence[MaskColumn], images: Images, seed: int) -> dict:
@@ -421,43 +318,46 @@ def render(report: dict) -> str:
     return '\n'.join([*lines, f'Measured on {report["measured"]} images, seed {report["seed"]}.'])
 
 
-def write(path: str, text: str) -> None:
-    """Write a file of text; - is the standard output."""
-    if path == '-':
-        print(text)
-        return
-    os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
-    with open(path, 'w', encoding='utf-8') as file:
-        file.write(text + '\n')
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Load checkpoints and images, draw, and print the numbers."""
-    args, parser = parse_args(argv)
+    args = parse_args(argv)
+    formats = sorted(Figure().canvas.get_supported_filetypes())
+    if osp.splitext(args.out)[1][1:].lower() not in formats:
+        raise SettingError(f'--out {args.out}: the ending must be one of {", ".join(formats)}')
     number = len(args.checkpoints)
-    configs = args.configs or [None]
-    labels = args.labels or default_labels(args.checkpoints)
-    report_to = sys.stderr if args.json == '-' else sys.stdout
-    try:
-        # Log messages go to the standard error: there may be JSON on the standard output, and nothing else then.
-        with redirect_stdout(sys.stderr):
-            MMLogger.get_current_instance().setLevel('WARNING')
-            models = [load(*one) for one in zip(args.checkpoints, configs * (number // len(configs)), labels)]
-            pipelines = {loaded.pipeline.key: loaded.pipeline for loaded in models}
-            images = load_images(args.images, pipelines, args.count, args.statistics_count, args.seed)
-    except _UsageError as error:
-        parser.error(str(error))
+    configs = (args.configs or [None]) * (number // len(args.configs or [None]))
+    # Log messages go to the standard error: there may be JSON on the standard output, and nothing else then.
+    with redirect_stdout(sys.stderr):
+        MMLogger.get_current_instance().setLevel('WARNING')
+        models = [load(*one) for one in zip(args.checkpoints, configs, args.labels or default_labels(args.checkpoints))]
+        pipelines = {loaded.pipeline.key: loaded.pipeline for loaded in models}
+        images = load_images(args.images, pipelines, args.count, args.statistics_count, args.seed)
     for path, reason in images.skipped.items():
         print(f'left out: {path} ({reason})', file=sys.stderr)
-    columns = make_columns(models, images, args.seed)
+    columns = [
+        mask_column(
+            loaded.label,
+            loaded.model,
+            images.tensors[loaded.pipeline.key],
+            len(images.shown),
+            bgr=loaded.pipeline.bgr,
+            seed=args.seed,
+            detail=loaded.detail,
+        )
+        for loaded in models
+    ]
     report = make_report(models, columns, images, args.seed)
     os.makedirs(osp.dirname(osp.abspath(args.out)), exist_ok=True)
     plot_mask_table(columns, args.out, [osp.splitext(name)[0] for name in images.shown], note(report))
-    print(render(report), file=report_to)
-    print(f'Picture: {args.out}', file=report_to)
-    if args.json:
-        write(args.json, json.dumps(report, indent=2))
+    report_to = sys.stderr if args.json == '-' else sys.stdout
+    print(f'{render(report)}\nPicture: {args.out}', file=report_to)
+    if args.json == '-':
+        print(json.dumps(report, indent=2))
+    elif args.json:
+        os.makedirs(osp.dirname(osp.abspath(args.json)), exist_ok=True)
+        with open(args.json, 'w', encoding='utf-8') as file:
+            json.dump(report, file, indent=2)
 
 
 if __name__ == '__main__':
-    main()
+    run(main, status=2)

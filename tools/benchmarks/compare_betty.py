@@ -38,7 +38,6 @@ Betty 0.2.1 is used as it is; what it needs beside a current PyTorch is done fro
 import argparse
 import copy
 import os.path as osp
-import shlex
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -47,57 +46,68 @@ from typing import Any, NamedTuple
 HERE = osp.dirname(osp.abspath(__file__))
 sys.path[:0] = [HERE, osp.dirname(osp.dirname(HERE))]
 
-import torch  # noqa: E402
-from betty_checkout import URL, AdamW, missing_file, use_betty  # noqa: E402
-from measure import (  # noqa: E402
+from options import BETTY, Shape, check_checkout
+
+from mmmlo.utils.process import Parser, run, start
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line and refuse a folder that is no checkout of Betty."""
+    parser = Parser(__doc__)
+    parser.add_argument('betty', metavar='BETTY_CHECKOUT', help=f'a checkout of {BETTY}')
+    parser.add_argument('--cycles', type=int, default=5, help="cycles of Betty's engine; each gives one comparison")
+    parser.add_argument('--dtype', choices=('float64', 'float32'), default='float64', help='of parameters and images')
+    parser.add_argument('--seed', type=int, default=0, help='seed of weights, images and dropout')
+    parser.add_argument('--time', action='store_true', help='time as many cycles too, after two more, at a larger size')
+    parser.add_argument('--device', help='of --time only: cpu or cuda; default: the GPU if there is one')
+    parser.add_argument('--json', metavar='FILE', help='write all figures here')
+    args = parser.read(cycles=1)
+    check_checkout(parser, 'BETTY_CHECKOUT', args.betty, BETTY)
+    return args
+
+
+start(__name__, parse_args)
+
+import torch
+from measure import (
     Cycle,
     Row,
     Worker,
     as_dicts,
     describe_device,
     in_turns,
-    launcher_allocator,
     memory_row,
+    prepare,
     print_rows,
     time_row,
     write_json,
 )
-from mmengine.logging import MMLogger  # noqa: E402
-from mmengine.optim import build_optim_wrapper  # noqa: E402
-from mmpretrain.structures import DataSample  # noqa: E402
-from torch import nn  # noqa: E402
-from variants import Shape, build_cycle, learning_rates, mlo_mae_config, our_batch  # noqa: E402
-from variants import build_model as build_config_model  # noqa: E402
+from mmengine.optim import build_optim_wrapper
+from released import AdamW, use_betty
+from torch import nn
+from variants import build_cycle, build_model, config, learning_rates, mlo_mae_config, our_batch
 
-import mmmlo.engine  # noqa: E402, F401  registers the estimators
-from mmmlo.models.selection import select_patches  # noqa: E402
-from mmmlo.models.selfsup.base import Masking  # noqa: E402
-from mmmlo.registry import MODELS  # noqa: E402
+from mmmlo.models.selection import select_patches
+from mmmlo.models.selfsup.base import Masking
 
 REQUIRED_COSINE = 0.999
 
-BATCH_SIZE, CLASSES, IMG_SIZE, PATCH_SIZE, DIMS = 8, 5, 16, 4, 48
+TINY = Shape(
+    dims=48, depth=2, heads=4, decoder_dims=32, decoder_depth=1, decoder_heads=4, img_size=16, patch_size=4, batch_size=8
+)
 UNROLL = dict(pretrain=2, finetune=1, masking=1)
 # The released ones for CIFAR-10. They decide at which parameters is compared, not how.
 LEARNING_RATES = dict(pretrain=1e-4, finetune=1e-3, masking=1e-3)
-TIMED = Shape(
-    dims=192, depth=6, heads=3, decoder_dims=128, decoder_depth=4, decoder_heads=4, img_size=32, patch_size=4, batch_size=64
-)
+TIMED = Shape()
 TIME_GOAL = MEMORY_GOAL = 0.6
 PATHS = (('finetune>pretrain',), ('pretrain',), ('finetune>pretrain', 'pretrain'))
 
 
 class Wiring(NamedTuple):
-    """A way to write MLO-MAE for Betty, and our estimators to compare it with.
+    """A way to write MLO-MAE for Betty, with its ``darts_alpha``, and configs of our estimators to compare it with.
 
-    Attributes:
-        name (str): For the table.
-        frozen (bool): Whether the masker's input and the choice of patches come with the batch. Then Betty differentiates
-            what we do, and the results must agree.
-        activation (str): The masker's.
-        dropout (float): Rate in the downstream head.
-        alpha (float): Betty's ``darts_alpha``.
-        estimators (tuple[dict, ...]): Configs of our estimators.
+    Where ``frozen``, the masker's input and the choice of patches come with the batch. Then Betty differentiates what we do,
+    and the results must agree.
     """
 
     name: str
@@ -116,12 +126,9 @@ WIRINGS = (
 
 
 class Moment(NamedTuple):
-    """A hypergradient of Betty's, and where it was taken.
+    """A hypergradient of Betty's: paths -> the masker's gradient along them, flat; and where it was taken.
 
-    Attributes:
-        model (nn.Module): A copy of the model at Betty's parameters.
-        batches (dict[str, dict]): Level -> the batch that Betty differentiated its loss on.
-        gradients (dict[tuple[str, ...], torch.Tensor]): Paths -> Betty's gradient of the masker along them, flat.
+    The model is a copy at Betty's parameters; the batches, by level, are those that Betty differentiated its losses on.
     """
 
     model: nn.Module
@@ -129,70 +136,18 @@ class Moment(NamedTuple):
     gradients: dict[tuple[str, ...], torch.Tensor]
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line and refuse a folder that is no checkout of Betty."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('betty', metavar='BETTY_CHECKOUT', help=f'a checkout of {URL}')
-    parser.add_argument('--cycles', type=int, default=5, help="cycles of Betty's engine; each gives one comparison")
-    parser.add_argument('--dtype', choices=('float64', 'float32'), default='float64', help='of parameters and images')
-    parser.add_argument('--seed', type=int, default=0, help='seed of weights, images and dropout')
-    parser.add_argument('--time', action='store_true', help='time as many cycles too, after two more, at a larger size')
-    parser.add_argument(
-        '--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='of --time only: cpu or cuda'
-    )
-    parser.add_argument('--json', metavar='FILE', help='write all figures here')
-    args = parser.parse_args()
-    missing = missing_file(args.betty)
-    if missing:
-        parser.exit(2, f'error: {args.betty} has no {missing}; BETTY_CHECKOUT must be a checkout of {URL}\n')
-    if args.cycles < 1:
-        parser.exit(2, f'error: --cycles must be at least 1, got {args.cycles}\n')
-    return args
-
-
-def build_model(wiring: Wiring, dtype: torch.dtype) -> nn.Module:
+def build_tiny(wiring: Wiring, dtype: torch.dtype, seed: int) -> nn.Module:
     """A tiny MLO-MAE; both wirings of a seed start from the same weights."""
-    grid = (IMG_SIZE // PATCH_SIZE,) * 2
-    model = MODELS.build(
-        dict(
-            type='mmmlo.MLOMAE',
-            backbone=dict(
-                type='mmmlo.MaskedViT',
-                arch=dict(embed_dims=DIMS, num_layers=2, num_heads=4, feedforward_channels=2 * DIMS),
-                img_size=IMG_SIZE,
-                patch_size=PATCH_SIZE,
-            ),
-            neck=dict(
-                type='mmmlo.GridMAEDecoder',
-                grid=grid,
-                patch_size=PATCH_SIZE,
-                embed_dim=DIMS,
-                decoder_embed_dim=32,
-                decoder_depth=1,
-                decoder_num_heads=4,
-                mlp_ratio=2,
-            ),
-            head=dict(type='mmmlo.MaskedPixelHead', norm_pix=True, patch_size=PATCH_SIZE),
-            masker=dict(
-                type='mmmlo.MLPMasker', grid=grid, embed_dims=DIMS, hidden_dims=32, act_cfg=dict(type=wiring.activation)
-            ),
-            downstream=dict(type='mmmlo.TokenClsHead', num_classes=CLASSES, in_channels=DIMS, dropout=wiring.dropout),
-        )
-    )
-    model.init_weights()
-    return model.to(dtype)
+    cfg = config('MLO-MAE', TINY)
+    cfg.model.masker.act_cfg = dict(type=wiring.activation)
+    cfg.model.downstream.dropout = wiring.dropout
+    return build_model(cfg, seed).to(dtype)
 
 
-def make_batches(count: int, dtype: torch.dtype) -> list[dict]:
-    """Preprocessed batches of noise."""
-    return [
-        dict(
-            # Drawn in one precision, so that both dtypes get the same images.
-            inputs=torch.randn(BATCH_SIZE, 3, IMG_SIZE, IMG_SIZE, dtype=torch.float64).to(dtype),
-            data_samples=[DataSample().set_gt_label(torch.randint(CLASSES, (1,))) for _ in range(BATCH_SIZE)],
-        )
-        for _ in range(count)
-    ]
+def make_batches(level: int, count: int, dtype: torch.dtype, seed: int) -> list[dict]:
+    """Preprocessed batches of noise, others for each level."""
+    batches = [our_batch(TINY, 'cpu', seed + 100 * level + i) for i in range(count)]
+    return [dict(batch, inputs=batch['inputs'].to(dtype)) for batch in batches]
 
 
 @torch.no_grad()
@@ -246,19 +201,15 @@ def betty_engine(
     batches: dict[str, list[dict]],
     strategy: str = 'cpu',
 ) -> Any:
-    """Betty's engine with three levels, at our cadence.
+    """Betty's engine with three levels, at our cadence, whose ``run`` goes through the pretrain level's batches once.
 
     Args:
         wiring (Wiring): How the problem is written.
         model (nn.Module): Trained in place.
         kinds (dict[str, type]): Level -> class of its problem.
         rates (dict[str, float]): Level -> learning rate.
-        batches (dict[str, list[dict]]): Level -> its batches, in the order in which Betty gets them. Its ``run`` goes
-            through those of the lowest level once.
+        batches (dict[str, list[dict]]): Level -> its batches, in the order in which Betty gets them.
         strategy (str): Betty's: 'cpu' or 'gpu'. Defaults to 'cpu'.
-
-    Returns:
-        Engine: Betty's.
     """
     from betty.configs import Config, EngineConfig
     from betty.engine import Engine
@@ -285,16 +236,7 @@ def betty_engine(
 
 
 def run_betty(wiring: Wiring, model: nn.Module, batches: dict[str, list[dict]]) -> list[Moment]:
-    """Train the model by Betty's engine.
-
-    Args:
-        wiring (Wiring): How the problem is written.
-        model (nn.Module): Trained in place.
-        batches (dict[str, list[dict]]): Level -> its batches, in the order in which Betty gets them.
-
-    Returns:
-        list[Moment]: One for each masking step.
-    """
+    """Train the model in place by Betty's engine, and keep every masking step's moment."""
     moments: list[Moment] = []
     kinds = betty_levels(wiring, model)
 
@@ -359,14 +301,10 @@ def compare(wiring: Wiring, moments: list[Moment]) -> list[dict]:
 
 
 def betty_cycle(checkout: str, shape: Shape, device: str) -> Cycle:
-    """Build the released wiring at a larger size on Betty; see :mod:`measure`.
-
-    Returns:
-        Callable: Runs a cycle: two pretrain steps, a finetune and a masking step.
-    """
+    """Build the released wiring at a larger size on Betty, whose cycle is as ours; see :mod:`measure`."""
     use_betty(checkout)
     cfg = mlo_mae_config(shape)
-    model, wiring = build_config_model(cfg), WIRINGS[1]
+    model, wiring = build_model(cfg), WIRINGS[1]
     # Betty begins a list of batches anew when it is through.
     batches = {name: [our_batch(shape, device, seed)] * steps for seed, (name, steps) in enumerate(UNROLL.items())}
     strategy = 'gpu' if device.startswith('cuda') else 'cpu'
@@ -376,13 +314,11 @@ def betty_cycle(checkout: str, shape: Shape, device: str) -> Cycle:
 
 def time_both(args: argparse.Namespace) -> list[Row]:
     """Ours over Betty's: seconds of a cycle and peak memory."""
-    start = partial(Worker, device=args.device, allocator=launcher_allocator())
-    starts = dict(
-        ours=partial(start, partial(build_cycle, mlo_mae_config(TIMED), TIMED, args.device)),
-        betty=partial(start, partial(betty_cycle, args.betty, TIMED, args.device)),
+    build = dict(
+        ours=partial(build_cycle, mlo_mae_config(TIMED), TIMED, args.device),
+        betty=partial(betty_cycle, args.betty, TIMED, args.device),
     )
-    times = in_turns(starts, args.cycles, 2, lambda done: print(f'\r{done}   ', end='', file=sys.stderr, flush=True))
-    print(file=sys.stderr)
+    times = in_turns({name: partial(Worker, each, args.device) for name, each in build.items()}, args.cycles, 2)
     return [
         time_row(times, f'cycle, batch {TIMED.batch_size}', 'ours', 'betty', TIME_GOAL),
         memory_row(times, f'peak memory, batch {TIMED.batch_size}', 'ours', 'betty', MEMORY_GOAL),
@@ -415,18 +351,21 @@ def main() -> int:
         int: The exit status, 1 if the gradients of the same problem do not agree.
     """
     args = parse_args()
+    args.threads = None
+    prepare(args)
+    device = describe_device(args.device)  # with the threads that are timed
+    torch.set_num_threads(1)  # a second thread gains nothing on tensors this small
     use_betty(args.betty)
     import betty
 
-    device = describe_device(args.device)  # with the threads that are timed
-    torch.set_num_threads(1)  # a second thread gains nothing on tensors this small
-    MMLogger.get_current_instance().setLevel('WARNING')  # not a line for every parameter that is initialized
     dtype = getattr(torch, args.dtype)
     rows = []
     for wiring in WIRINGS:
-        torch.manual_seed(args.seed)
-        model = build_model(wiring, dtype)
-        batches = {name: make_batches(args.cycles * steps, dtype) for name, steps in UNROLL.items()}
+        model = build_tiny(wiring, dtype, args.seed)
+        batches = {
+            name: make_batches(level, args.cycles * steps, dtype, args.seed)
+            for level, (name, steps) in enumerate(UNROLL.items())
+        }
         rows += compare(wiring, run_betty(wiring, model, batches))
     agreed = agrees(rows)
 
@@ -437,19 +376,9 @@ def main() -> int:
     if timed:
         print_rows(timed, 'Betty')
         print(device)
-    if args.json:
-        settings = dict(
-            command=shlex.join(['python', *sys.argv]),
-            betty=betty.__version__,
-            torch=torch.__version__,
-            dtype=args.dtype,
-            seed=args.seed,
-            cycles=args.cycles,
-            required_cosine=REQUIRED_COSINE,
-        )
-        write_json(args.json, dict(settings=settings, agreed=agreed, rows=rows, timed=as_dicts(timed)))
+    write_json(args.json, args, dict(betty=betty.__version__, agreed=agreed, rows=rows, timed=as_dicts(timed)))
     return 0 if agreed else 1
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

@@ -18,9 +18,8 @@ and quartiles are printed. A cycle is two pretrain steps, a finetune and a maski
 hypergradient for ours and Betty's ``darts`` for the released; two steps of MAE; an MAE step and a masking step of CL-MAE.
 Batches lie in memory: loading, decoding and normalizing images is not timed on either side. Goals are the project's own.
 
-- ``same allocator``: both with the allocator settings of ``tools/env.sh``, which the launchers start this project with.
-- ``as documented``: ours with these settings, the other without, as its own command starts it. On GPUs the launchers set
-  none, and these rows are left out.
+- ``same settings``: both with what ``tools/env.sh`` sets for the allocator and for threads that wait.
+- ``as documented``: ours with these settings, the other without, as its own command starts it.
 - Optimizers of ours are those of the configs in ``configs/``, only sizes are replaced, and learning rates are the same on
   both sides. mmpretrain's MAE has the optimizer of its own config.
 - Precision is fp32 on both sides but where a row says otherwise. On GPUs the released CL-MAE trains under fp16 autocast, and
@@ -52,105 +51,71 @@ The released codes are used unedited, from outside. What they need beside a curr
 import argparse
 import copy
 import os.path as osp
-import shlex
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 
 HERE = osp.dirname(osp.abspath(__file__))
 sys.path[:0] = [HERE, osp.dirname(osp.dirname(HERE))]
 
-import betty_checkout  # noqa: E402
-import torch  # noqa: E402
-from measure import (  # noqa: E402
+from options import BETTY, CL_MAE, MLO_MAE, Shape, add_machine, add_shape, check_checkout, read_shape
+
+from mmmlo.utils.process import Parser, run, start
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line and refuse folders that are no checkouts."""
+    parser = Parser(__doc__)
+    parser.add_argument('--mlo-mae', metavar='DIR', help=f'a checkout of {MLO_MAE}; needs --betty')
+    parser.add_argument('--cl-mae', metavar='DIR', help=f'a checkout of {CL_MAE}')
+    parser.add_argument('--betty', metavar='DIR', help=f'a checkout of {BETTY}')
+    add_shape(parser)
+    parser.add_argument(
+        '--batch-sizes', type=int, nargs='+', help='images a batch; default: 64 256, of CL-MAE the largest only'
+    )
+    parser.add_argument('--quick', action='store_true', help='batch 64 only, 3 cycles: under three minutes on two cores')
+    parser.add_argument('--bf16', action='store_true', help='time ours in bfloat16 also on a CPU without units for it')
+    parser.add_argument('--chart', metavar='FILE', help='draw the ratios here; the ending says the format')
+    add_machine(parser, cycles=7, warmup=1)
+    args = parser.read(cycles=1, warmup=0)
+    for option, project in (('mlo_mae', MLO_MAE), ('cl_mae', CL_MAE), ('betty', BETTY)):
+        check_checkout(parser, f'--{option.replace("_", "-")}', getattr(args, option), project)
+    if bool(args.mlo_mae) != bool(args.betty):
+        parser.error(f'--mlo-mae needs --betty, and the other way round: it runs on Betty, {BETTY}')
+    args.batch_sizes = sorted(args.batch_sizes or ([64] if args.quick else [64, 256]))
+    if args.quick:
+        args.cycles = min(args.cycles, 3)
+    return args
+
+
+start(__name__, parse_args)
+
+from measure import (
     Build,
     Row,
     Times,
     Worker,
     as_dicts,
     cpu_has_bf16,
-    describe_device,
-    describe_versions,
+    describe_run,
     draw_rows,
     in_turns,
-    launcher_allocator,
+    launcher_settings,
     memory_row,
+    prepare,
     print_rows,
     tensor_row,
     time_row,
     write_json,
 )
-from mmengine.logging import MMLogger  # noqa: E402
-from released import CL_MAE, MLO_MAE, cl_mae_cycle, missing_file, mlo_mae_cycle  # noqa: E402
-from released_losses import (  # noqa: E402
-    TOLERANCE,
-    Check,
-    check_cl_mae,
-    check_mae,
-    check_mlo_mae,
-    cl_mae_config,
-)
-from variants import Shape, build_cycle, config, learning_rates, mlo_mae_config, mmpretrain_config  # noqa: E402
+from released import cl_mae_cycle, mlo_mae_cycle
+from released_losses import TOLERANCE, Check, check_cl_mae, check_mae, check_mlo_mae, cl_mae_config
+from variants import build_cycle, config, learning_rates, mlo_mae_config, mmpretrain_config
 
-# The other side's variants, by which allocator settings they have.
-SAME, DOCUMENTED = 'same allocator', 'as documented'
+# The other side's variants, by which settings of allocator and threads they have.
+SAME, DOCUMENTED = 'same settings', 'as documented'
 BF16, APART = 'ours, bfloat16', 'ours, without share_passes'
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line and refuse folders that are no checkouts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--mlo-mae', metavar='DIR', help=f'a checkout of {MLO_MAE}; needs --betty')
-    parser.add_argument('--cl-mae', metavar='DIR', help=f'a checkout of {CL_MAE}')
-    parser.add_argument('--betty', metavar='DIR', help=f'a checkout of {betty_checkout.URL}')
-    parser.add_argument('--dims', type=int, default=192, help='encoder width')
-    parser.add_argument('--depth', type=int, default=6, help='encoder blocks')
-    parser.add_argument('--heads', type=int, default=3, help='attention heads of the encoder')
-    # Two thirds of the encoder's width and blocks, as in ViT-B.
-    parser.add_argument('--decoder-dims', type=int, default=128, help='decoder width')
-    parser.add_argument('--decoder-depth', type=int, default=4, help='decoder blocks')
-    parser.add_argument('--decoder-heads', type=int, default=4, help='attention heads of the decoder')
-    parser.add_argument('--img-size', type=int, default=32, help='height and width in pixels')
-    parser.add_argument('--patch-size', type=int, default=4, help='patch size in pixels')
-    parser.add_argument(
-        '--batch-sizes', type=int, nargs='+', help='images a batch; default: 64 256, of CL-MAE the largest only'
-    )
-    parser.add_argument('--cycles', type=int, help='cycles that are timed; default: 7, with --quick 3')
-    parser.add_argument('--warmup', type=int, default=1, help='cycles before; default: 1')
-    parser.add_argument('--quick', action='store_true', help='batch 64 only, few cycles: under three minutes on two cores')
-    parser.add_argument('--bf16', action='store_true', help='time ours in bfloat16 also on a CPU without units for it')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='cpu or cuda')
-    parser.add_argument('--threads', type=int, help='CPU threads; default: what PyTorch takes')
-    parser.add_argument('--json', metavar='FILE', help='write all figures here')
-    parser.add_argument('--chart', metavar='FILE', help='draw the ratios here; the ending says the format')
-    args = parser.parse_args()
-    for option, project, find in (
-        ('mlo_mae', MLO_MAE, partial(missing_file, project=MLO_MAE)),
-        ('cl_mae', CL_MAE, partial(missing_file, project=CL_MAE)),
-        ('betty', betty_checkout.URL, betty_checkout.missing_file),
-    ):
-        folder = getattr(args, option)
-        missing = folder and find(folder)
-        if missing:
-            name = option.replace('_', '-')
-            parser.exit(2, f'error: {folder} has no {missing}; --{name} must be a checkout of {project}\n')
-    if bool(args.mlo_mae) != bool(args.betty):
-        parser.exit(2, f'error: --mlo-mae needs --betty, and the other way round: it runs on Betty, {betty_checkout.URL}\n')
-    args.batch_sizes = args.batch_sizes or ([64] if args.quick else [64, 256])
-    args.cycles = args.cycles if args.cycles is not None else 3 if args.quick else 7
-    for name, least in (('cycles', 1), ('warmup', 0)):
-        if getattr(args, name) < least:
-            parser.exit(2, f'error: --{name} must be at least {least}, got {getattr(args, name)}\n')
-    return args
-
-
-def shapes(args: argparse.Namespace) -> list[Shape]:
-    """One for each batch size, the largest last."""
-    sizes = (getattr(args, name) for name in Shape._fields if name != 'batch_size')
-    shape = Shape(*sizes, batch_size=0)
-    return [shape._replace(batch_size=size) for size in sorted(args.batch_sizes)]
 
 
 def bf16_is_timed(args: argparse.Namespace) -> bool:
@@ -158,42 +123,20 @@ def bf16_is_timed(args: argparse.Namespace) -> bool:
     return args.bf16 or args.device.startswith('cuda') or cpu_has_bf16()
 
 
-def run(args: argparse.Namespace, title: str, ours: Mapping[str, Build], other: Build | None) -> Times:
-    """Time variants in turns.
-
-    Args:
-        args (argparse.Namespace): The command line.
-        title (str): What is timed, for the progress.
-        ours (Mapping[str, Callable]): Our variants, which get the launchers' allocator settings.
-        other (Callable, optional): What they are compared with; gets them too, as ``SAME``, and not, as ``DOCUMENTED``.
-
-    Returns:
-        Times: Of all variants.
-    """
-    allocator = launcher_allocator()
-    start = partial(Worker, device=args.device, threads=args.threads)
-    starts = {name: partial(start, build, allocator=allocator) for name, build in ours.items()}
+def time_all(args: argparse.Namespace, title: str, ours: Mapping[str, Build], other: Build | None) -> Times:
+    """Time our variants, with the launchers' settings, in turns with the other: with them, ``SAME``, and without."""
+    start_one = partial(Worker, device=args.device, threads=args.threads)
+    starts = {name: partial(start_one, build) for name, build in ours.items()}
     if other is not None:
-        starts[SAME] = partial(start, other, allocator=allocator)
-        if allocator:
-            starts[DOCUMENTED] = partial(start, other, allocator={})
-
-    def progress(done: str) -> None:
-        print(f'\r{title}: {done}   ', end='', file=sys.stderr, flush=True)
-
-    times = in_turns(starts, args.cycles, args.warmup, progress)
-    print(file=sys.stderr)
-    return times
+        starts |= {SAME: partial(start_one, other), DOCUMENTED: partial(start_one, other, settings={})}
+    return in_turns(starts, args.cycles, args.warmup, title)
 
 
 def over_other(
     times: Times, name: str, goals: Mapping[str, float], ours: str = 'ours', make: Callable[..., Row] = time_row
 ) -> list[Row]:
     """Rows over what ours is compared with, for each of its variants that is named and was timed."""
-    kinds = [kind for kind in goals if kind in times.seconds]
-    # Where the launchers set nothing, there is but one allocator.
-    names = {kind: f'{name}, {kind}' if DOCUMENTED in times.seconds else name for kind in kinds}
-    return [make(times, names[kind], ours, kind, goals[kind]) for kind in kinds]
+    return [make(times, f'{name}, {kind}', ours, kind, goal) for kind, goal in goals.items() if kind in times.seconds]
 
 
 def time_mlo_mae(args: argparse.Namespace, shape: Shape, folder: str) -> tuple[list[Row], Times]:
@@ -216,11 +159,10 @@ def time_mlo_mae(args: argparse.Namespace, shape: Shape, folder: str) -> tuple[l
     if released and bf16_is_timed(args):
         variants[BF16] = partial(ours, amp=True)
     title = f'MLO-MAE cycle, batch {shape.batch_size}'
-    times = run(args, title, variants, released)
+    times = time_all(args, title, variants, released)
     rows = over_other(times, title, {SAME: 0.6, DOCUMENTED: 0.45})
     if BF16 in variants:
-        kind = DOCUMENTED if DOCUMENTED in times.seconds else SAME
-        rows += over_other(times, f'{title}, ours in bfloat16', {kind: 0.35}, BF16)
+        rows += over_other(times, f'{title}, ours in bfloat16', {DOCUMENTED: 0.35}, BF16)
     rows += over_other(times, f'{title}, peak memory', {SAME: 0.6, DOCUMENTED: 0.6}, make=memory_row)
     rows += over_other(times, f'{title}, peak of tensors', {SAME: 0.6}, make=tensor_row)
     for name, make in (('', time_row), (', peak memory', memory_row), (', peak of tensors', tensor_row)):
@@ -237,7 +179,7 @@ def time_cl_mae(args: argparse.Namespace, shape: Shape, folder: str) -> tuple[li
     ours = partial(build_cycle, cfg, shape, args.device, amp=amp, weights=weights[0], iterations=1)
     released = partial(cl_mae_cycle, args.cl_mae, shape, rate, args.device, weights[1])
     title = f'CL-MAE iteration, batch {shape.batch_size}'
-    times = run(args, title, dict(ours=ours), released)
+    times = time_all(args, title, dict(ours=ours), released)
     title += ', ours in bfloat16, released in fp16' if amp else ''
     rows = over_other(times, title, {SAME: 0.65, DOCUMENTED: 0.5})
     rows += over_other(times, f'{title}, peak memory', {SAME: 0.6, DOCUMENTED: 0.6}, make=memory_row)
@@ -249,7 +191,7 @@ def time_mae(args: argparse.Namespace, shape: Shape) -> tuple[list[Row], Times]:
     ours = partial(build_cycle, config('MAE', shape), shape, args.device)
     theirs = partial(build_cycle, mmpretrain_config(shape), shape, args.device)
     title = f"two MAE steps over mmpretrain's, batch {shape.batch_size}"
-    times = run(args, title, dict(ours=ours), theirs)
+    times = time_all(args, title, dict(ours=ours), theirs)
     return over_other(times, title, {SAME: 0.95, DOCUMENTED: 0.8}), times
 
 
@@ -272,11 +214,8 @@ def main() -> int:
         int: The exit status, 1 if losses do not agree.
     """
     args = parse_args()
-    warnings.simplefilter('ignore')  # of what is older than today's PyTorch
-    MMLogger.get_current_instance().setLevel('ERROR')  # not a line for every parameter that is initialized
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    sized = shapes(args)
+    prepare(args)
+    sized = [read_shape(args, size) for size in args.batch_sizes]
     rows: list[Row] = []
     figures = []
     with tempfile.TemporaryDirectory() as folder:
@@ -294,8 +233,7 @@ def main() -> int:
             rows += new
             figures.append(dict(rows=as_dicts(new), seconds=times.seconds, peak_memory_mib=times.memory))
 
-    device = describe_device(args.device)
-    versions = describe_versions('torch', 'mmpretrain', 'timm')
+    described = describe_run(args, 'mmpretrain', 'timm')
     if args.mlo_mae is None:
         print('without --mlo-mae and --betty: the released MLO-MAE is left out')
     elif not bf16_is_timed(args):
@@ -304,21 +242,13 @@ def main() -> int:
         print('without --cl-mae: CL-MAE is left out')
     if rows:
         print_rows(rows, 'the other')
-        print(f'{device}, {versions}, fp32 but where a row says otherwise, {args.cycles} cycles each')
+        print(f'{described} but where a row says otherwise, {args.cycles} cycles each')
         if args.chart:
-            draw_rows(rows, f'{device}, {versions}', args.chart)
-    if args.json:
-        settings = dict(
-            command=shlex.join(['python', *sys.argv]),
-            device=device,
-            versions=versions,
-            allocator=launcher_allocator(),
-            cpu_has_bf16=cpu_has_bf16(),
-            arguments=vars(args),
-        )
-        write_json(args.json, dict(settings=settings, agreed=check.agrees, losses=check.rows, timed=figures))
+            draw_rows(rows, described, args.chart)
+    environment = dict(machine=described, launcher_settings=launcher_settings(), cpu_has_bf16=cpu_has_bf16())
+    write_json(args.json, args, dict(environment, agreed=check.agrees, losses=check.rows, timed=figures))
     return 0 if check.agrees else 1
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

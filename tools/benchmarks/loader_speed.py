@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Images a second of the loaders alone: small images by sample and in memory, photographs by Pillow's resize and PyTorch's.
 
-    python tools/benchmarks/loader_speed.py [--photos DIR] [--workers 0 1 2] [--out loaders.json]
+    python tools/benchmarks/loader_speed.py [--photos DIR] [--workers 0 1 2] [--json loaders.json]
 
 The pipelines are those of the configs cifar10.py, cifar10_in-memory.py and imagenet.py, in loaders as the training loops
 build them. Small images are synthetic. Photographs are those in DIR, in any of its folders; without it JPEG files of
@@ -19,7 +19,6 @@ of the peak of its bf16 matrix units, see `mae_flops`; levels with all patches v
 
 import argparse
 import copy
-import json
 import os
 import os.path as osp
 import statistics
@@ -27,29 +26,59 @@ import sys
 import tempfile
 import time
 
-ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
-sys.path.insert(0, ROOT)
+HERE = osp.dirname(osp.abspath(__file__))
+ROOT = osp.dirname(osp.dirname(HERE))
+sys.path[:0] = [HERE, ROOT]
 
-from mmmlo.datasets import TorchRandomResizedCrop  # noqa: E402  first: mmpretrain may not import without its fixes
-
-# isort: split
-import cv2  # noqa: E402
-import mmcv  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from mmengine.registry import DefaultScope  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
-from mmpretrain.datasets import BaseDataset  # noqa: E402
-from torch.utils.data import DataLoader  # noqa: E402
-
-from mmmlo.launch.config import load_config  # noqa: E402
-from mmmlo.registry import DATASETS, TRANSFORMS  # noqa: E402
+from mmmlo.utils.process import Parser, run, start
 
 PEAK = 989e12  # bf16 matrix operations a second of an H200, by its data sheet, without sparsity
 SHARE = 0.45
 WIDTH, HEIGHT = 500, 375
 MOST_FILES = 256
 ENDINGS = ('.jpg', '.jpeg', '.png')
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(__doc__)
+    parser.add_argument('--photos', metavar='DIR', help='a folder with photographs; default: synthetic ones')
+    parser.add_argument('--workers', type=int, nargs='+', default=[0, 1, 2], help='numbers of workers')
+    parser.add_argument('--batch-size', type=int, default=64, help='images a batch')
+    parser.add_argument('--small', type=int, default=6400, help='images of 32 px in a round')
+    parser.add_argument('--large', type=int, default=768, help='photographs in a round')
+    parser.add_argument('--repeats', type=int, default=5, help='rounds that are timed')
+    parser.add_argument('--gpu-workers', type=int, default=16, help='workers that feed a GPU')
+    parser.add_argument(
+        '--gpu-images-per-second', type=float, help='what the GPU eats; default: calculated, see the top of this file'
+    )
+    parser.add_argument('--json', metavar='FILE', help='write all figures here')
+    args = parser.read(batch_size=1, small=1, large=1, repeats=1, gpu_workers=1, workers=0)
+    if args.gpu_images_per_second is not None and args.gpu_images_per_second <= 0:
+        parser.error('--gpu-images-per-second must be positive')
+    if args.photos is not None and not osp.isdir(args.photos):
+        parser.error(f'--photos: there is no folder {args.photos}')
+    if min(args.small, args.large) < args.batch_size:
+        parser.error('--small and --large must be at least --batch-size')
+    return args
+
+
+start(__name__, parse_args)
+
+import cv2
+import mmcv
+import numpy as np
+import torch
+from measure import progress, write_json
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmpretrain.datasets import BaseDataset
+from torch.utils.data import DataLoader
+
+from mmmlo.datasets import TorchRandomResizedCrop
+from mmmlo.launch.config import load_config
+from mmmlo.registry import DATASETS, TRANSFORMS
+from mmmlo.utils.errors import SettingError
 
 
 @DATASETS.register_module()
@@ -66,7 +95,7 @@ class Photographs(BaseDataset):
         paths = [osp.join(root, name) for root, _, names in walk for name in sorted(names)]
         paths = [path for path in paths if path.lower().endswith(ENDINGS)]
         if not paths:
-            raise SystemExit(f'--photos: {self.folder} holds no {", ".join(ENDINGS)}')
+            raise SettingError(f'--photos: {self.folder} holds no {", ".join(ENDINGS)}')
         return [dict(img_path=paths[i % len(paths)], gt_label=0) for i in range(self.count)]
 
 
@@ -81,35 +110,6 @@ class CropForDevice(TorchRandomResizedCrop):
         image = mmcv.imcrop(results['img'], np.array([left, top, left + width - 1, top + height - 1]))
         results['img'] = mmcv.impad(image, shape=(WIDTH, WIDTH))
         return results
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--photos', metavar='DIR', help='a folder with photographs; default: synthetic ones')
-    parser.add_argument('--workers', type=int, nargs='+', default=[0, 1, 2], help='numbers of workers')
-    parser.add_argument('--batch-size', type=int, default=64, help='images a batch')
-    parser.add_argument('--small', type=int, default=6400, help='images of 32 px in a round')
-    parser.add_argument('--large', type=int, default=768, help='photographs in a round')
-    parser.add_argument('--repeats', type=int, default=5, help='rounds that are timed')
-    parser.add_argument('--gpu-workers', type=int, default=16, help='workers that feed a GPU')
-    parser.add_argument(
-        '--gpu-images-per-second', type=float, help='what the GPU eats; default: calculated, see the top of this file'
-    )
-    parser.add_argument('--out', help='write the figures here, as JSON')
-    args = parser.parse_args()
-    for name in ('batch_size', 'small', 'large', 'repeats', 'gpu_workers'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name.replace("_", "-")} must be at least 1')
-    if min(args.workers) < 0:
-        parser.error('--workers must be 0 or more')
-    if args.gpu_images_per_second is not None and args.gpu_images_per_second <= 0:
-        parser.error('--gpu-images-per-second must be positive')
-    if args.photos is not None and not osp.isdir(args.photos):
-        parser.error(f'--photos: there is no folder {args.photos}')
-    if min(args.small, args.large) < args.batch_size:
-        parser.error('--small and --large must be at least --batch-size')
-    return args
 
 
 def mae_flops(dims: int = 384, depth: int = 12, patches: int = 196, mask_ratio: float = 0.75) -> float:
@@ -203,7 +203,7 @@ def measure(args: argparse.Namespace, folder: str) -> list[dict]:
             times = time_round(loader)
             if repeat:  # the first one starts the workers
                 rounds[key].append(times)
-        print(f'\rround {repeat} of {args.repeats}', end='', file=sys.stderr, flush=True)
+        progress(f'round {repeat} of {args.repeats}')
     print(file=sys.stderr)
     rows = []
     for (name, workers), times in rounds.items():
@@ -259,12 +259,8 @@ def main() -> None:
         rows = measure(args, args.photos or folder)
     fed = feeding(rows, args.gpu_workers, needed)
     report(rows, fed, needed)
-    if args.out:
-        machine = dict(cpus=os.cpu_count(), torch=torch.__version__)
-        with open(args.out, 'w') as file:
-            figures = dict(settings=vars(args), machine=machine, rows=rows, gpu_images_per_second=needed, calculated=fed)
-            json.dump(figures, file, indent=2)
+    write_json(args.json, args, dict(rows=rows, gpu_images_per_second=needed, calculated=fed))
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

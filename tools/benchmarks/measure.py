@@ -4,19 +4,22 @@ A variant is a function that builds something and returns another one, without a
 handed over to a child process, so it must be picklable: a function of a module, or a ``functools.partial`` of one.
 """
 
+import argparse
 import importlib
 import json
 import multiprocessing
 import os
 import platform
 import re
+import shlex
 import statistics
 import subprocess
+import sys
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -25,7 +28,7 @@ import torch
 from matplotlib.figure import Figure
 from mmengine.logging import MMLogger
 
-from mmmlo import registry  # noqa: F401  applies mmmlo.compat, which must precede mmpretrain and timm
+from mmmlo.utils.process import THREADS
 from mmmlo.utils.tensor_memory import TensorMemory
 
 Cycle = Callable[[], Any]
@@ -33,6 +36,15 @@ Build = Callable[[], Cycle]
 
 LAUNCHERS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'env.sh')
 COLOURS, GOAL = ('#0072B2', '#56B4E9'), '#D55E00'
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Resolve ``args.device``, set the threads, and keep loggers silent: they have a line for every parameter."""
+    warnings.simplefilter('ignore')  # of what is older than today's PyTorch, in every step
+    MMLogger.get_current_instance().setLevel('ERROR')
+    args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    if args.threads:
+        torch.set_num_threads(args.threads)
 
 
 def synchronize(device: str) -> None:
@@ -49,9 +61,15 @@ def describe_device(device: str) -> str:
     return f'{next(names, platform.machine())}, {torch.get_num_threads()} threads'
 
 
-def describe_versions(*names: str) -> str:
-    """Names and versions of packages, for below a table."""
-    return ', '.join(f'{name} {importlib.import_module(name).__version__}' for name in names)
+def describe_run(args: argparse.Namespace, *packages: str) -> str:
+    """Device, versions and precision, for below a table."""
+    versions = [f'{name} {importlib.import_module(name).__version__}' for name in ('torch', *packages)]
+    return ', '.join([describe_device(args.device), *versions, 'bfloat16 autocast' if vars(args).get('amp') else 'fp32'])
+
+
+def progress(text: str) -> None:
+    """Show what is done, in one line of the standard error."""
+    print(f'\r{text}   ', end='', file=sys.stderr, flush=True)
 
 
 def cpu_has_bf16() -> bool:
@@ -73,12 +91,16 @@ def peak_resident_memory() -> float:
     return next(int(line.split()[1]) for line in _lines('/proc/self/status') if line.startswith('VmHWM')) / 1024
 
 
-def launcher_allocator() -> dict[str, str]:
-    """The allocator settings that ``tools/env.sh`` gives to what it starts here: none where there is a GPU."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith('MALLOC_')}
-    command = ['bash', '-c', f'source "{LAUNCHERS}" && tune_allocator && env']
-    lines = subprocess.run(command, check=True, capture_output=True, text=True, env=clean).stdout.splitlines()
-    return dict(re.findall(r'^(MALLOC_\w+)=(.*)$', '\n'.join(lines), re.MULTILINE))
+def launcher_settings() -> dict[str, str]:
+    """What ``tools/env.sh`` sets for what it starts here: how threads wait and, where there is no GPU, the allocator."""
+    command = ['bash', '-c', f'source "{LAUNCHERS}" && tune_process && env']
+    with _settings({}):
+        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return {name: value for name, value in re.findall(r'^(\w+)=(.*)$', lines, re.MULTILINE) if _is_setting(name)}
+
+
+def _is_setting(name: str) -> bool:
+    return name.startswith('MALLOC_') or name in THREADS
 
 
 class Worker:
@@ -87,67 +109,30 @@ class Worker:
     Args:
         build (Callable): Builds the variant; see the module.
         device (str): 'cpu' or 'cuda'.
-        allocator (dict[str, str], optional): The ``MALLOC_`` variables of its environment. Defaults to None, those of ours.
+        settings (dict[str, str], optional): Of its allocator and threads. Defaults to None, those of tools/env.sh.
         threads (int, optional): CPU threads. Defaults to None, what PyTorch takes.
     """
 
     def __init__(
-        self, build: Build, device: str = 'cpu', allocator: Mapping[str, str] | None = None, threads: int | None = None
+        self, build: Build, device: str = 'cpu', settings: Mapping[str, str] | None = None, threads: int | None = None
     ) -> None:
         context = multiprocessing.get_context('spawn')
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, build, device, threads), daemon=True)
-        with nullcontext() if allocator is None else _allocator(allocator):  # glibc reads these when a program starts
+        with _settings(launcher_settings() if settings is None else settings):  # read when a program starts
             self._process.start()
         theirs.close()
-        self._ready = False
 
-    def cycle(self) -> float:
-        """Run a cycle.
-
-        Returns:
-            float: Its seconds.
-        """
-        self.wait()
-        return self._ask('cycle')
-
-    def peak_memory(self) -> float:
-        """Peak memory so far.
-
-        Returns:
-            float: In MiB; on CPUs beyond what the process had before it built the variant, on GPUs that of tensors.
-        """
-        self.wait()
-        return self._ask('peak')
-
-    def tensor_memory(self) -> float:
-        """Run a cycle more, and look at the tensors in it.
-
-        Returns:
-            float: In MiB, the most that were alive at a time of those that it made, see :class:`TensorMemory`. Weights and
-            the optimizer's state do not count, nor does what the allocator cannot reuse.
-        """
-        self.wait()
-        return self._ask('tensors')
-
-    def wait(self) -> None:
-        """Wait until the variant is built."""
-        if not self._ready:
-            self._answer()
-            self._ready = True
-
-    def close(self) -> None:
-        """End the process."""
-        self._connection.close()
-        self._process.join(5)
-        if self._process.is_alive():
-            self._process.kill()
-
-    def _ask(self, what: str) -> float:
+    def ask(self, what: str) -> None:
+        """Let it run a 'cycle', or ask for the 'peak' memory so far or for that of the 'tensors' of one cycle more."""
         self._connection.send(what)
-        return self._answer()
 
-    def _answer(self) -> float:
+    def answer(self) -> float:
+        """Wait for the answer, at first that the variant is built: seconds of a cycle, or MiB.
+
+        Memory is, on CPUs, beyond what the process had before it built the variant, on GPUs that of tensors. That of a
+        cycle's tensors leaves out weights, the optimizer's state, and what the allocator holds and cannot reuse.
+        """
         try:
             answer = self._connection.recv()
         except EOFError as error:
@@ -156,13 +141,23 @@ class Worker:
             raise RuntimeError(f'a variant failed in its process:\n{answer}')
         return answer
 
+    def get(self, what: str) -> float:
+        """Ask and wait."""
+        self.ask(what)
+        return self.answer()
+
+    def close(self) -> None:
+        """End the process."""
+        self._connection.close()
+        self._process.join(5)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
 
 def _serve(connection: Connection, build: Build, device: str, threads: int | None) -> None:
     try:
-        warnings.simplefilter('ignore')  # of what is older than today's PyTorch, in every step
-        MMLogger.get_current_instance().setLevel('ERROR')  # not a line for every parameter that is initialized or not
-        if threads:
-            torch.set_num_threads(threads)
+        prepare(argparse.Namespace(device=device, threads=threads))
         before = peak_resident_memory()
         cycle = build()
         connection.send(0.0)
@@ -176,20 +171,25 @@ def _serve(connection: Connection, build: Build, device: str, threads: int | Non
                 on_gpu = device.startswith('cuda')
                 connection.send(torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_resident_memory() - before)
             else:
-                synchronize(device)
-                start = time.perf_counter()
-                cycle()
-                synchronize(device)
-                connection.send(time.perf_counter() - start)
+                connection.send(time_call(cycle, device))
     except (EOFError, KeyboardInterrupt):  # the parent is done
         pass
     except Exception:
         connection.send(traceback.format_exc())
 
 
+def time_call(call: Callable[[], Any], device: str) -> float:
+    """Seconds of a call."""
+    synchronize(device)
+    start = time.perf_counter()
+    call()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
 @contextmanager
-def _allocator(settings: Mapping[str, str]) -> Iterator[None]:
-    before = {name: value for name, value in os.environ.items() if name.startswith('MALLOC_')}
+def _settings(settings: Mapping[str, str]) -> Iterator[None]:
+    before = {name: value for name, value in os.environ.items() if _is_setting(name)}
     for name in before:
         del os.environ[name]
     os.environ.update(settings)
@@ -203,22 +203,14 @@ def _allocator(settings: Mapping[str, str]) -> Iterator[None]:
 
 @dataclass
 class Times:
-    """Figures of variants that ran in turns.
-
-    Attributes:
-        seconds (dict[str, list[float]]): Variant -> seconds of each cycle.
-        memory (dict[str, float]): Variant -> peak memory in MiB.
-        tensors (dict[str, float]): Variant -> peak memory of the tensors of a cycle in MiB.
-    """
+    """Of variants that ran in turns: seconds of each cycle, peak memory, and that of a cycle's tensors, in MiB."""
 
     seconds: dict[str, list[float]]
     memory: dict[str, float]
     tensors: dict[str, float]
 
 
-def in_turns(
-    workers: Mapping[str, Callable[[], Worker]], cycles: int, warmup: int, progress: Callable[[str], None]
-) -> Times:
+def in_turns(workers: Mapping[str, Callable[[], Worker]], cycles: int, warmup: int, title: str = 'cycle') -> Times:
     """Run all variants in turns, a cycle each, so that a machine whose speed drifts slows all of them.
 
     Every other round goes through them backwards, so that none always follows the same one.
@@ -227,7 +219,7 @@ def in_turns(
         workers (Mapping[str, Callable]): Variant -> starts its worker.
         cycles (int): Cycles of each that are timed.
         warmup (int): Cycles of each before.
-        progress (Callable): Is told what is done.
+        title (str): For the progress.
 
     Returns:
         Times: The figures.
@@ -238,30 +230,22 @@ def in_turns(
             started[name] = start()
             stack.callback(started[name].close)
         for worker in started.values():
-            worker.wait()
+            worker.answer()
         seconds: dict[str, list[float]] = {name: [] for name in started}
         for turn in range(warmup + cycles):
             for name in sorted(started, key=list(started).index, reverse=turn % 2 == 1):
-                taken = started[name].cycle()
+                taken = started[name].get('cycle')
                 if turn >= warmup:
                     seconds[name].append(taken)
-            progress(f'cycle {turn + 1} of {warmup + cycles}')
-        memory = {name: worker.peak_memory() for name, worker in started.items()}
-        return Times(seconds, memory, {name: worker.tensor_memory() for name, worker in started.items()})
+            progress(f'{title}: {turn + 1} of {warmup + cycles}')
+        print(file=sys.stderr)
+        memory = {name: worker.get('peak') for name, worker in started.items()}
+        return Times(seconds, memory, {name: worker.get('tensors') for name, worker in started.items()})
 
 
 @dataclass
 class Row:
-    """One figure over another.
-
-    Attributes:
-        name (str): What is compared.
-        ours (float): Median, in ``unit``.
-        other (float): Median, in ``unit``.
-        unit (str): 'ms' or 'MiB'.
-        ratios (list[float]): Ours over the other, of each round.
-        goal (float, optional): The ratio to be reached.
-    """
+    """One figure over another: medians in a unit, the ratios of each round, and the ratio to be reached, if there is one."""
 
     name: str
     ours: float
@@ -292,25 +276,16 @@ def time_row(times: Times, name: str, ours: str, other: str, goal: float | None 
 
 def memory_row(times: Times, name: str, ours: str, other: str, goal: float | None = None) -> Row:
     """Compare the peak memory of two variants."""
-    return _memory_row(times.memory, name, ours, other, goal)
+    return Row(name, times.memory[ours], times.memory[other], 'MiB', [times.memory[ours] / times.memory[other]], goal)
 
 
 def tensor_row(times: Times, name: str, ours: str, other: str, goal: float | None = None) -> Row:
     """Compare the peak memory of the tensors that a cycle of two variants makes."""
-    return _memory_row(times.tensors, name, ours, other, goal)
-
-
-def _memory_row(memory: Mapping[str, float], name: str, ours: str, other: str, goal: float | None) -> Row:
-    return Row(name, memory[ours], memory[other], 'MiB', [memory[ours] / memory[other]], goal)
+    return memory_row(Times({}, times.tensors, {}), name, ours, other, goal)
 
 
 def print_rows(rows: Sequence[Row], other: str) -> None:
-    """Print a table.
-
-    Args:
-        rows (Sequence[Row]): Its rows.
-        other (str): What ours is compared with, for the head.
-    """
+    """Print a table; ``other`` is what ours is compared with, for the head."""
     width = max(len(row.name) for row in rows) + 2
     print(f'{"":{width}}{"ours":>12}{other:>14}{"ratio":>8}{"quartiles":>15}{"goal":>9}')
     for row in rows:
@@ -329,23 +304,16 @@ def as_dicts(rows: Sequence[Row]) -> list[dict]:
     return [asdict(row) | dict(quartiles=row.quartiles) for row in rows]
 
 
-def write_json(path: str, content: dict) -> None:
-    """Write figures to a file."""
-    with open(path, 'w') as file:
-        json.dump(content, file, indent=2)
+def write_json(path: str | None, args: argparse.Namespace, content: dict) -> None:
+    """Write figures, and what they were measured with, to a file, if there is one."""
+    if path is not None:
+        settings = dict(command=shlex.join(['python', *sys.argv]), torch=torch.__version__, arguments=vars(args))
+        with open(path, 'w') as file:
+            json.dump(dict(settings=settings, **content), file, indent=2)
 
 
 def draw_rows(rows: Sequence[Row], title: str, path: str) -> Figure:
-    """Draw the ratios as bars, the goals as marks; whiskers reach from quartile to quartile.
-
-    Args:
-        rows (Sequence[Row]): What to draw, from top to bottom.
-        title (str): What stands above.
-        path (str): Where to write the picture; its ending says the format.
-
-    Returns:
-        Figure: What was drawn.
-    """
+    """Draw the ratios as bars from top to bottom, the goals as marks; whiskers reach from quartile to quartile."""
     figure = Figure(figsize=(9.0, 0.36 * len(rows) + 1.2), layout='constrained')
     figure.suptitle(title, fontsize=10, weight='bold', parse_math=False)
     axes = figure.subplots()
@@ -358,15 +326,7 @@ def draw_rows(rows: Sequence[Row], title: str, path: str) -> Figure:
     axes.errorbar(ratios, places, xerr=whiskers, fmt='none', ecolor='0.3', elinewidth=1, capsize=3)
     goals = [(place, row.goal) for place, row in enumerate(rows) if row.goal is not None]
     if goals:
-        axes.plot(
-            [goal for _, goal in goals],
-            [place for place, _ in goals],
-            '|',
-            color=GOAL,
-            markersize=15,
-            markeredgewidth=2,
-            label='goal',
-        )
+        axes.plot(*zip(*((goal, place) for place, goal in goals)), '|', color=GOAL, markersize=15, mew=2, label='goal')
         axes.legend(fontsize=8, frameon=False)
     for place, row in enumerate(rows):
         right = max(row.quartiles[1], row.goal or 0)

@@ -2,7 +2,7 @@
 """Where the time of a cycle goes: seconds, operations and the rate achieved, for each level and each part of the model.
 
     python tools/benchmarks/profile_cycle.py configs/mlo_mae/mlo-mae_vit-mini-p4_1xb128-coslr-50e_cifar10.py \\
-        [--batch-size 64] [--cfg-options KEY=VALUE ...] [--out profile.json]
+        [--batch-size 64] [--cfg-options KEY=VALUE ...] [--json profile.json]
 
 Builds the config's model and optimizers, feeds every level a batch of noise that is on the device already, times some
 cycles, and then records one with PyTorch's profiler. Each operator is put to the level in which it ran and to the part
@@ -34,20 +34,38 @@ from typing import Any
 HERE = osp.dirname(osp.abspath(__file__))
 sys.path[:0] = [HERE, osp.dirname(osp.dirname(HERE))]
 
-import torch  # noqa: E402
-from measure import describe_device, synchronize, write_json  # noqa: E402
-from mmengine.config import DictAction  # noqa: E402
-from mmengine.logging import MMLogger  # noqa: E402
-from mmengine.optim import build_optim_wrapper  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
-from mmpretrain.structures import DataSample  # noqa: E402
-from torch import nn  # noqa: E402
-from torch.profiler import ProfilerActivity, profile, record_function  # noqa: E402
-from torch.utils.flop_counter import flop_registry  # noqa: E402
+from options import add_machine
 
-from mmmlo.launch.config import enable_amp, load_config  # noqa: E402
-from mmmlo.models import BaseMaskedAutoencoder  # noqa: E402
-from mmmlo.registry import MODELS  # noqa: E402
+from mmmlo.utils.process import Parser, run, start
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(__doc__)
+    parser.add_argument('config', help='a pretraining config of this project')
+    parser.add_argument('--batch-size', type=int, help="images a batch, on every level; default: the config's")
+    parser.add_argument('--amp', action='store_true', help='bfloat16 autocast on every level')
+    parser.add_argument('--loader', action='store_true', help="also time the config's loaders")
+    parser.add_cfg_options()
+    add_machine(parser, cycles=7, warmup=2)
+    return parser.read(cycles=1, batch_size=1)
+
+
+start(__name__, parse_args)
+
+import torch
+from measure import describe_run, prepare, synchronize, time_call, write_json
+from mmengine.optim import build_optim_wrapper
+from mmengine.runner import Runner
+from mmpretrain.structures import DataSample
+from torch import nn
+from torch.profiler import ProfilerActivity, profile, record_function
+from torch.utils.flop_counter import flop_registry
+
+from mmmlo.launch.config import enable_amp, load_config
+from mmmlo.models import BaseMaskedAutoencoder
+from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 BACKWARD = 'autograd::engine::evaluate_function: '
 PART, LEVEL, EDGE = 'part: ', 'level: ', 'edge: '
@@ -69,27 +87,6 @@ COUNTED = {
 }
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config', help='a pretraining config of this project')
-    parser.add_argument('--batch-size', type=int, help="images a batch, on every level; default: the config's")
-    parser.add_argument('--cycles', type=int, default=7, help='cycles that are timed')
-    parser.add_argument('--warmup', type=int, default=2, help='cycles before')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='cpu or cuda')
-    parser.add_argument('--amp', action='store_true', help='bfloat16 autocast on every level')
-    parser.add_argument('--threads', type=int, help='CPU threads; default: what PyTorch takes')
-    parser.add_argument('--seed', type=int, default=0, help='seed of weights and images')
-    parser.add_argument('--loader', action='store_true', help="also time the config's loaders")
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings, as in a.b=1 c="[x,y]"')
-    parser.add_argument('--out', metavar='FILE', help='write the figures here, as JSON')
-    args = parser.parse_args()
-    for name in ('cycles', 'batch_size'):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            parser.exit(2, f'error: --{name.replace("_", "-")} must be at least 1, got {getattr(args, name)}\n')
-    return args
-
-
 class Training:
     """The model and optimizers of a config, and batches of noise for its levels.
 
@@ -97,19 +94,19 @@ class Training:
         cfg (Config): The config.
         batch_size (int): Images a batch.
         device (str): Where to train.
-        seed (int): Seed of weights and images.
     """
 
-    def __init__(self, cfg: Any, batch_size: int, device: str, seed: int) -> None:
+    def __init__(self, cfg: Any, batch_size: int, device: str) -> None:
         kind = MODELS.get(cfg.model.type)
         if kind is None or not issubclass(kind, BaseMaskedAutoencoder):
-            raise SystemExit(f'error: {cfg.filename} trains a {cfg.model.type}, not a masked autoencoder of this project')
-        torch.manual_seed(seed)
+            raise SettingError(f'{cfg.filename} trains a {cfg.model.type}, not a masked autoencoder of this project')
+        torch.manual_seed(0)
         model = MODELS.build(cfg.model)
         model.init_weights()
         self.model = model.to(device).train()
         self.wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
         self.multi_level = hasattr(self.wrapper, 'update_levels')
+        self.iterations = self.wrapper.cadence.iterations if self.multi_level else 1
         height, width = (cells * self.model.backbone.patch_size for cells in self.model.backbone.grid_size)
         classes = getattr(getattr(self.model, 'downstream', None), 'num_classes', 2)
         self._batch = dict(
@@ -127,7 +124,7 @@ class Training:
                     losses = self.model.loss(**self._batch)
                 self.wrapper.update_params(self.model.parse_losses(losses)[0])
             return
-        for _ in range(self.wrapper.cadence.iterations):
+        for _ in range(self.iterations):
             batches = {level: [self._batch] * count for level, count in self.wrapper.due().items()}
             self.wrapper.update_levels(self.model, batches)
 
@@ -143,24 +140,11 @@ class Training:
             yield 'downstream', self.model.downstream
 
 
-def time_calls(call: Callable[[], Any], count: int, device: str) -> list[float]:
-    """Seconds of so many calls."""
-    seconds = []
-    for _ in range(count):
-        synchronize(device)
-        start = time.perf_counter()
-        call()
-        synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    return seconds
-
-
 def peak_rate(device: str, dtype: torch.dtype) -> float:
     """Operations a second of a large matrix product."""
     side = 8192 if device.startswith('cuda') else 2048
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    time_calls(lambda: a @ b, 2, device)
-    return 2 * side**3 / min(time_calls(lambda: a @ b, 5, device))
+    return 2 * side**3 / min([time_call(lambda: a @ b, device) for _ in range(7)])
 
 
 def operations(event: Any) -> int:
@@ -178,15 +162,7 @@ def operations(event: Any) -> int:
 
 
 def attribute(events: list[Any], on_device: bool) -> dict[tuple[str, str, str], dict[str, float]]:
-    """Sum up the operators of a profile.
-
-    Args:
-        events (list): The profiler's events.
-        on_device (bool): Whether to count the device's seconds, in place of the CPU's.
-
-    Returns:
-        dict[tuple[str, str, str], dict[str, float]]: (level, phase, part) -> seconds and operations.
-    """
+    """Sum up a profile, by the device's or the CPU's time: (level, phase, part) -> seconds and operations."""
     ranges = [(e.time_range.start, e.time_range.end, e.name) for e in events if e.name.startswith((LEVEL, EDGE))]
     levels = [(start, end, name.removeprefix(LEVEL)) for start, end, name in ranges if name.startswith(LEVEL)]
     edges = [(start, end, name) for start, end, name in ranges if name.startswith(EDGE)]
@@ -266,7 +242,7 @@ def profile_cycle(training: Training, device: str) -> dict[tuple[str, str, str],
     return attribute(list(profiler.events()), on_device)
 
 
-def time_loaders(cfg: Any, training: Training, batch_size: int, seed: int) -> float:
+def time_loaders(cfg: Any, training: Training, batch_size: int) -> float:
     """Seconds that the config's loaders take for the batches of a cycle, the mean over four cycles."""
     loaders = {'pretrain': cfg.train_dataloader}
     upper = cfg.train_cfg.get('dataloaders', {}) if training.multi_level else {}
@@ -278,7 +254,7 @@ def time_loaders(cfg: Any, training: Training, batch_size: int, seed: int) -> fl
         wanted = {level: cadence.steps[level] * cadence.accumulation[level] for level in loaders}
     total = 0.0
     for level, loader_cfg in loaders.items():
-        loader = Runner.build_dataloader(dict(loader_cfg, batch_size=batch_size), seed=seed)
+        loader = Runner.build_dataloader(dict(loader_cfg, batch_size=batch_size), seed=0)
         iterator = iter(loader)
         next(iterator)  # workers start
         start, taken = time.perf_counter(), 0
@@ -313,20 +289,14 @@ def print_table(rows: list[dict], cycle: float, rate: float) -> None:
 def main() -> None:
     """Time, profile, print a table, write JSON."""
     args = parse_args()
-    MMLogger.get_current_instance().setLevel('WARNING')
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    try:
-        cfg = load_config(args.config, args.cfg_options)
-    except (ValueError, ImportError, FileNotFoundError) as error:
-        raise SystemExit(f'error: {error}') from error
+    prepare(args)
+    cfg = load_config(args.config, args.cfg_options)
     if args.amp:
         enable_amp(cfg)
     batch_size = args.batch_size or cfg.train_dataloader.batch_size
     rate = peak_rate(args.device, torch.bfloat16 if args.amp else torch.float32)
-    training = Training(cfg, batch_size, args.device, args.seed)
-    time_calls(training.cycle, args.warmup, args.device)
-    seconds = time_calls(training.cycle, args.cycles, args.device)
+    training = Training(cfg, batch_size, args.device)
+    seconds = [time_call(training.cycle, args.device) for _ in range(args.warmup + args.cycles)][args.warmup :]
     cycle = statistics.median(seconds)
     table = profile_cycle(training, args.device)
     scale = cycle / sum(row['seconds'] for row in table.values())
@@ -336,23 +306,17 @@ def main() -> None:
     ]
     rows = [row for row in rows if row['seconds'] >= 0.0005 * cycle or row['operations']]
     print_table(rows, cycle, rate)
-    device = describe_device(args.device)
     print(
-        f'{device}, torch {torch.__version__}, {"bfloat16 autocast" if args.amp else "fp32"}, batch {batch_size}: '
-        f'{1000 * cycle:.0f} ms a cycle ({1000 * min(seconds):.0f}-{1000 * max(seconds):.0f}), '
-        f'{1000 * cycle / scale:.0f} ms with the profiler; '
+        f'{describe_run(args)}, batch {batch_size}: {1000 * cycle:.0f} ms a cycle '
+        f'({1000 * min(seconds):.0f}-{1000 * max(seconds):.0f}), {1000 * cycle / scale:.0f} ms with the profiler; '
         f'a large matrix product reaches {rate / 1e9:.0f} GFLOP/s'
     )
-    result = dict(
-        config=args.config, batch_size=batch_size, device=device, torch=torch.__version__, amp=args.amp, seed=args.seed,
-        seconds=seconds, rate=rate, rows=rows,
-    )  # fmt: skip
+    result = dict(seconds=seconds, rate=rate, rows=rows)
     if args.loader:
-        result['loader_seconds'] = time_loaders(cfg, training, batch_size, args.seed)
+        result['loader_seconds'] = time_loaders(cfg, training, batch_size)
         print(f'the loaders alone, with the workers of the config: {1000 * result["loader_seconds"]:.0f} ms a cycle')
-    if args.out:
-        write_json(args.out, result)
+    write_json(args.json, args, result)
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

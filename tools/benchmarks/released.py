@@ -20,27 +20,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from betty_checkout import AdamW, use_betty
 from measure import Cycle
+from options import Shape
 from timm.optim import param_groups_weight_decay
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torchvision import transforms
-from variants import CLASSES, MASK_RATIO, Shape, make_batch
-
-MLO_MAE, CL_MAE = 'https://github.com/Alexiland/MLO-MAE', 'https://github.com/ristea/cl-mae'
-FILES = {
-    MLO_MAE: ('main_cifar10.py', 'cifar_mae_model.py', 'cifar_vit_mlo.py'),
-    CL_MAE: ('engine_pretrain.py', 'models_mae.py', 'vit_local.py', 'util/misc.py', 'util/lr_sched.py', 'util/pos_embed.py'),
-}
+from variants import CLASSES, MASK_RATIO, make_batch
 
 # The defaults of CL-MAE's training script.
 RELEASED_WEIGHTS = dict(lambda_gauss=1.0, lambda_kl=0.1, lambda_diversity=2.0)
-
-
-def missing_file(checkout: str, project: str) -> str | None:
-    """The first file that a checkout of a project should have and this folder has not."""
-    return next((name for name in FILES[project] if not osp.isfile(osp.join(checkout, name))), None)
 
 
 def import_released(checkout: str, name: str) -> types.ModuleType:
@@ -55,6 +44,25 @@ def import_released(checkout: str, name: str) -> types.ModuleType:
         for module in set(sys.modules) - before:
             if osp.abspath(getattr(sys.modules[module], '__file__', None) or '').startswith(root):
                 del sys.modules[module]
+
+
+def use_betty(checkout: str) -> None:
+    """Make ``import betty`` find a checkout, whose packaging refuses Python 3.11 and newer, and silence its log."""
+    if checkout not in sys.path:
+        sys.path.insert(0, checkout)
+    from betty.logging.logger_base import get_logger
+
+    get_logger().setLevel('WARNING')
+
+
+class AdamW(torch.optim.AdamW):
+    """PyTorch's, which takes the ``decoupled_weight_decay`` that it has itself put among its ``defaults``.
+
+    Betty 0.2.1 builds every optimizer anew from its ``defaults``.
+    """
+
+    def __init__(self, params: Any, *args: Any, decoupled_weight_decay: bool = True, **kwargs: Any) -> None:
+        super().__init__(params, *args, **kwargs)
 
 
 class Overlay:
@@ -73,15 +81,9 @@ def _silent(*args: Any, **kwargs: Any) -> None:
 
 
 def definitions(path: str, names: Sequence[str], given: dict[str, Any]) -> dict[str, Any]:
-    """Functions and classes of a script, without running the rest of it.
+    """Take functions and classes out of a script, without running the rest of it: name -> function or class.
 
-    Args:
-        path (str): The script.
-        names (Sequence[str]): Those that are wanted.
-        given (dict[str, Any]): What the script's own imports would have defined for them.
-
-    Returns:
-        dict[str, Any]: Name -> function or class.
+    ``given`` is what the script's own imports would have defined for them.
     """
     with open(path) as file:
         tree = ast.parse(file.read(), path)
@@ -131,8 +133,7 @@ def mlo_mae(checkout: str, betty: str, shape: Shape, rates: dict[str, float], de
         device (str): 'cpu' or 'cuda'.
 
     Returns:
-        Engine: Betty's, with the problems ``pretrain``, ``finetune`` and ``mask``, each of which gets one batch again and
-        again, from memory.
+        Engine: Betty's, with the problems ``pretrain``, ``finetune`` and ``mask``, each with one batch from memory.
     """
     use_betty(betty)
     from betty.configs import Config, EngineConfig
@@ -198,11 +199,7 @@ def mlo_mae(checkout: str, betty: str, shape: Shape, rates: dict[str, float], de
 def mlo_mae_cycle(
     checkout: str, betty: str, shape: Shape, rates: dict[str, float], device: str, weights: str | None
 ) -> Cycle:
-    """Build the released MLO-MAE.
-
-    Returns:
-        Callable: Runs a cycle: two pretrain steps, a finetune and a masking step.
-    """
+    """Build the released MLO-MAE, whose cycle has two pretrain steps, a finetune and a masking step."""
     engine = mlo_mae(checkout, betty, shape, rates, device)
     if weights:
         parts = torch.load(weights, map_location=device, weights_only=True)
@@ -234,31 +231,20 @@ def _old_torch() -> Iterator[None]:
         del sys.modules['torch._six']
 
 
-def cl_mae(checkout: str, shape: Shape, device: str, double: bool = False) -> nn.Module:
+def cl_mae(checkout: str, shape: Shape, device: str, double: bool = False, norm_pix: bool = False) -> nn.Module:
     """Build the released model of CL-MAE, with the weights of the losses that its script has by default.
 
-    Args:
-        checkout (str): Of the released CL-MAE.
-        shape (Shape): The sizes.
-        device (str): 'cpu' or 'cuda'.
-        double (bool): In float64, also where the released code casts to float32. Defaults to False.
-
-    Returns:
-        nn.Module: The model.
+    ``double``: in float64, also where the released code casts to float32. ``norm_pix``: with normalized pixels.
     """
     models = import_released(checkout, 'models_mae')
     if double:
         models.torch = Overlay(torch, float32=torch.float64)
-    model = models.MaskedAutoencoderViT(**_sizes(shape), **RELEASED_WEIGHTS)
+    model = models.MaskedAutoencoderViT(**_sizes(shape), **RELEASED_WEIGHTS, norm_pix_loss=norm_pix)
     return model.to(device, torch.float64 if double else torch.float32)
 
 
 def cl_mae_cycle(checkout: str, shape: Shape, rate: float, device: str, weights: str | None) -> Cycle:
-    """Build the released CL-MAE and its own training loop.
-
-    Returns:
-        Callable: Runs an epoch of one iteration: an MAE step and a masking step on a batch.
-    """
+    """Build the released CL-MAE, whose own loop runs epochs of one iteration: an MAE step and a masking step on a batch."""
     with _old_torch():
         loop = import_released(checkout, 'engine_pretrain')
     loop.print = loop.misc.print = _silent

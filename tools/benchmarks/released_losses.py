@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from options import Shape
 from released import RELEASED_WEIGHTS, cl_mae, mlo_mae
 from torch import nn
 from variants import (
     MASK_RATIO,
-    Shape,
     build_model,
     config,
     learning_rates,
@@ -22,7 +22,7 @@ from variants import (
     our_batch,
 )
 
-from mmmlo.converters import FORMATS, Format
+from mmmlo.converters import FORMATS
 
 TOLERANCE = 1e-8
 FACTORS = (1.0, -0.5)  # of CL-MAE's curriculum
@@ -41,11 +41,7 @@ def cl_mae_config(shape: Shape) -> Config:
 
 
 class Check:
-    """Losses of both sides.
-
-    Attributes:
-        rows (list[dict]): Name, both values and their relative difference.
-    """
+    """Losses of both sides: rows with a name, both values and their relative difference."""
 
     def __init__(self) -> None:
         self.rows: list[dict] = []
@@ -68,18 +64,22 @@ class Check:
 
 
 @torch.no_grad()
-def _disturb(*modules: nn.Module) -> None:
-    # Away from where everything is zero or one, so that no two weights could be mistaken for each other.
+def disturb(model: nn.Module, by: float = 0.02) -> None:
+    """Move the weights away from where everything is zero or one, so that no two could be mistaken for each other."""
     torch.manual_seed(0)
-    for module in modules:
-        for parameter in module.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.02 * torch.randn_like(parameter))
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.add_(by * torch.randn_like(parameter))
 
 
-def _take_weights(model: nn.Module, released: dict[str, torch.Tensor], kind: Format) -> None:
-    state = kind.read(kind.prepare(released)).state
-    missing, unexpected = model.load_state_dict(state, strict=False)
+def read_released(state: dict[str, torch.Tensor], kind: str) -> dict[str, torch.Tensor]:
+    """Give released weights our names."""
+    return FORMATS[kind].read(FORMATS[kind].prepare(state)).state
+
+
+def take_weights(model: nn.Module, released: dict[str, torch.Tensor], kind: str) -> None:
+    """Load released weights."""
+    missing, unexpected = model.load_state_dict(read_released(released, kind), strict=False)
     if missing or unexpected:
         raise RuntimeError(f'the released weights do not fit: missing {missing}, unexpected {unexpected}')
 
@@ -96,25 +96,17 @@ def _our_double_batch(shape: Shape, seed: int = 0) -> dict:
 
 @torch.no_grad()
 def check_mlo_mae(checkout: str, betty: str, shape: Shape, check: Check, ours_path: str, released_path: str) -> None:
-    """Compare the losses of MLO-MAE's three levels.
-
-    Args:
-        checkout (str): Of the released MLO-MAE.
-        betty (str): Of Betty.
-        shape (Shape): The sizes.
-        check (Check): Is given the losses.
-        ours_path (str): Where to leave our weights.
-        released_path (str): Where to leave the same, as the released code names them.
-    """
+    """Compare the losses of MLO-MAE's three levels, and leave our weights and the same by their released names in files."""
     cfg = mlo_mae_config(shape)
     engine = mlo_mae(checkout, betty, shape, learning_rates(cfg), 'cpu')
     modules = {problem.name: problem.module for problem in engine.problems}
-    _disturb(*modules.values())
+    for module in modules.values():
+        disturb(module)
     state = dict(modules['pretrain'].state_dict())
     for prefix, name in (('masking_module', 'mask'), ('finetune_module', 'finetune')):
         state.update({f'{prefix}.{key}': value for key, value in modules[name].state_dict().items()})
     model: Any = build_model(cfg)
-    _take_weights(model, state, FORMATS['mlo-mae'])
+    take_weights(model, state, 'mlo-mae')
     torch.save(model.state_dict(), ours_path)
     torch.save({name: module.state_dict() for name, module in modules.items()}, released_path)
 
@@ -130,9 +122,9 @@ def check_mlo_mae(checkout: str, betty: str, shape: Shape, check: Check, ours_pa
 def check_cl_mae(checkout: str, shape: Shape, check: Check, ours_path: str, released_path: str) -> None:
     """Compare the losses of CL-MAE's two phases; see :func:`check_mlo_mae`."""
     released: Any = cl_mae(checkout, shape, 'cpu', double=True)
-    _disturb(released)
+    disturb(released)
     model: Any = build_model(cl_mae_config(shape)).double()
-    _take_weights(model, released.state_dict(), FORMATS['cl-mae'])
+    take_weights(model, released.state_dict(), 'cl-mae')
     torch.save(model.state_dict(), ours_path)
     torch.save(released.state_dict(), released_path)
 
@@ -156,7 +148,7 @@ def check_mae(shape: Shape, check: Check) -> None:
     """Compare the loss of MAE with that of mmpretrain's; both draw the same masks from a seed."""
     ours: Any = build_model(config('MAE', shape))
     theirs: Any = build_model(mmpretrain_config(shape))
-    _disturb(ours)
+    disturb(ours)
     # mmpretrain's decoder takes its grid from the number of patches.
     theirs.load_state_dict({name: value for name, value in ours.state_dict().items() if not name.endswith('.grid')})
     losses = []

@@ -20,16 +20,11 @@ import sys
 import tempfile
 import time
 
-ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
-sys.path[:0] = [osp.dirname(osp.abspath(__file__)), ROOT]
+HERE = osp.dirname(osp.abspath(__file__))
+ROOT = osp.dirname(osp.dirname(HERE))
+sys.path[:0] = [HERE, ROOT]
 
-import torch  # noqa: E402
-from measure import write_json  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.hooks import Hook  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
-
-from mmmlo.launch.config import load_config, resolve_loaders  # noqa: E402
+from mmmlo.utils.process import Parser, run, start
 
 EPOCH = 40_000
 CONFIG = 'configs/mae/mae_vit-mini-p4_1xb128-coslr-50e_cifar10.py'
@@ -40,54 +35,48 @@ VARIANTS = {
 }
 
 
-class Begin(Hook):
-    """Starts the clock before all other hooks, and reads it when the last iteration is done."""
-
-    priority = 0
-
-    def __init__(self) -> None:
-        self.training: list[float] = []
-
-    def before_train_epoch(self, runner) -> None:
-        """Start."""
-        _synchronize()
-        self.start = time.perf_counter()
-
-    def after_train_epoch(self, runner) -> None:
-        """Read."""
-        _synchronize()
-        self.end = time.perf_counter()
-        self.training.append(self.end - self.start)
-
-
-class End(Hook):
-    """Reads the clock after all other hooks."""
-
-    priority = 100
-
-    def __init__(self, begin: Begin) -> None:
-        self.begin = begin
-        self.saving: list[float] = []
-
-    def after_train_epoch(self, runner) -> None:
-        """Read."""
-        self.saving.append(time.perf_counter() - self.begin.end)
-
-
-def _synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument('--config', default=osp.join(ROOT, CONFIG), help='a config of one level')
     parser.add_argument('--images', type=int, default=2560, help='images in a timed epoch')
     parser.add_argument('--repeats', type=int, default=5, help='runs of each kind')
     parser.add_argument('--workers', type=int, help="workers of the loader; default: the config's")
-    parser.add_argument('--out', help='write the figures here, as JSON')
-    return parser.parse_args()
+    parser.add_argument('--json', metavar='FILE', help='write all figures here')
+    return parser.read(repeats=1)
+
+
+start(__name__, parse_args)
+
+from measure import progress, synchronize, time_call, write_json
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmmlo.launch.config import load_config, resolve_loaders
+
+
+class Clock(Hook):
+    """Reads the time at the ends of epochs; of two, one runs before all other hooks and one after them."""
+
+    def __init__(self, priority: int) -> None:
+        self.priority = priority
+        self.starts: list[float] = []
+        self.ends: list[float] = []
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Read."""
+        self.starts.append(self._now())
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Read."""
+        self.ends.append(self._now())
+
+    @staticmethod
+    def _now() -> float:
+        synchronize(get_device())
+        return time.perf_counter()
 
 
 def prepare(args: argparse.Namespace) -> Config:
@@ -111,19 +100,18 @@ def prepare(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def run(cfg: Config, loop: str, hook: str, folder: str) -> tuple[float, float]:
+def train(cfg: Config, loop: str, hook: str, folder: str) -> tuple[float, float]:
     """Train; the seconds of the second epoch, and of its checkpoint."""
     cfg = copy.deepcopy(cfg)
     cfg.train_cfg.type = loop
     cfg.default_hooks.checkpoint.type = hook
     cfg.work_dir, cfg.experiment_name = folder, osp.basename(folder)
     runner = Runner.from_cfg(cfg)
-    begin = Begin()
-    end = End(begin)
-    runner.register_hook(begin)
-    runner.register_hook(end)
+    first, last = Clock(0), Clock(100)
+    runner.register_hook(first)
+    runner.register_hook(last)
     runner.train()
-    return begin.training[1], end.saving[1]
+    return first.ends[1] - first.starts[1], last.ends[1] - first.ends[1]
 
 
 def loading(cfg: Config, repeats: int, images: int) -> tuple[float, float]:
@@ -139,10 +127,7 @@ def loading(cfg: Config, repeats: int, images: int) -> tuple[float, float]:
     best = [float('inf')] * 2
     for _ in range(repeats):
         for i, loader in enumerate(loaders):
-            start = time.perf_counter()
-            for _ in loader:
-                pass
-            best[i] = min(best[i], time.perf_counter() - start)
+            best[i] = min(best[i], time_call(lambda loader=loader: [None for _ in loader], 'cpu'))
     count = images // loader_cfg.batch_size * loader_cfg.batch_size
     return best[0] / count * 1e6, best[1] / count * 1e6
 
@@ -156,8 +141,8 @@ def main() -> None:
         for repeat in range(args.repeats):
             for name, settings in VARIANTS.items():
                 place = osp.join(folder, f'{settings["loop"]}_{settings["hook"]}_{repeat}')
-                seconds[name].append(run(cfg, folder=place, **settings))
-            print(f'\rrun {repeat + 1} of {args.repeats}', end='', file=sys.stderr, flush=True)
+                seconds[name].append(train(cfg, folder=place, **settings))
+            progress(f'run {repeat + 1} of {args.repeats}')
     print(file=sys.stderr)
 
     iterations = args.images // cfg.train_dataloader.batch_size
@@ -182,10 +167,9 @@ def main() -> None:
         f'An image takes {without:.0f} us to load and {with_seeds:.0f} with seeds, on one core without workers; the '
         f'difference is {100 * (with_seeds - without) / image:.2f} % of the {image:.0f} us that it takes in training'
     )
-    if args.out:
-        figures = dict(loading_us=without, seeded_loading_us=with_seeds, training_us=image, rows=rows)
-        write_json(args.out, dict(settings=vars(args)) | figures)
+    figures = dict(loading_us=without, seeded_loading_us=with_seeds, training_us=image, rows=rows)
+    write_json(args.json, args, figures)
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -2,7 +2,7 @@
 
 import os.path as osp
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from measure import Cycle
@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.optim import build_optim_wrapper
 from mmpretrain.structures import DataSample
+from options import Shape
 from torch import nn
 
 import mmmlo.engine  # noqa: F401  registers the optimizer wrappers
@@ -27,52 +28,8 @@ CLASSES = 10
 MASK_RATIO = 0.75
 
 
-class Shape(NamedTuple):
-    """Sizes of the autoencoder and of what it gets.
-
-    Attributes:
-        dims (int): Width of the encoder.
-        depth (int): Blocks of the encoder.
-        heads (int): Attention heads of the encoder.
-        decoder_dims (int): Width of the decoder.
-        decoder_depth (int): Blocks of the decoder.
-        decoder_heads (int): Attention heads of the decoder.
-        img_size (int): Height and width of an image in pixels.
-        patch_size (int): Of a patch in pixels.
-        batch_size (int): Images a batch, on every level.
-    """
-
-    dims: int
-    depth: int
-    heads: int
-    decoder_dims: int
-    decoder_depth: int
-    decoder_heads: int
-    img_size: int
-    patch_size: int
-    batch_size: int
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """tuple[int, int]: Patches along the height and the width."""
-        return (self.img_size // self.patch_size,) * 2
-
-    @property
-    def length(self) -> int:
-        """int: Patches of an image, L."""
-        return self.grid[0] * self.grid[1]
-
-
 def config(method: str, shape: Shape) -> Config:
-    """The config of a method, of this shape.
-
-    Args:
-        method (str): A key of ``NAMES``.
-        shape (Shape): The sizes.
-
-    Returns:
-        Config: As in the file but for the sizes.
-    """
+    """The config of a method, a key of ``NAMES``, as in its file but for the sizes."""
     cfg = load_config(osp.join(CONFIGS, NAMES[method]))
     arch = dict(embed_dims=shape.dims, num_layers=shape.depth, num_heads=shape.heads, feedforward_channels=4 * shape.dims)
     cfg.model.backbone.update(arch=arch, img_size=shape.img_size, patch_size=shape.patch_size)
@@ -152,7 +109,7 @@ def our_batch(shape: Shape, device: str, seed: int = 0) -> dict:
 def build_cycle(
     cfg: Config, shape: Shape, device: str, amp: bool = False, weights: str | None = None, iterations: int = 2
 ) -> Cycle:
-    """Build a model of ours or of mmpretrain, and its cycle.
+    """Build a model of ours or of mmpretrain, and its cycle: so many pretrain steps, with what is due of the other levels.
 
     Args:
         cfg (Config): With ``model`` and ``optim_wrapper``.
@@ -160,10 +117,7 @@ def build_cycle(
         device (str): 'cpu' or 'cuda'.
         amp (bool): Under bfloat16 autocast. Defaults to False.
         weights (str, optional): File with the weights to start from. Defaults to None, as initialized.
-        iterations (int): Pretrain steps of a cycle, with what is due of the other levels. Defaults to 2.
-
-    Returns:
-        Callable: Runs a cycle.
+        iterations (int): Pretrain steps of a cycle. Defaults to 2.
     """
     if amp:
         enable_amp(cfg)

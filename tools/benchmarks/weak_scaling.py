@@ -19,32 +19,24 @@ waited for. The efficiency is given with and without that overlap. ``--bandwidth
 """
 
 import argparse
-import multiprocessing
 import os
 import os.path as osp
 import statistics
 import sys
 import tempfile
-import time
-from typing import Any
+from functools import partial
 
 HERE = osp.dirname(osp.abspath(__file__))
 sys.path[:0] = [HERE, osp.dirname(osp.dirname(HERE))]
 
-import torch  # noqa: E402
-from measure import describe_versions, write_json  # noqa: E402
-from mmengine.config import DictAction  # noqa: E402
-from mmengine.logging import MMLogger  # noqa: E402
-from profile_cycle import Training  # noqa: E402
-
-from mmmlo.launch.config import load_config  # noqa: E402
+from mmmlo.utils.process import Parser, run, start
 
 ALONE, APART, TOGETHER = 'one process', 'several, apart', 'several'
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument('config', help='a pretraining config of this project')
     parser.add_argument('--processes', type=int, default=2, help='processes, each of one thread')
     parser.add_argument('--batch-size', type=int, default=64, help='images a batch and process, on every level')
@@ -55,131 +47,87 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--bandwidth', type=float, default=40.0, help='GB/s of a GPU between machines')
     parser.add_argument('--cycle-seconds', type=float, default=0.5, help='seconds of work of a cycle on one GPU')
     parser.add_argument('--arithmetic-only', action='store_true', help='build the model, train nothing')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings, as in a.b=1 c="[x,y]"')
     parser.add_argument('--json', metavar='FILE', help='write all figures here')
-    args = parser.parse_args()
-    for name, least in (('processes', 2), ('cycles', 1), ('batch_size', 1)):
-        if getattr(args, name) < least:
-            parser.exit(2, f'error: --{name.replace("_", "-")} must be at least {least}, got {getattr(args, name)}\n')
-    return args
+    parser.add_cfg_options()
+    return parser.read(processes=2, cycles=1, batch_size=1)
 
 
-def work(connection: Any, args: argparse.Namespace, rank: int, store: str | None) -> None:
-    """A process: one cycle for each word that it gets."""
-    MMLogger.get_current_instance().setLevel('ERROR')
-    torch.set_num_threads(1)
+start(__name__, parse_args)
+
+import torch
+from measure import Cycle, Worker, prepare, progress, write_json
+from profile_cycle import Training
+
+from mmmlo.launch.config import load_config
+
+
+def build(args: argparse.Namespace, rank: int, store: str | None) -> Cycle:
+    """Build one of the processes; without a store, a file by which they meet, it sends nothing to the others."""
     if store is not None:
         torch.distributed.init_process_group('gloo', f'file://{store}', rank=rank, world_size=args.processes)
-    training = Training(load_config(args.config, args.cfg_options), args.batch_size, 'cpu', 0)
-    connection.send('ready')
-    while connection.recv():
-        start = time.perf_counter()
-        training.cycle()
-        connection.send(time.perf_counter() - start)
-
-
-class Team:
-    """Processes that run a cycle at the same time.
-
-    Args:
-        args (argparse.Namespace): The command line.
-        count (int): How many.
-        store (str, optional): File by which they meet. Defaults to None: they send each other nothing.
-    """
-
-    def __init__(self, args: argparse.Namespace, count: int, store: str | None = None) -> None:
-        context = multiprocessing.get_context('spawn')
-        pipes = [context.Pipe() for _ in range(count)]
-        self._connections = [ours for ours, _ in pipes]
-        for rank, (_, theirs) in enumerate(pipes):
-            context.Process(target=work, args=(theirs, args, rank, store), daemon=True).start()
-            theirs.close()
-        self._answers()
-
-    def cycle(self) -> float:
-        """Seconds of the slowest process."""
-        for connection in self._connections:
-            connection.send(True)
-        return max(self._answers())
-
-    def close(self) -> None:
-        """End the processes."""
-        for connection in self._connections:
-            connection.send(False)
-
-    def _answers(self) -> list[Any]:
-        try:
-            return [connection.recv() for connection in self._connections]
-        except EOFError as error:
-            raise SystemExit('error: a process ended without a word; its own error stands above') from error
+    return Training(load_config(args.config, args.cfg_options), args.batch_size, 'cpu').cycle
 
 
 def measure(args: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of each cycle, by setting."""
+    """Seconds of each cycle, those of the slowest process, by setting."""
     with tempfile.TemporaryDirectory() as folder:
+        settings = {ALONE: (1, None), APART: (args.processes, None), TOGETHER: (args.processes, osp.join(folder, 'store'))}
         teams = {
-            ALONE: Team(args, 1),
-            APART: Team(args, args.processes),
-            TOGETHER: Team(args, args.processes, osp.join(folder, 'store')),
+            name: [Worker(partial(build, args, rank, store), threads=1) for rank in range(count)]
+            for name, (count, store) in settings.items()
         }
+        for team in teams.values():
+            for worker in team:
+                worker.answer()
         seconds: dict[str, list[float]] = {name: [] for name in teams}
         for cycle in range(2 + args.cycles):
             for name, team in teams.items():
-                taken = team.cycle()
+                for worker in team:
+                    worker.ask('cycle')
+                taken = max([worker.answer() for worker in team])
                 if cycle >= 2:
                     seconds[name].append(taken)
-            print(f'\rcycle {cycle + 1} of {2 + args.cycles}', end='', file=sys.stderr, flush=True)
+            progress(f'cycle {cycle + 1} of {2 + args.cycles}')
         print(file=sys.stderr)
         for team in teams.values():
-            team.close()
+            for worker in team:
+                worker.close()
     return seconds
 
 
 def reduced_bytes(training: Training) -> dict[str, tuple[int, int]]:
-    """Bytes that a process hands to all-reduces in a cycle.
+    """Bytes that a process hands to all-reduces in a cycle: level -> those sent in its backward pass, those waited for."""
 
-    Args:
-        training (Training): The model and its optimizers.
-
-    Returns:
-        dict[str, tuple[int, int]]: Level -> bytes sent while its backward pass runs, and bytes that are waited for.
-    """
-
-    def size(level: str) -> int:
-        return sum(parameter.numel() * parameter.element_size() for parameter in parameters[level])
+    def size(parameters: list[torch.nn.Parameter]) -> int:
+        return sum(p.numel() * p.element_size() for p in parameters if p.requires_grad)
 
     if not training.multi_level:
-        total = sum(p.numel() * p.element_size() for p in training.model.parameters() if p.requires_grad)
-        return {'pretrain': (total, 0)}
+        return {'pretrain': (size(list(training.model.parameters())), 0)}
     wrapper = training.wrapper
-    parameters = {level: wrapper.level_parameters(level) for level in wrapper.levels}
+    own = {level: size(wrapper.level_parameters(level)) for level in wrapper.levels}
     # A decoder, which no downstream loss reaches, is in no vector.
-    reached = {level: size(level) for level in wrapper.levels}
-    reached[wrapper.base] = sum(
-        p.numel() * p.element_size() for p in training.model.backbone.parameters() if p.requires_grad
-    )
+    reached = own | {wrapper.base: size(list(training.model.backbone.parameters()))}
     result = {}
     for level in wrapper.levels:
-        gradients = wrapper.cadence.steps[level] * size(level)
-        vectors = sum(reached[lower] for lower in wrapper.level(level).graph.targets) if wrapper.level(level).graph else 0
-        result[level] = (0, gradients + vectors) if wrapper.level(level).graph else (gradients, 0)
+        gradients, graph = wrapper.cadence.steps[level] * own[level], wrapper.level(level).graph
+        result[level] = (0, gradients + sum(reached[lower] for lower in graph.targets)) if graph else (gradients, 0)
     return result
 
 
 def calculate(args: argparse.Namespace, sizes: dict[str, tuple[int, int]]) -> list[dict]:
     """Rings over more GPUs; see the module."""
-    hidden, waited = (sum(size[i] for size in sizes.values()) for i in range(2))
+    totals = [sum(size[i] for size in sizes.values()) for i in range(2)]
     rows = []
     for gpus in args.gpus:
         speed = 1e9 * (args.node_bandwidth if gpus <= args.gpus_per_node else args.bandwidth)
-        seconds = [2 * (gpus - 1) / gpus * count / speed for count in (hidden, waited)]
+        hidden, waited = (2 * (gpus - 1) / gpus * count / speed for count in totals)
         rows.append(
             dict(
                 gpus=gpus,
-                overlapped_seconds=seconds[0],
-                waited_seconds=seconds[1],
-                efficiency_with_overlap=args.cycle_seconds / (args.cycle_seconds + seconds[1]),
-                efficiency_without=args.cycle_seconds / (args.cycle_seconds + sum(seconds)),
+                overlapped_seconds=hidden,
+                waited_seconds=waited,
+                efficiency_with_overlap=args.cycle_seconds / (args.cycle_seconds + waited),
+                efficiency_without=args.cycle_seconds / (args.cycle_seconds + hidden + waited),
             )
         )
     return rows
@@ -188,8 +136,8 @@ def calculate(args: argparse.Namespace, sizes: dict[str, tuple[int, int]]) -> li
 def main() -> None:
     """Measure, calculate, print both tables, write JSON."""
     args = parse_args()
-    MMLogger.get_current_instance().setLevel('ERROR')
-    training = Training(load_config(args.config, args.cfg_options), 1, 'cpu', 0)
+    prepare(argparse.Namespace(device='cpu', threads=None))
+    training = Training(load_config(args.config, args.cfg_options), 1, 'cpu')
     sizes = reduced_bytes(training)
     rows = calculate(args, sizes)
     seconds = {} if args.arithmetic_only else measure(args)
@@ -199,11 +147,11 @@ def main() -> None:
         for name, median in medians.items():
             count = 1 if name == ALONE else args.processes
             spread = f'{1000 * min(seconds[name]):.0f}-{1000 * max(seconds[name]):.0f}'
-            images = count * args.batch_size * (training.wrapper.cadence.iterations if training.multi_level else 1)
+            images = count * args.batch_size * training.iterations
             print(f'{name:18}{1000 * median:12.0f}{spread:>16}{images / median:10.0f}{medians[ALONE] / median:12.3f}')
         print(
             f'{args.processes} processes of one thread on {os.cpu_count()} cores, batch {args.batch_size} each, '
-            f'{describe_versions("torch")}\n'
+            f'torch {torch.__version__}\n'
         )
     print(f'{"level":12}{"overlapped MB":>15}{"waited for MB":>15}')
     for level, (hidden, waited) in sizes.items():
@@ -218,9 +166,8 @@ def main() -> None:
         f'calculated for {args.cycle_seconds:g} s of work a cycle, {args.node_bandwidth:g} GB/s within and '
         f'{args.bandwidth:g} GB/s between machines of {args.gpus_per_node}'
     )
-    if args.json:
-        write_json(args.json, dict(settings=vars(args), seconds=seconds, bytes=sizes, calculated=rows))
+    write_json(args.json, args, dict(seconds=seconds, bytes=sizes, calculated=rows))
 
 
 if __name__ == '__main__':
-    main()
+    run(main)
