@@ -102,7 +102,7 @@ def start(name: str, parse_args: Callable[[], Any]) -> None:
     """Prepare a tool's process, before the tool imports PyTorch or a framework.
 
     Wrong usage and ``--help`` end here. In a module that is imported, by a test or a child process, the environment is left
-    as it is. The frameworks' fixes are applied, and what mmpretrain and mmseg print while imported goes to the standard error.
+    as it is. The frameworks' fixes are applied; what mmpretrain and mmseg print when imported goes to the standard error.
 
     Args:
         name (str): The tool's ``__name__``.

@@ -321,8 +321,8 @@ def render(report: dict) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Load checkpoints and images, draw, and print the numbers."""
     args = parse_args(argv)
-    formats = sorted(Figure().canvas.get_supported_filetypes())
-    if osp.splitext(args.out)[1][1:].lower() not in formats:
+    formats = sorted(f'.{name}' for name in Figure().canvas.get_supported_filetypes())
+    if osp.splitext(args.out)[1].lower() not in formats:
         raise SettingError(f'--out {args.out}: the ending must be one of {", ".join(formats)}')
     number = len(args.checkpoints)
     configs = (args.configs or [None]) * (number // len(args.configs or [None]))
