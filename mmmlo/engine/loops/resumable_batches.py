@@ -1,5 +1,6 @@
 """A loader whose place can be saved, and returned to."""
 
+import copy
 import itertools
 import logging
 from collections.abc import Iterator
@@ -28,11 +29,9 @@ def build_resumable_loader(runner: Runner, cfg: dict, seed: int) -> DataLoader:
     Returns:
         DataLoader: The loader.
     """
-    cfg = dict(
-        cfg,
-        dataset=dict(type='mmmlo.SeededDataset', dataset=cfg['dataset']),
-        sampler=dict(type='mmmlo.ResumableSampler', sampler=cfg['sampler']),
-    )
+    cfg = copy.copy(cfg)  # a ConfigDict, which mmengine asks for keys that a batch sampler makes needless
+    cfg['dataset'] = dict(type='mmmlo.SeededDataset', dataset=cfg['dataset'])
+    cfg['sampler'] = dict(type='mmmlo.ResumableSampler', sampler=cfg['sampler'])
     if cfg.get('batch_sampler') is not None:
         cfg['batch_sampler'] = dict(type='mmmlo.ResumableBatchSampler', batch_sampler=cfg['batch_sampler'])
     loader = runner.build_dataloader(cfg, seed, runner._randomness_cfg.get('diff_rank_seed', False))

@@ -217,7 +217,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         """Run the model as mmpretrain does.
 
         Raises:
-            TypeError: If a single loss is asked for, to train a model of several levels, or a masker that no level trains.
+            SettingError: A single loss is asked for to train a model of several levels, or a masker that no level trains.
         """
         if mode == 'loss':
             levels = self.level_modules

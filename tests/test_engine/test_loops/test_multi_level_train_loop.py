@@ -18,6 +18,7 @@ from mmmlo.datasets import SplitOverlapError
 from mmmlo.launch.config import load_config
 from mmmlo.launch.shrink import shrink
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 NANO = osp.join(ROOT, 'configs/mlo_mae/mlo-mae_vit-nano-p4_1xb64-coslr-20e_digits.py')
@@ -302,7 +303,7 @@ def test_a_wrapper_that_trains_one_loss_is_refused(make):
             return self.module(*args, **kwargs)
 
     single = dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), train_cfg=dict(by_epoch=True, max_epochs=1))
-    for name, updates, error in (('levels', {}, RuntimeError), ('one_optimizer', single, TypeError)):
+    for name, updates, error in (('levels', {}, RuntimeError), ('one_optimizer', single, SettingError)):
         runner = make(name, **updates)
         runner.model = Wrapped(runner.model)
         with pytest.raises(error, match=r"type='mmmlo.MultiLevelDistributedDataParallel'"):
