@@ -34,11 +34,7 @@ from mmmlo.preflight.check_config import find_config_problems
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check and tell.
-
-    Returns:
-        int: The exit status.
-    """
+    """Check and tell; return the exit status."""
     args = parse_args(argv)
     with redirect_stdout(sys.stderr):
         problems = find_config_problems(load_config(args.config, args.cfg_options))

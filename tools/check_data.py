@@ -63,11 +63,7 @@ def find_leakage(data: str, root: str) -> tuple[int, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Look and tell.
-
-    Returns:
-        int: The exit status.
-    """
+    """Look and tell; return the exit status."""
     args = parse_args(argv)
     report = check_layout(args.data, args.root)
     if args.decode and osp.isdir(args.root):

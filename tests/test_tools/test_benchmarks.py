@@ -8,7 +8,7 @@ import pytest
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 CONFIG = osp.join(ROOT, 'configs', 'mlo_mae', 'mlo-mae_vit-nano-p4_1xb64-coslr-20e_digits.py')
-CLASSIFIER = osp.join(ROOT, 'configs', 'mae', 'benchmarks', 'vit-nano-p4_1xb64-coslr-20e_digits.py')
+CLASSIFIER = osp.join(ROOT, 'configs', 'benchmarks', 'vit-nano-p4_1xb64-coslr-20e_digits.py')
 SMALL = ['--dims', 24, '--heads', 2, '--depth', 1, '--decoder-dims', 16, '--decoder-depth', 1, '--batch-size', 4]
 
 

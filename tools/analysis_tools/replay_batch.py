@@ -45,11 +45,7 @@ from mmmlo.utils.text import format_list
 
 
 def read_dump(path: str) -> dict[str, Any]:
-    """Read what NonFiniteGuardHook wrote.
-
-    Raises:
-        CheckpointError: It is no such file.
-    """
+    """Read what NonFiniteGuardHook wrote."""
     content = read_content(path)
     if not isinstance(content, Mapping) or content.get('non_finite') != 1:
         raise CheckpointError(f'{path} is no dump of a step that was not finite')
@@ -109,11 +105,7 @@ def terms_of(losses: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def replay(dump: dict[str, Any], path: str, device: str) -> bool:
-    """Run the step and print.
-
-    Returns:
-        bool: Whether all was finite.
-    """
+    """Run the step and print; whether all was finite."""
     model, cfg = build_model(dump, path)
     model.to(device)
     level, kind = dump['level'], torch.device(device).type
@@ -173,11 +165,7 @@ def hypergradient(model: torch.nn.Module, cfg: Any, level: str, batches: Mapping
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read, run, tell.
-
-    Returns:
-        int: The exit status.
-    """
+    """Read, run, tell; return the exit status."""
     args = parse_args(argv)
     if replay(read_dump(args.dump), args.dump, args.device or ('cuda' if torch.cuda.is_available() else 'cpu')):
         print('Everything is finite here: the failure does not repeat.')

@@ -135,11 +135,7 @@ def _interrupt(*_: Any) -> NoReturn:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the study.
-
-    Returns:
-        int: The exit status.
-    """
+    """Run the study; return the exit status."""
     args = parse_args(argv)
     logging.getLogger('matplotlib').setLevel(logging.WARNING)
     study = find_study(args)

@@ -345,11 +345,7 @@ def print_table(rows: list[dict]) -> None:
 
 
 def main() -> int:
-    """Run Betty on both wirings, compare, print a table, write JSON.
-
-    Returns:
-        int: The exit status, 1 if the gradients of the same problem do not agree.
-    """
+    """Run Betty on both wirings, compare, print, write JSON; the exit status is 1 if gradients of one problem differ."""
     args = parse_args()
     args.threads = None
     prepare(args)

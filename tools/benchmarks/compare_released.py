@@ -208,11 +208,7 @@ def check_losses(args: argparse.Namespace, shape: Shape, folder: str) -> Check:
 
 
 def main() -> int:
-    """Compare losses, time, print tables, write JSON, draw.
-
-    Returns:
-        int: The exit status, 1 if losses do not agree.
-    """
+    """Compare losses, time, print tables, write JSON, draw; the exit status is 1 if losses do not agree."""
     args = parse_args()
     prepare(args)
     sized = [read_shape(args, size) for size in args.batch_sizes]

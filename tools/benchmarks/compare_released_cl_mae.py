@@ -160,11 +160,7 @@ def print_table(rows: list[dict]) -> None:
 
 
 def main() -> int:
-    """Build both, compare, print a table, write JSON.
-
-    Returns:
-        int: The exit status, 1 if the two do not agree.
-    """
+    """Build both, compare, print a table, write JSON; the exit status is 1 if the two do not agree."""
     args = parse_args()
     prepare(argparse.Namespace(device='cpu', threads=1))  # a second thread gains nothing on tensors this small
     generator = torch.Generator().manual_seed(args.seed)

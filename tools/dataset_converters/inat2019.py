@@ -27,17 +27,7 @@ SPLITS = {'train': 'train2019.json', 'val': 'val2019.json'}
 
 
 def read_annotations(path: str) -> dict[str, Any]:
-    """Read one of the annotation files.
-
-    Args:
-        path (str): The file, COCO-like.
-
-    Returns:
-        dict: ``files``, the images' paths in order; ``categories``, the category of each; ``names``, category -> name.
-
-    Raises:
-        DataError: There is no such file, or something else in it; an image has no label, or several.
-    """
+    """Read one of the annotation files: ``files`` in order, ``categories`` of each, ``names``, category -> name."""
     try:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
@@ -66,11 +56,7 @@ def read_annotations(path: str) -> dict[str, Any]:
 
 
 def check_files(source: str, files: Sequence[str]) -> None:
-    """Check that every image is there, below the source folder.
-
-    Raises:
-        DataError: One is not.
-    """
+    """Check that every image is there, below the source folder."""
     odd = [file for file in files if osp.isabs(file) or '..' in file.split('/') or '\n' in file]
     if odd:
         raise DataError(f'{odd[0]!r} is no path below the folder of the images')
@@ -83,11 +69,7 @@ def check_files(source: str, files: Sequence[str]) -> None:
 
 
 def make_texts(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Write out the annotation files: name -> text. Labels are the places of the categories in the order of their ids.
-
-    Raises:
-        DataError: The splits have other categories, or share images.
-    """
+    """Write out the annotation files: name -> text. Labels are the places of the categories in the order of their ids."""
     names = splits['train']['names']
     if names != splits['val']['names']:
         raise DataError('train and val do not have the same categories')
@@ -103,11 +85,7 @@ def make_texts(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def link_images(source: str, target: str, files: Sequence[str]) -> None:
-    """Link the folders of the images from the target folder, unless they are there.
-
-    Raises:
-        DataError: Something else stands in a link's place.
-    """
+    """Link the folders of the images from the target folder, unless they are there."""
     for folder in sorted({file.split('/')[0] for file in files}):
         images, link = osp.abspath(osp.join(source, folder)), osp.join(target, folder)
         if osp.exists(link) and osp.samefile(link, images):

@@ -204,11 +204,7 @@ def verify(conversion: Conversion, heads: int | None, image: str | None) -> floa
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Convert, write, report.
-
-    Returns:
-        int: The exit status.
-    """
+    """Convert, write, report; return the exit status."""
     args = parse_args(argv)
     check_target(args)
     backbone = build_backbone(args.config) if args.config else None
