@@ -23,7 +23,8 @@ sys.path.insert(0, ROOT)
 from mmmlo.utils.process import Parser, run, start
 
 CLASSIFICATION = ('knn', 'linear', 'few-shot', 'finetune')
-PROTOCOLS = (*CLASSIFICATION, 'ade20k', 'coco')
+TRANSFER = ('ade20k', 'coco', 'camvid')  # those of mmmlo.launch.transfer, which is too heavy to import here
+PROTOCOLS = (*CLASSIFICATION, *TRANSFER)
 CONFIGS = osp.join(ROOT, 'configs')
 RECIPES = osp.join(CONFIGS, 'benchmarks')
 
@@ -60,11 +61,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--finetune-config', metavar='FILE', help='recipe of the fine-tuning; default: by data set and size of the encoder'
     )
-    for task in ('ade20k', 'coco'):
+    for task in TRANSFER:
         parser.add_argument(
             f'--{task}-config', metavar='FILE', help=f'recipe of {task}, which says where its data is; default: by encoder'
         )
-    parser.add_argument('--transfer-seeds', type=int, nargs='+', default=[0], help='of ade20k and coco; default: 0')
+    parser.add_argument('--transfer-seeds', type=int, nargs='+', default=[0], help=f'of {", ".join(TRANSFER)}; default: 0')
     parser.add_argument('--batch-size', type=int, default=256, help='images in a batch for features; default: 256')
     parser.add_argument('--num-workers', type=int, default=2, help='processes that read images; default: 2')
     parser.add_argument('--amp', action='store_true', help='compute features and fine-tune under bfloat16 autocast')

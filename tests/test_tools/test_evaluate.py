@@ -33,6 +33,12 @@ def recipe(tmp_path_factory):
     return str(path)
 
 
+def test_it_knows_every_protocol(tool):
+    from mmmlo.launch.transfer import TRANSFER_TASKS
+
+    assert set(tool.TRANSFER) == set(TRANSFER_TASKS)
+
+
 def read(out):
     return json.loads((out / 'results.json').read_text())['rows']
 
