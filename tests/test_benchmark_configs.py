@@ -262,7 +262,7 @@ def test_all_of_train_and_one_measurement_of_the_test_split(name):
     cfg = load(name)
     data = cfg.train_dataloader.dataset
     if name not in PHOTOGRAPHS.values():
-        assert data.type in ('ImageNet', 'CIFAR10', 'CIFAR100', 'CustomDataset', 'mmmlo.Digits')
+        assert data.type in ('ImageNet', 'CIFAR10', 'CIFAR100', 'mmmlo.ImageFolder', 'mmmlo.Digits')
     assert {'train', 'trainval', 'meta/train.txt'} & {data.get(key) for key in ('split', 'data_prefix', 'ann_file')}
     assert cfg.test_dataloader.dataset.type == data.type
     assert cfg.val_dataloader == cfg.test_dataloader and cfg.val_evaluator == cfg.test_evaluator

@@ -6,8 +6,8 @@
 _base_ = '../_base_/benchmarks/fine-grained.py'
 
 model = dict(data_preprocessor=dict(num_classes=10), head=dict(num_classes=10))
-train_dataloader = dict(dataset=dict(type='CustomDataset', data_root='data/images', data_prefix='train'))
-val_dataloader = dict(dataset=dict(type='CustomDataset', data_root='data/images', data_prefix='test'))
+train_dataloader = dict(dataset=dict(type='mmmlo.ImageFolder', data_root='data/images', data_prefix='train'))
+val_dataloader = dict(dataset=dict(type='mmmlo.ImageFolder', data_root='data/images', data_prefix='test'))
 test_dataloader = val_dataloader
 # There may be fewer than five classes.
 val_evaluator = dict(topk=(1, ))

@@ -7,6 +7,7 @@ from mmmlo import registry  # noqa: F401
 from mmmlo.datasets.collate import batch_collate
 from mmmlo.datasets.digits import Digits
 from mmmlo.datasets.folders import DatasetFolderError, check_dataset_folder
+from mmmlo.datasets.image_folder import EXTENSIONS, ImageFolder, count_files, find_images, is_hidden
 from mmmlo.datasets.in_memory_images import InMemoryImages
 from mmmlo.datasets.labels import check_classes, read_labels
 from mmmlo.datasets.resumable_sampler import ResumableBatchSampler, ResumableSampler, sample_seed
@@ -27,11 +28,12 @@ from mmmlo.datasets.transforms import LoadImage, TorchRandomResizedCrop
 from mmmlo.utils.errors import DataError
 
 __all__ = [
-    'DataError', 'DatasetFolderError', 'Digits', 'InMemoryImages', 'LoadImage', 'ResumableBatchSampler',
-    'ResumableSampler', 'SampleIndex', 'SeededDataset', 'SourceIndex', 'SplitDataset', 'SplitOverlapError',
-    'SyntheticImages', 'TorchRandomResizedCrop', 'batch_collate', 'check_classes', 'check_dataset_folder',
-    'check_disjoint', 'check_level_splits', 'is_test_split', 'level_key', 'read_labels', 'read_test_dataset',
-    'sample_seed', 'sample_sources', 'stratified_parts'
+    'EXTENSIONS', 'DataError', 'DatasetFolderError', 'Digits', 'ImageFolder', 'InMemoryImages', 'LoadImage',
+    'ResumableBatchSampler', 'ResumableSampler', 'SampleIndex', 'SeededDataset', 'SourceIndex', 'SplitDataset',
+    'SplitOverlapError', 'SyntheticImages', 'TorchRandomResizedCrop', 'batch_collate', 'check_classes',
+    'check_dataset_folder', 'check_disjoint', 'check_level_splits', 'count_files', 'find_images', 'is_hidden',
+    'is_test_split', 'level_key', 'read_labels', 'read_test_dataset', 'sample_seed', 'sample_sources',
+    'stratified_parts'
 ]
 
 if find_spec('mmseg') is not None:  # pretraining does without

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mmmlo.datasets import DatasetFolderError, SourceIndex, check_classes, check_dataset_folder, read_labels
+from mmmlo.datasets import DatasetFolderError, SourceIndex, check_classes, check_dataset_folder, is_hidden, read_labels
 from mmmlo.registry import DATASETS
 from mmmlo.utils.errors import DataError
 from mmmlo.utils.text import describe_error, format_list
@@ -223,14 +223,14 @@ def find_data(data: str, data_root: str | None = None) -> EvaluationData:
         raise EvaluationDataError(
             f'--data {data}: train and {test} do not have the same classes; only one of them has {format_list(odd)}'
         )
-    common = dict(type='CustomDataset', data_root=osp.abspath(data))
+    common = dict(type='mmmlo.ImageFolder', data_root=osp.abspath(data))
     splits = dict(train=dict(common, data_prefix='train'), test=dict(common, data_prefix=test))
     return EvaluationData(osp.basename(osp.abspath(data)), splits, bgr=True)
 
 
 def _class_folders(folder: str) -> list[str]:
     with os.scandir(folder) as entries:
-        names = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith('.'))
+        names = sorted((entry.name, entry.is_dir()) for entry in entries if not is_hidden(entry.name))
     classes = [name for name, is_folder in names if is_folder]
     if not classes:
         held = f'{len(names)} files, such as {names[0][0]}, and' if names else 'nothing, so'

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from mmcv import imread
 
+from mmmlo.datasets import EXTENSIONS, count_files, find_images, is_hidden
 from mmmlo.utils.errors import DataError, SettingError
 from mmmlo.utils.text import describe_error, format_list
 
 from .files import find_missing, read_coco
 
 __all__ = ['LAYOUTS', 'LayoutReport', 'check_layout', 'split_files']
-
-_IMAGES = ('.jpg', '.jpeg', '.png', '.bmp')
 
 
 @dataclass
@@ -189,17 +188,18 @@ def _check_classes(
     """Look at the folders of classes of a split, of which the official release has so many; class -> its images."""
     if not report.require(folder):
         return {}
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith('.'))
-    if not names:
+    files, left = find_images(folder)
+    if not files:
         report.problems.append(f'{folder} has no folder for each class, such as {folder}/n01440764{otherwise}')
         return {}
-    files = {name: _files(osp.join(folder, name)) for name in names}
-    report.count(f'{split} classes', len(names), classes)
+    report.count(f'{split} classes', len(files), classes)
     report.count(f'{split} images', sum(map(len, files.values())), images)
-    empty = [name for name in names if not files[name]]
+    if left:
+        report.facts.append(f'{split}: {count_files(files, left)}')
+    empty = [name for name in files if not files[name]]
     if empty:
         report.problems.append(f'{len(empty)} class folders of {folder} hold no image: {format_list(empty)}')
-    for sample in [f'{name}/{files[name][0]}' for name in names if files[name]][:1]:
+    for sample in [paths[0] for paths in files.values() if paths][:1]:
         image = report.open(osp.join(folder, sample))
         if image is not None:
             report.facts.append(f'{split} sample {sample}: {image.shape[1]} x {image.shape[0]} pixels')
@@ -273,7 +273,7 @@ def split_files(name: str, root: str) -> dict[str, list[str]]:
             osp.join(parent, file)
             for parent, _, files in os.walk(osp.join(root, split), followlinks=True)
             for file in files
-            if file.lower().endswith(_IMAGES)
+            if _is_image(osp.relpath(osp.join(parent, file), root))
         )
         for split in _SPLITS[name]
     }
@@ -282,7 +282,11 @@ def split_files(name: str, root: str) -> dict[str, list[str]]:
 def _files(folder: str) -> list[str]:
     """Names of a folder's images."""
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.name.lower().endswith(_IMAGES))
+        return sorted(entry.name for entry in entries if _is_image(entry.name))
+
+
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(EXTENSIONS) and not is_hidden(path)
 
 
 def _size(image: np.ndarray) -> str:

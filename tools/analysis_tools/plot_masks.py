@@ -28,8 +28,6 @@ sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
 from mmmlo.utils.process import Parser, run, start
 
-ENDINGS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
-
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line, and check what can be checked without opening a file."""
@@ -66,7 +64,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
-from mmmlo.datasets.transforms import LoadImage
+from mmmlo.datasets import EXTENSIONS, LoadImage
 from mmmlo.evaluation.encoder import checkpoint_config
 from mmmlo.launch.config import load_config
 from mmmlo.models.selfsup.base import BaseMaskedAutoencoder
@@ -232,10 +230,11 @@ def find_images(folder: str) -> list[str]:
     """Paths of all image files in a folder and the folders in it, sorted, without what is hidden."""
     if not osp.isdir(folder):
         raise SettingError(f'--images: there is no folder {folder}')
-    found = [osp.join(parent, name) for parent, names in _walk(folder) for name in names if name.lower().endswith(ENDINGS)]
+    paths = [osp.join(parent, name) for parent, names in _walk(folder) for name in names]
+    found = sorted(path for path in paths if path.lower().endswith(EXTENSIONS))
     if not found:
-        raise SettingError(f'--images: {folder} and the folders in it hold no image ({", ".join(ENDINGS)})')
-    return sorted(found)
+        raise SettingError(f'--images: {folder} and the folders in it hold no image ({", ".join(EXTENSIONS)})')
+    return found
 
 
 def _walk(folder: str) -> Iterator[tuple[str, list[str]]]:

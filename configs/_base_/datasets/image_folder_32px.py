@@ -1,4 +1,4 @@
-# Any folder of small images, one folder a class: data/images/train/<class>/*.png and data/images/test/<class>/*.png.
+# Any folder of small images, one folder a class: data/images/train/<class>/* and data/images/test/<class>/*.
 # Link or copy your folder there.
 _base_ = './parts.py'
 
@@ -11,7 +11,7 @@ train_pipeline = [
 ]
 test_pipeline = [dict(type='mmmlo.LoadImage'), dict(type='Resize', scale=(32, 32)), dict(type='PackInputs')]
 
-train_split = dict(type='CustomDataset', data_root='data/images', data_prefix='train', pipeline=train_pipeline)
+train_split = dict(type='mmmlo.ImageFolder', data_root='data/images', data_prefix='train', pipeline=train_pipeline)
 # The same images without augmentation, for features.
 train_features = dict(train_split, pipeline=test_pipeline)
 test_split = dict(train_features, data_prefix='test')
