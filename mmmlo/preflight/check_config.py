@@ -304,7 +304,7 @@ def _check_name(name: str, key: str, kind: str | None, scope: str) -> Iterator[P
     kinds = kind_of(cls) if kind in _STRICT and cls is not None else []
     if cls is None:
         yield Problem(key, f'{name!r} {why_not_found(name, scope)}')
-    elif kinds and kind not in kinds:
+    elif kind is not None and kinds and kind not in kinds:
         yield Problem(key, f'{name!r} is not {_STRICT[kind]}; it is registered in {", ".join(kinds)}')
 
 

@@ -289,7 +289,8 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
         """Prepare each batch once by its level's data preprocessor, else by the model's; levels may share batches."""
         prepared: dict[int, Any] = {}
         for level, of_level in batches.items():
-            preprocessor = self._preprocessors.get(self._shared.get(level, level)) or self._model.data_preprocessor
+            own = self._preprocessors.get(self._shared.get(level, level))
+            preprocessor: Any = own or self._model.data_preprocessor
             for batch in of_level:
                 if id(batch) not in prepared:
                     prepared[id(batch)] = preprocessor(batch, True)

@@ -108,8 +108,8 @@ class MultiLevelOptimWrapperConstructor:
         )
         self._check_batches_are_fresh(cadence, [level.graph for level in levels if level.graph])
         optimizers = {level.name: level.wrapper.optimizer for level in levels}
-        for level in levels:
-            for lower, estimator in level.estimators.items():
+        for built in levels:
+            for lower, estimator in built.estimators.items():
                 if estimator.precondition == 'adam':
                     check_adam(optimizers[lower])
         return MultiLevelOptimWrapper(levels, cadence)

@@ -105,7 +105,8 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
                     return _layer_depth(backbone, name, start)
             return depth - 1, depth
 
-        own_decay, self.base_wd = self.base_wd, self.base_wd or 0.0  # mmpretrain's log needs a number
+        own_decay: float | None = self.base_wd  # type: ignore[has-type]
+        self.base_wd = own_decay or 0.0  # mmpretrain's log needs a number
         singles: list[dict] = []
         super().add_params(singles, module, prefix, find_depth)
         self.base_wd = own_decay

@@ -1,6 +1,6 @@
 """Nested optimization problems behind mmengine's optimizer wrapper interface."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -61,6 +61,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
                 self._levels[lower].keeps_gradients |= estimator.precondition == 'adam'
 
     def _traversal(self, level: Level) -> Traversal:
+        assert level.graph is not None
         checks = {lower: UsageCheck(f'{level.name!r}, carried on from {lower!r}') for lower in level.estimators}
 
         def check(lower: str, vector: Named) -> None:
@@ -113,12 +114,12 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         """Count the micro-batches that each level needs in the coming iteration, in running order."""
         return self.cadence.due(self._levels[self.base].gradient_count)
 
-    def update_levels(self, problem: Any, batches: dict[str, Sequence[Any]]) -> dict[str, Any]:
+    def update_levels(self, problem: Any, batches: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         """Run every level that is due in this iteration.
 
         Args:
             problem (nn.Module): A module that is a :class:`MultiLevelProblem`.
-            batches (dict[str, Sequence]): Level -> as many batches as :meth:`due` says.
+            batches (Mapping[str, Sequence]): Level -> as many batches as :meth:`due` says.
 
         Returns:
             dict[str, Any]: What to log, tensors on their device. ``<level>/<name>``: the losses, the mean over the level's
