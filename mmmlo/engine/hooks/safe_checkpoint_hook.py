@@ -160,8 +160,8 @@ class SafeCheckpointHook(CheckpointHook):
             name = f'best_{key}_{self.filename_tmpl.format(number)}'.replace('/', '_')
             path = self.file_backend.join_path(self.out_dir, name)
             infos = {f'best_score{ending}': score, f'best_ckpt{ending}': path}
-            settings: dict[str, Any] = dict(save_optimizer=False, save_param_scheduler=False, meta=dict(meta), by_epoch=False)
-            if not self._save(runner, name, infos, **settings):
+            settings: dict[str, Any] = dict(save_optimizer=False, save_param_scheduler=False, by_epoch=False)
+            if not self._save(runner, name, infos, meta=dict(meta), **settings):
                 continue
             former = self.best_ckpt_path if single else self.best_ckpt_path_dict[key]
             if single:

@@ -109,7 +109,7 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
         self.base_wd = own_decay or 0.0  # mmpretrain's log needs a number
         singles: list[dict] = []
         super().add_params(singles, module, prefix, find_depth)
-        self.base_wd = own_decay
+        self.base_wd = own_decay  # type: ignore[assignment]
         for single in singles:
             single['lr_scale'] *= single.pop('lr_mult', 1.0)
             single['lr'] = self.base_lr * single['lr_scale']
