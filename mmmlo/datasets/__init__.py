@@ -18,6 +18,9 @@ from mmmlo.datasets.split_guard import (
     SplitOverlapError,
     check_disjoint,
     check_level_splits,
+    check_same_classes,
+    class_names,
+    compare_class_names,
     is_test_split,
     level_key,
     read_test_dataset,
@@ -31,7 +34,8 @@ __all__ = [
     'EXTENSIONS', 'DataError', 'DatasetFolderError', 'Digits', 'ImageFolder', 'InMemoryImages', 'LoadImage',
     'ResumableBatchSampler', 'ResumableSampler', 'SampleIndex', 'SeededDataset', 'SourceIndex', 'SplitDataset',
     'SplitOverlapError', 'SyntheticImages', 'TorchRandomResizedCrop', 'batch_collate', 'check_classes',
-    'check_dataset_folder', 'check_disjoint', 'check_level_splits', 'count_files', 'find_images', 'is_hidden',
+    'check_dataset_folder', 'check_disjoint', 'check_level_splits', 'check_same_classes', 'class_names',
+    'compare_class_names', 'count_files', 'find_images', 'is_hidden',
     'is_test_split', 'level_key', 'read_labels', 'read_test_dataset', 'sample_seed', 'sample_sources',
     'stratified_parts'
 ]

@@ -1,4 +1,4 @@
-"""Refuse data splits that would let one level, or the test set, leak into another."""
+"""Refuse data splits that would let one level, or the test set, leak into another, or whose labels differ in meaning."""
 
 import os.path as osp
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,12 @@ from mmmlo.datasets.folders import DatasetFolderError, check_dataset_folder
 from mmmlo.datasets.sources import SourceIndex, archive_split, leaves
 from mmmlo.registry import DATASETS
 from mmmlo.utils.errors import DataError
+from mmmlo.utils.text import format_list
 
-__all__ = ['SplitOverlapError', 'check_disjoint', 'check_level_splits', 'is_test_split', 'level_key', 'read_test_dataset']
+__all__ = [
+    'SplitOverlapError', 'check_disjoint', 'check_level_splits', 'check_same_classes', 'class_names', 'compare_class_names',
+    'is_test_split', 'level_key', 'read_test_dataset'
+]
 
 
 class SplitOverlapError(DataError):
@@ -64,6 +68,65 @@ def check_disjoint(first: Any, second: Any, keys: tuple[str, str], advice: str, 
         raise SplitOverlapError(
             f'`{keys[0]}` and `{keys[1]}` share {len(shared)} images, for example {min(shared)}. {advice}'
         )
+
+
+def class_names(dataset: Any) -> list[str] | None:
+    """Get the names of a dataset's classes in the order of their labels; None where it names none."""
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    return None if classes is None else list(map(str, classes))
+
+
+def check_same_classes(datasets: Mapping[str, Any]) -> None:
+    """Check that a label stands for the same class in all datasets: that names and order of the classes are the same.
+
+    Of folders of classes, the folders count too, because mmpretrain's labels follow them and not ``classes``. Datasets that
+    name no classes are left alone.
+
+    Args:
+        datasets (Mapping[str, Any]): Config key -> dataset. Each is compared with the first.
+
+    Raises:
+        DataError: Two of them have different classes.
+    """
+    for find in (class_names, _folder_names):
+        compare_class_names({key: find(dataset) for key, dataset in datasets.items()})
+
+
+def _folder_names(dataset: Any) -> list[str] | None:
+    """The folders that give the labels of a dataset, or of the one that it wraps; None if there are none."""
+    while hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    folders = getattr(dataset, 'folder_to_idx', None)
+    return list(folders) if folders else None
+
+
+def compare_class_names(classes: Mapping[str, list[str] | None]) -> None:
+    """Check that lists of class names are the same, as :func:`check_same_classes` does for those of datasets.
+
+    Args:
+        classes (Mapping[str, list[str] | None]): Config key -> names, or None for those to leave alone.
+
+    Raises:
+        DataError: Two of them differ.
+    """
+    named = [key for key, names in classes.items() if names is not None]
+    differ = [key for key in named[1:] if classes[key] != classes[named[0]]]
+    if not differ:
+        return
+    first, second = named[0], differ[0]
+    lacks = [
+        f'`{key}` lacks {format_list(absent)}'
+        for key, other in ((first, second), (second, first))
+        if (absent := [name for name in classes[other] if name not in classes[key]])
+    ]
+    if not lacks:
+        i, *names = next((i, *pair) for i, pair in enumerate(zip(classes[first], classes[second])) if pair[0] != pair[1])
+        lacks = [f'label {i} is {names[0]} in the one and {names[1]} in the other']
+    raise DataError(
+        f'`{first}` and `{second}` have different classes, so their labels do not mean the same: {" and ".join(lacks)}. '
+        'Give both the same folders of classes, which may be empty in data to test on; or, with annotation files, the same '
+        '`metainfo=dict(classes=[...])`.'
+    )
 
 
 def check_level_splits(

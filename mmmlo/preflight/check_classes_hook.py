@@ -1,39 +1,89 @@
-"""Compares the classes of the data with the outputs of the head."""
+"""Compares the classes of the datasets with each other, and with the outputs of the head."""
 
 import logging
+from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
+from mmpretrain.models import BaseSelfSupervisor
 
-from mmmlo.datasets import DataError
+from mmmlo.datasets import DataError, check_same_classes, class_names, compare_class_names, level_key, read_test_dataset
+from mmmlo.engine import MultiLevelTrainLoop
+from mmmlo.models import MLOMAE
 from mmmlo.registry import HOOKS
 
 
 @HOOKS.register_module()
 class CheckClassesHook(Hook):
-    """Refuses data with more classes than the head has outputs, whose loss ends in an index error of PyTorch's, far away.
+    """Refuses datasets whose labels do not mean the same, and data with more classes than the head has outputs.
 
-    It looks at ``model.downstream`` of :class:`mmmlo.MLOMAE` and at the head of mmpretrain's classifiers; segmentors and
+    Labels are numbers: where a folder of one class is missing from the test data, those of the later classes shift, and
+    accuracies are wrong without a word. So names and order of the classes are compared for every dataset whose labels
+    the head learns or is measured by: those of ``train_dataloader``, ``val_dataloader`` and ``test_dataloader``; in
+    :class:`mmmlo.MLOMAE` those of its labelled levels, not D_u. A run that only tests compares with the classes that
+    the checkpoint names. :class:`mmmlo.KNNValLoop` compares its bank and query itself, and datasets that name no classes
+    are left alone.
+
+    Heads are ``model.downstream`` of :class:`mmmlo.MLOMAE` and those of mmpretrain's classifiers; segmentors and
     detectors are looked at before they are built. Fewer classes than outputs are warned of. The runtimes in
     ``configs/_base_`` have this hook.
 
     Raises:
-        DataError: Before training, if there are more classes than outputs.
+        DataError: Before training or testing, if classes differ or there are more than outputs.
     """
 
+    _trained = None
+
     def before_train(self, runner: Runner) -> None:
-        """Compare, where the dataset names its classes."""
+        """Compare the datasets that the head learns from and those that it is measured by."""
         model = getattr(runner.model, 'module', runner.model)
-        classes = (getattr(runner.train_dataloader.dataset, 'metainfo', None) or {}).get('classes')
-        for name in ('downstream', 'head'):
-            outputs = getattr(getattr(model, name, None), 'num_classes', None)
-            if classes is None or not isinstance(outputs, int) or outputs == len(classes):
-                continue
-            text = (
-                f'model.{name}.num_classes is {outputs}, but the images of train_dataloader have {len(classes)} classes; '
-                f'set model.{name}.num_classes={len(classes)}'
-            )
-            if len(classes) > outputs:
-                raise DataError(text)
-            print_log(text, 'current', logging.WARNING)
+        datasets = {}
+        if not isinstance(model, BaseSelfSupervisor):
+            datasets['train_dataloader.dataset'] = runner.train_dataloader.dataset
+            if _uses_head(runner.val_loop):
+                datasets['val_dataloader.dataset'] = runner.val_dataloader.dataset
+            loaders = runner._test_dataloader, runner._val_dataloader
+            same = all(isinstance(loader, dict) for loader in loaders) and loaders[0]['dataset'] == loaders[1]['dataset']
+            if _uses_head(runner._test_loop) and not same:
+                datasets['test_dataloader.dataset'] = read_test_dataset(runner)
+        elif isinstance(model, MLOMAE) and model.downstream and isinstance(runner.train_loop, MultiLevelTrainLoop):
+            found = runner.train_loop.level_datasets
+            datasets = {level_key(level): found[level] for level in model.disjoint_levels[0] if level in found}
+        check_same_classes(datasets)
+        if datasets:
+            _check_outputs(model, *next(iter(datasets.items())))
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep the classes that the checkpoint was trained on."""
+        self._trained = ((checkpoint.get('meta') or {}).get('dataset_meta') or {}).get('classes')
+
+    def before_test(self, runner: Runner) -> None:
+        """Compare the test data with the classes that the checkpoint was trained on."""
+        model = getattr(runner.model, 'module', runner.model)
+        if isinstance(model, BaseSelfSupervisor) or not _uses_head(runner.test_loop):
+            return
+        key, dataset = 'test_dataloader.dataset', runner.test_dataloader.dataset
+        if self._trained is not None and not isinstance(runner._train_loop, BaseLoop):  # else it only began from there
+            compare_class_names({'load_from': list(map(str, self._trained)), key: class_names(dataset)})
+        _check_outputs(model, key, dataset)
+
+
+def _uses_head(loop: Any) -> bool:
+    """Whether a loop, or the config of one, measures predictions of the head and not of nearest neighbours."""
+    return loop is not None and 'bank_dataloader' not in (loop if isinstance(loop, dict) else vars(loop))
+
+
+def _check_outputs(model: Any, key: str, dataset: Any) -> None:
+    classes = class_names(dataset)
+    for name in ('downstream', 'head'):
+        outputs = getattr(getattr(model, name, None), 'num_classes', None)
+        if classes is None or not isinstance(outputs, int) or outputs == len(classes):
+            continue
+        text = (
+            f'model.{name}.num_classes is {outputs}, but the images of {key.removesuffix(".dataset")} have {len(classes)} '
+            f'classes; set model.{name}.num_classes={len(classes)}'
+        )
+        if len(classes) > outputs:
+            raise DataError(text)
+        print_log(text, 'current', logging.WARNING)

@@ -13,7 +13,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmmlo.datasets.folders import check_dataset_folder
-from mmmlo.datasets.split_guard import SplitOverlapError, check_disjoint, is_test_split, read_test_dataset
+from mmmlo.datasets.split_guard import (
+    SplitOverlapError,
+    check_disjoint,
+    check_same_classes,
+    class_names,
+    is_test_split,
+    read_test_dataset,
+)
 from mmmlo.evaluation.features import batch_features, eval_mode, extract_features
 from mmmlo.evaluation.knn import knn_scores
 from mmmlo.registry import LOOPS
@@ -58,8 +65,9 @@ class KNNValLoop(ValLoop):
         fp16 (bool): Whether to compute features under autocast. Defaults to False.
 
     Raises:
-        SettingError: An unknown ``query_split`` or ``token``; ``k`` or ``temperature`` out of range; bank and query name
-            different classes; ``save_best`` or early stopping on the test split.
+        SettingError: An unknown ``query_split`` or ``token``; ``k`` or ``temperature`` out of range; the query images
+            name no classes; ``save_best`` or early stopping on the test split.
+        DataError: Bank and query have different classes.
         SplitOverlapError: Bank and query share images, or test images stand where they must not.
     """
 
@@ -169,15 +177,10 @@ class KNNValLoop(ValLoop):
         query_key, bank_key = f'{self.stage}_dataloader.dataset', f'{cfg}.bank_dataloader.dataset'
         if not isinstance(self.k, int) or not 1 <= self.k <= len(bank):
             raise SettingError(f'`{cfg}.k` must lie between 1 and the {len(bank)} images of the bank, not {self.k}.')
-        classes, bank_classes = (getattr(data, 'metainfo', {}).get('classes') for data in (query, bank))
+        classes = class_names(query)
         if not classes:
             raise SettingError(f'`{query_key}` does not name its classes. Give it `metainfo=dict(classes=[...])`.')
-        if bank_classes and list(bank_classes) != list(classes):
-            odd = sorted(set(bank_classes) ^ set(classes)) or 'the same names in another order'
-            raise SettingError(
-                f'`{bank_key}` and `{query_key}` have different classes ({odd}), so their labels do not mean the same. Give '
-                'both the same classes.'
-            )
+        check_same_classes({bank_key: bank, query_key: query})
         self.num_classes = len(classes)
 
         if reason := is_test_split(bank):

@@ -46,6 +46,9 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
         max_iters (int, optional): Batches of ``train_dataloader``, in place of ``max_epochs``.
         **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` of mmengine's ``EpochBasedTrainLoop``.
 
+    Attributes:
+        level_datasets (dict): Level -> its dataset.
+
     Raises:
         ValueError: If levels and loaders do not fit, the run's length is missing or given twice, an accumulation does not
             divide it, or the run has no cycle.
@@ -161,6 +164,7 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
             datasets[level] = loader.dataset
         for level, source in self._shared.items():
             datasets[level] = datasets[source]
+        self.level_datasets = datasets
         model = getattr(self.runner.model, 'module', self.runner.model)
         # Problems other than masked autoencoders need not say.
         disjoint = getattr(model, 'disjoint_levels', ())
