@@ -27,6 +27,11 @@ def parse_args() -> argparse.Namespace:
         help='go on from this checkpoint; without a value, from the newest whole one in the work dir, if there is one',
     )
     parser.add_argument(
+        '--resume-settings',
+        choices=['checkpoint', 'config'],
+        help='whose rates and schedules a resumed run has if they differ; default: an error if they do',
+    )
+    parser.add_argument(
         '--backbone',
         metavar='CHECKPOINT',
         help='initialize model.backbone from this checkpoint: its backbone.* keys, or all of a file with an encoder alone',
@@ -54,7 +59,7 @@ def parse_args() -> argparse.Namespace:
 start(__name__, parse_args)
 
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmmlo.launch.config import (
     build_runner,
@@ -66,6 +71,7 @@ from mmmlo.launch.config import (
     set_work_dir,
 )
 from mmmlo.launch.resume import resolve_resume
+from mmmlo.launch.resume_settings import ResumeSettingsHook
 from mmmlo.preflight.check_config import check_config
 from mmmlo.preflight.check_transfer import check_transfer
 from mmmlo.utils.checkpoints import trust_checkpoints
@@ -103,7 +109,10 @@ def main() -> None:
     cfg = merge_args(cfg, args)
     check_transfer(cfg)
     try:
-        build_runner(cfg).train()
+        runner = build_runner(cfg)
+        if isinstance(runner, Runner):
+            runner.register_hook(ResumeSettingsHook(args.resume_settings))
+        runner.train()
     except MmmloError:
         raise
     except (RuntimeError, OSError, EOFError) as error:

@@ -25,7 +25,8 @@ def test_train_validate_resume_and_draw(name, data_folder, cut_down, patch_16_ch
     assert 'Iter(train) [2/2]' in output and 'coco/bbox_mAP: ' in output and 'coco/segm_mAP: ' in output
 
     output = run_tool(
-        'train.py', f'{name}.py', '--resume', '--cfg-options', 'train_cfg.max_iters=3', 'train_cfg.val_interval=3',
+        'train.py', f'{name}.py', '--resume', '--resume-settings', 'checkpoint', '--cfg-options', 'train_cfg.max_iters=3',
+        'train_cfg.val_interval=3',
         cwd=data_folder)  # fmt: skip
     assert 'resumed epoch: 0, iter: 2' in output and 'Iter(train) [3/3]' in output
     folder = data_folder / 'work_dirs' / name

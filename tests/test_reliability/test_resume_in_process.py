@@ -13,8 +13,10 @@ from mmengine.runner import Runner
 from torch.utils.data import BatchSampler
 
 from mmmlo.launch.config import load_config
+from mmmlo.launch.resume_settings import ResumeSettingsHook
 from mmmlo.launch.shrink import shrink
 from mmmlo.utils.checkpoints import read_content
+from mmmlo.utils.errors import SettingError
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
@@ -77,15 +79,16 @@ def configs():
 
 @pytest.fixture
 def run(configs, tmp_path):
-    """``run(method, name, options, resume=None)``: train, and return the last checkpoint and the runner."""
+    """``run(method, name, options, resume=None, choice=None)``: train, and return the last checkpoint and the runner."""
 
-    def train(method, name, options=None, resume=None):
+    def train(method, name, options=None, resume=None, choice=None):
         cfg = copy.deepcopy(configs[method])
         cfg.work_dir, cfg.experiment_name = str(tmp_path / name), f'{tmp_path.name}_{name}'
         cfg.merge_from_dict(dict(options or {}))
         if resume:
             cfg.resume, cfg.load_from = True, resume
         runner = Runner.from_cfg(Config(cfg.to_dict()))
+        runner.register_hook(ResumeSettingsHook(choice))  # as tools/train.py does
         runner.train()
         return read_content((tmp_path / name / 'last_checkpoint').read_text()), runner
 
@@ -198,3 +201,76 @@ def test_checkpoints_of_mmengine_s_hook_resume_as_before(run, tmp_path, monkeypa
     _, runner = run('mlo-mae', 'resumed', options, str(tmp_path / 'whole/iter_6.pth'))
     assert runner.iter == 12
     assert [text.split(',')[0] for text in said] == ['The checkpoint says nothing about loaders and random numbers']
+
+
+def longer(method, epochs):
+    """A schedule that ends with the run: of MAE by iterations and epochs, whose values follow from one another, in turn."""
+    warm_up = dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=3)
+    cosine = dict(type='CosineAnnealingLR', by_epoch=True, begin=1, end=epochs)
+    if method != 'mae':  # each level's ends with its own last step
+        cosine = dict(type='CosineAnnealingLR', by_epoch=False, begin=3)
+    return {'train_cfg.max_epochs': epochs, 'train_cfg.val_interval': 9, 'param_scheduler': [warm_up, cosine]}
+
+
+@pytest.mark.parametrize(
+    ('method', 'iteration', 'said'),
+    [
+        ('mae', 8, 'param_scheduler.1.end is 2 epochs in the checkpoint and 3 epochs in the config'),
+        ('mlo-mae', 7, 'param_scheduler.pretrain.1.T_max is 5 steps in the checkpoint and 9 steps in the config'),
+        ('cl-mae', 8, 'param_scheduler.masking.1.end is 8 steps in the checkpoint and 12 steps in the config'),
+    ],
+)
+def test_a_longer_run_needs_a_choice(method, iteration, said, run, differences, tmp_path):
+    run(method, 'short', longer(method, 2))
+    path = str(tmp_path / f'short/iter_{iteration}.pth')
+    with pytest.raises(SettingError) as error:
+        run(method, 'refused', longer(method, 3), path)
+    assert said in str(error.value) and 'train_cfg.max_epochs was 2 and is 3' in str(error.value)
+    assert '--resume-settings checkpoint' in str(error.value) and '--resume-settings config' in str(error.value)
+    at_once, _ = run(method, 'at_once', longer(method, 3))
+    resumed, runner = run(method, 'config', longer(method, 3), path, 'config')
+    assert runner.iter == 12
+    # All values of all schedules, and with them the rates, are those of a run that was as long from its beginning.
+    assert differences(resumed['param_schedulers'], at_once['param_schedulers']) == []
+
+
+def test_a_longer_run_with_the_checkpoint_s_schedules(run, tmp_path):
+    short, _ = run('mae', 'short', longer('mae', 2))
+    path = str(tmp_path / 'short/iter_8.pth')
+    with pytest.raises(SettingError, match='schedule of lr in param_scheduler ends after 2 epochs, and the run has 3 now'):
+        run('mae', 'refused', longer('mae', 2) | {'train_cfg.max_epochs': 3}, path)
+    kept, runner = run('mae', 'kept', longer('mae', 3), path, 'checkpoint')
+    assert runner.iter == 12
+    assert kept['param_schedulers'][1]['end'] == 2
+    assert kept['optimizer']['param_groups'][0]['lr'] == short['optimizer']['param_groups'][0]['lr']
+
+
+def test_other_settings_of_the_optimizer_need_a_choice(run, tmp_path):
+    length = {'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 9}
+    run('mlo-mae', 'whole', length)
+    path, key = str(tmp_path / 'whole/iter_3.pth'), 'optim_wrapper.levels.finetune.optimizer'
+    options = {f'{key}.lr': 0.5, f'{key}.weight_decay': 0.25} | length
+    with pytest.raises(SettingError) as error:
+        run('mlo-mae', 'refused', options, path)
+    assert f'{key}.lr is ' in str(error.value) and 'in the checkpoint and 0.5 in the config' in str(error.value)
+    assert f'{key}.weight_decay is ' in str(error.value)
+    for choice in ('checkpoint', 'config'):
+        resumed, _ = run('mlo-mae', choice, options, path, choice)
+        group = resumed['optimizer']['levels']['finetune']['param_groups'][0]
+        assert (group['weight_decay'] == 0.25) == (choice == 'config')
+        assert (group.get('initial_lr', group['lr']) == 0.5) == (choice == 'config')
+    with pytest.raises(SettingError, match=rf'{key}.type is \w+ in the checkpoint and Adagrad in the config'):
+        run('mlo-mae', 'other', {key: dict(_delete_=True, type='Adagrad', lr=0.1)} | length, path, 'config')
+
+
+def test_other_data_are_said(run, tmp_path, monkeypatch):
+    run('mae', 'whole')
+    said = []
+    monkeypatch.setattr('mmmlo.launch.resume_settings.print_log', lambda text, *_: said.append(text))
+    path = str(tmp_path / 'whole/iter_8.pth')
+    run('mae', 'same', resume=path)
+    assert said == []
+    _, runner = run('mae', 'resumed', {'train_dataloader.batch_size': 15, 'train_dataloader.dataset.seed': 1}, path)
+    assert [text.removeprefix('The checkpoint is of a run with ') for text in said] == [
+        'train_dataloader.dataset.seed=0, and this one has 1', 'train_dataloader.batch_size=8, and this one has 15',
+    ]  # fmt: skip

@@ -28,7 +28,8 @@ def test_train_validate_and_resume(name, left, data_folder, cut_down, patch_16_c
     folder = data_folder / 'work_dirs' / name
 
     output = run_tool(
-        'train.py', f'{name}.py', '--resume', '--cfg-options', 'train_cfg.max_iters=3', 'train_cfg.val_interval=1',
+        'train.py', f'{name}.py', '--resume', '--resume-settings', 'checkpoint', '--cfg-options', 'train_cfg.max_iters=3',
+        'train_cfg.val_interval=1',
         cwd=data_folder)  # fmt: skip
     assert 'resumed epoch: 0, iter: 2' in output
     assert 'Iter(train) [3/3]' in output and 'mIoU: ' in output

@@ -47,7 +47,7 @@ def test_levels_train_and_resume_with_another_number_of_processes(folder):
     checkpoint = torch.load(folder / 'work_dirs/mlo_mae/epoch_1.pth', weights_only=False)
     assert checkpoint['optimizer']['step_counts'] == dict(pretrain=4, finetune=2, masking=2)
     assert not any(name.startswith('module.') for name in checkpoint['state_dict'])
-    more = ('--resume', '--no-validate', '--cfg-options', 'train_cfg.max_iters=6')
+    more = ('--resume', '--resume-settings', 'checkpoint', '--no-validate', '--cfg-options', 'train_cfg.max_iters=6')
     code, output = call(sys.executable, osp.join(ROOT, 'tools/train.py'), 'mlo_mae.py', *more, cwd=folder)
     assert code == 0, output
     assert 'The resumed run had a batch of 16, and this one has 8' in output

@@ -58,8 +58,8 @@ def test_test_reports_knn_of_the_test_split(trained):
 
 def test_resume_goes_on_from_the_latest(trained):
     folder, _ = trained
-    options = ['--cfg-options', 'train_cfg.max_iters=6', '--work-dir', 'work_dirs/tiny', '--no-validate']
-    code, output = call(osp.join(ROOT, 'tools/train.py'), 'tiny.py', '--resume', *options, cwd=folder)
+    options = ['--resume', '--cfg-options', 'train_cfg.max_iters=6', '--work-dir', 'work_dirs/tiny', '--no-validate']
+    code, output = call(osp.join(ROOT, 'tools/train.py'), 'tiny.py', *options, '--resume-settings', 'config', cwd=folder)
     assert code == 0, output
     assert 'resumed epoch: 1, iter: 4' in output
 

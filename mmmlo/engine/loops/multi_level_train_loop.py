@@ -247,8 +247,8 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
         if before != batch:
             print_log(
                 f'The resumed run had a batch of {before}, and this one has {batch} ({what}). Learning rates and schedules '
-                'are those of the checkpoint, which --auto-scale-lr does not reach: they go on from its step and may end '
-                'before or after the run',
+                'are those of the checkpoint, unless --resume-settings config is passed: they go on from its step and may '
+                'end before or after the run',
                 'current',
                 logging.WARNING,
             )
