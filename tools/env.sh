@@ -31,6 +31,7 @@ use_environment() {
 # memory, where no GPU does the work: clearing the pages of large tensors anew in every step costs up to a third of the time.
 # What was set before is left alone; mmmlo/utils/process.py does the same for a tool that is started without a launcher.
 tune_process() {
+    [[ -n ${OMP_WAIT_POLICY+set} ]] || export GOMP_SPINCOUNT=${GOMP_SPINCOUNT-1000}  # it would overrule a policy that was set
     export OMP_WAIT_POLICY=${OMP_WAIT_POLICY-passive} KMP_BLOCKTIME=${KMP_BLOCKTIME-0}
     if compgen -G '/dev/nvidia[0-9]*' >/dev/null || [[ -e /dev/dxg || -e /dev/kfd ]]; then
         return

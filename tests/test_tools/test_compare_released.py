@@ -77,7 +77,7 @@ def test_the_launchers_settings(measure, monkeypatch):
     monkeypatch.setenv('MALLOC_TOP_PAD_', '1')  # what is set here is not what the launchers set
     assert measure.launcher_settings() == expected
     allocator = {'MALLOC_MMAP_MAX_', 'MALLOC_TRIM_THRESHOLD_', 'MALLOC_TOP_PAD_'}
-    assert set(expected) - allocator == {'OMP_WAIT_POLICY', 'KMP_BLOCKTIME'}
+    assert set(expected) - allocator == {'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME'}
 
 
 def test_worker_in_a_process_of_its_own(measure, monkeypatch):

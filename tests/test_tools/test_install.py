@@ -260,20 +260,22 @@ def test_wheel_check(tmp_path):
 
 
 def shell(code: str, **env: str) -> str:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(('MALLOC_', 'OMP_WAIT', 'KMP_'))}
+    tuned = ('MALLOC_', 'OMP_WAIT', 'GOMP_', 'KMP_')
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(tuned)}
     command = ['bash', '-euo', 'pipefail', '-c', f'source {TOOLS}/env.sh; {code}']
     return subprocess.run(command, env={**clean, **env}, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.skipif(bool(glob('/dev/nvidia[0-9]*')), reason='the allocator is left alone beside a GPU')
 def test_processes_are_tuned_unless_they_were_before():
-    show = 'tune_process; env | grep -E "^(MALLOC_|OMP_WAIT|KMP_)" | sort'
+    show = 'tune_process; env | grep -E "^(MALLOC_|OMP_WAIT|GOMP_|KMP_)" | sort'
     assert shell(show).split() == [
-        'KMP_BLOCKTIME=0', 'MALLOC_MMAP_MAX_=0', 'MALLOC_TOP_PAD_=268435456', 'MALLOC_TRIM_THRESHOLD_=100000000000',
-        'OMP_WAIT_POLICY=passive'
+        'GOMP_SPINCOUNT=1000', 'KMP_BLOCKTIME=0', 'MALLOC_MMAP_MAX_=0', 'MALLOC_TOP_PAD_=268435456',
+        'MALLOC_TRIM_THRESHOLD_=100000000000', 'OMP_WAIT_POLICY=passive'
     ]
     own = shell(show, MALLOC_TOP_PAD_='7', OMP_WAIT_POLICY='active').split()
     assert 'MALLOC_TOP_PAD_=7' in own and 'OMP_WAIT_POLICY=active' in own
+    assert not any(line.startswith('GOMP_') for line in own)
 
 
 @pytest.fixture

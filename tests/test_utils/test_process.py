@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmmlo.utils.errors import DataError
-from mmmlo.utils.process import Parser, keep_freed_memory, one_line_errors, tune_process
+from mmmlo.utils.process import THREADS, Parser, keep_freed_memory, one_line_errors, tune_process
 
 # Page faults of twenty tensors of 64 MiB, one after the other: memory that goes back to the system faults every time.
 PROBE = """
@@ -51,10 +51,17 @@ def test_the_environment_has_the_last_word(monkeypatch):
 
 
 def test_waiting_threads_sleep_unless_the_environment_says_otherwise(monkeypatch):
-    monkeypatch.delenv('OMP_WAIT_POLICY', raising=False)
+    for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'):
+        monkeypatch.setenv(name, '')  # to be put back
+        monkeypatch.delenv(name)
     monkeypatch.setenv('KMP_BLOCKTIME', '7')
     tune_process()
-    assert (os.environ['OMP_WAIT_POLICY'], os.environ['KMP_BLOCKTIME']) == ('passive', '7')
+    assert [os.environ[name] for name in THREADS] == ['passive', '1000', '7']
+    # A spin count would overrule a policy of the user's.
+    monkeypatch.setenv('OMP_WAIT_POLICY', 'active')
+    monkeypatch.delenv('GOMP_SPINCOUNT')
+    tune_process()
+    assert os.environ['OMP_WAIT_POLICY'] == 'active' and 'GOMP_SPINCOUNT' not in os.environ
     # A tool of its own process has it too, before PyTorch is there.
     code = "import sys, os; from mmmlo.utils.process import start; start('__main__', lambda: print('torch' in sys.modules))"
     clean = {name: value for name, value in os.environ.items() if name != 'OMP_WAIT_POLICY'}

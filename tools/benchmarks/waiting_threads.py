@@ -3,10 +3,10 @@
 
     python tools/benchmarks/waiting_threads.py [--neighbours 0 1] [--cycles 7] [--json threads.json]
 
-Two processes train the same small MAE in turns, two steps a cycle: one with ``OMP_WAIT_POLICY=passive`` and
-``KMP_BLOCKTIME=0``, which every tool sets, one without. This is repeated beside so many processes that do nothing but
-calculate, as data workers or other users' jobs do. Ratios of one run are what counts: alone the sleeping threads should cost
-no more than 3 %.
+Two processes train the same small MAE in turns, two steps a cycle: one with ``OMP_WAIT_POLICY=passive``,
+``GOMP_SPINCOUNT=1000`` and ``KMP_BLOCKTIME=0``, which every tool sets, one without. This is repeated beside so many
+processes that do nothing but calculate, as data workers or other users' jobs do. Ratios of one run are what counts: alone
+the sleeping threads should cost no more than 3 %.
 """
 
 import argparse
