@@ -75,7 +75,7 @@ def train(tool, folder, monkeypatch, tmp_path, capsys):
         (
             'tiny.py',
             'model.downstream.num_classes=7',
-            'model.downstream.num_classes is 7, but the images of train_dataloader have 10 classes; set',
+            'model.downstream.num_classes is 7, but the images of train_cfg.dataloaders.finetune have 10 classes; set',
         ),
         (
             'tiny.py',

@@ -354,7 +354,7 @@ WRONG_INPUTS = [
     (lambda x: check_level_splits(dict(pretrain=Digits('test'))), r"is Digits\(split='test'\), an official test split"),
     (
         lambda x: x.train('mlo', **{'model.downstream.num_classes': 7}),
-        'model.downstream.num_classes is 7, but the images of train_dataloader have 10 classes; set .*=10',
+        'model.downstream.num_classes is 7, but the images of train_cfg.dataloaders.finetune have 10 classes; set .*=10',
     ),
 ]
 
