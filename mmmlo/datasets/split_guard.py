@@ -109,18 +109,18 @@ def compare_class_names(classes: Mapping[str, list[str] | None]) -> None:
     Raises:
         DataError: Two of them differ.
     """
-    named = [key for key, names in classes.items() if names is not None]
-    differ = [key for key in named[1:] if classes[key] != classes[named[0]]]
-    if not differ:
+    named = {key: names for key, names in classes.items() if names is not None}
+    first = next(iter(named), '')
+    second = next((key for key in named if named[key] != named[first]), None)
+    if second is None:
         return
-    first, second = named[0], differ[0]
     lacks = [
         f'`{key}` lacks {format_list(absent)}'
         for key, other in ((first, second), (second, first))
-        if (absent := [name for name in classes[other] if name not in classes[key]])
+        if (absent := [name for name in named[other] if name not in named[key]])
     ]
     if not lacks:
-        i, *names = next((i, *pair) for i, pair in enumerate(zip(classes[first], classes[second])) if pair[0] != pair[1])
+        i, *names = next((i, *pair) for i, pair in enumerate(zip(named[first], named[second])) if pair[0] != pair[1])
         lacks = [f'label {i} is {names[0]} in the one and {names[1]} in the other']
     raise DataError(
         f'`{first}` and `{second}` have different classes, so their labels do not mean the same: {" and ".join(lacks)}. '

@@ -2,7 +2,7 @@
 
 import ast
 import logging
-import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,8 +19,9 @@ __all__ = ['ResumeSettingsHook']
 
 _SCHEDULE_COUNTS = ('begin', 'end', 'T_max', 'step_size', 'milestones', 'periods', 'cumulative_periods', 'total_iters')
 # Of a schedule: what moves, and the optimizer's values, which are compared as such. Of a group: what changes no result.
-_MOVING = ('_global_step', 'last_step', '_last_value', 'base_values', 'verbose')
-_MOVING += ('best', 'num_bad_epochs', 'cooldown_counter')  # of ReduceOnPlateau
+_MOVING = ('_global_step', 'last_step', '_last_value', 'base_values', 'verbose') + (
+    'best', 'num_bad_epochs', 'cooldown_counter'  # of ReduceOnPlateau
+)
 _NO_SETTINGS = ('params', 'param_names', 'foreach', 'fused', 'capturable', 'differentiable')
 _SHOWN = 4
 
@@ -206,9 +207,9 @@ def _describe_ended(runner: Runner, infos: dict) -> str:
 def _steps_at(runner: Runner, level: str | None, limit: bool = True) -> Callable[[int], int]:
     """How often the schedules by iterations have moved after so many of these; at most as often as the optimizer so far."""
     wrapper = runner.optim_wrapper
-    if not isinstance(wrapper, MultiLevelOptimWrapper):
+    if level is None or not isinstance(wrapper, MultiLevelOptimWrapper):
         return lambda iterations: iterations
-    most = wrapper.step_counts[level] if limit else math.inf
+    most = wrapper.step_counts[level] if limit else sys.maxsize
     return lambda iterations: min(wrapper.cadence.total_steps(iterations)[level], most)
 
 
