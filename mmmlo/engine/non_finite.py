@@ -27,12 +27,13 @@ class FiniteSteps:
 
     Attributes:
         counts (torch.Tensor): Steps left out in the run, and in a row until now; on the device.
-        waits (bool): Whether the last step waited for the device, so that reading the counts costs no wait of its own.
+        waits (bool): Whether the last step waited for the device, so that reading the counts costs no wait of its own. False
+            before the first step.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.counts = torch.zeros(2, dtype=torch.int64, device=device)
-        self.waits = True
+        self.waits = False
         self._losses: torch.Tensor | None = None
         self._marked = False
 
