@@ -1,6 +1,6 @@
 """One level: an optimization problem with its parameters, its optimizer and its counters."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
@@ -13,6 +13,7 @@ from torch.profiler import record_function
 from mmmlo.utils.errors import SettingError
 
 from .hypergradients import HypergradientEstimator, LevelGraph
+from .hypergradients.base import norm_of
 from .non_finite import FiniteSteps
 from .reduce import GradientReducer
 
@@ -70,11 +71,6 @@ class LevelConfig:
                 f"{key}.hypergradient does nothing without paths; add {key}.paths, such as ['pretrain', 'finetune>pretrain']"
             )
         return taken
-
-
-def norm_of(tensors: Iterable[torch.Tensor | None]) -> torch.Tensor:
-    """Norm of all tensors together, by one kernel as in PyTorch's own clipping; those that are None are left out."""
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm([t for t in tensors if t is not None])))
 
 
 class Level:

@@ -1,7 +1,7 @@
 """The interface of hypergradient estimators."""
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
@@ -103,6 +103,11 @@ class SecondDerivatives(HypergradientEstimator):
 def dense(products: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Write zeros where there is no tensor."""
     return [torch.zeros_like(parameter) if p is None else p for p, parameter in zip(products, like)]
+
+
+def norm_of(tensors: Iterable[torch.Tensor | None]) -> torch.Tensor:
+    """Norm of all tensors together, by one kernel as in PyTorch's own clipping; those that are None are left out."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm([t for t in tensors if t is not None])))
 
 
 def build_estimator(cfg: dict, key: str = 'hypergradient') -> HypergradientEstimator:

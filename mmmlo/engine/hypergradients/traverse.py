@@ -11,7 +11,7 @@ from torch.profiler import record_function
 
 from mmmlo.utils.errors import SettingError
 
-from .base import HypergradientEstimator
+from .base import HypergradientEstimator, norm_of
 from .not_differentiable import NotDifferentiableError
 from .paths import LevelGraph
 
@@ -147,7 +147,7 @@ class Traversal:
             self.check(lower, vectors[lower])
             with record_function('reduce'):
                 vector = dict(zip(vectors[lower], self.average(list(vectors[lower].values()))))
-            norms[lower] = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(vector.values()))))
+            norms[lower] = norm_of(vector.values())
             if scale is not None and not bool(norms[lower].isfinite()):
                 # No pass is worth its time: the scaler will leave this step out and lower the scale.
                 own = self.parameters[upper].values()

@@ -11,15 +11,14 @@ from torch.profiler import record_function
 from mmmlo.registry import OPTIM_WRAPPERS
 from mmmlo.utils.errors import SettingError
 
-from ..hypergradients import NotDifferentiableError, precondition
+from ..hypergradients import precondition
+from ..hypergradients.base import norm_of
 from ..hypergradients.traverse import Hypergradient, Named, Traversal, differentiate, total_loss
-from ..level import Level, norm_of
+from ..level import Level
 from ..non_finite import random_state
 from ..reduce import UsageCheck, reduce_mean
 from .cadence import Cadence
 from .measurements import LevelMeter
-
-__all__ = ['MultiLevelOptimWrapper', 'NotDifferentiableError']
 
 
 @OPTIM_WRAPPERS.register_module()
