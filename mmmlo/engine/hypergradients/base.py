@@ -106,7 +106,7 @@ def dense(products: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor])
 
 
 def norm_of(tensors: Iterable[torch.Tensor | None]) -> torch.Tensor:
-    """Norm of all tensors together, by one kernel as in PyTorch's own clipping; those that are None are left out."""
+    """Compute the norm of all tensors together, by one kernel as in PyTorch's clipping; those that are None are left out."""
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm([t for t in tensors if t is not None])))
 
 
