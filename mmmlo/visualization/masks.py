@@ -1,7 +1,7 @@
 """What a masker does to images."""
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from matplotlib.figure import Figure, SubFigure
 
 from mmmlo.models.maskers import mask_statistics
 
@@ -20,12 +19,7 @@ HEAT = 0.82  # share of the colour in a heat map; the rest is the image in grey,
 COVER = 0.5  # grey of masked patches
 BATCH_SIZE = 32
 
-# Sizes in a table of masks, in inches.
-PANEL = 0.95
-GAP = 0.04
-COLUMN_GAP = 0.2
-LEFT, RIGHT, TOP, BOTTOM = 0.3, 0.66, 0.7, 0.4
-NOTE_LINE = 0.12
+PANEL = 0.95  # inches
 DPI = 200
 MOST_PIXELS = 60_000  # matplotlib draws no picture of 2 ** 16 pixels along a side
 
@@ -210,72 +204,48 @@ def plot_mask_table(columns: Sequence[MaskColumn], path: str, names: Sequence[st
     """
     # The original at the highest resolution that one of the models has.
     original = max((column.images for column in columns), key=lambda images: images.shape[1] * images.shape[2])
-    height = PANEL * max(images.shape[1] / images.shape[2] for images in (original, *(c.images for c in columns)))
-    group = 3 * PANEL + 2 * GAP
-    width = LEFT + PANEL + len(columns) * (COLUMN_GAP + group) + RIGHT
-    note_lines = textwrap.wrap(note, int((width - LEFT) / 0.048))
-    bottom = BOTTOM + NOTE_LINE * len(note_lines)
-    total = TOP + len(original) * (height + GAP) - GAP + bottom
+    tallest = max(images.shape[1] / images.shape[2] for images in (original, *(column.images for column in columns)))
+    width, height = PANEL * (1.8 + 3.2 * len(columns)), PANEL * (1.5 + 1.05 * tallest * len(original))
+    figure = Figure(figsize=(width, height), layout='constrained')
+    parts = figure.subfigures(1, 2 + len(columns), width_ratios=[1.2, *[3.2] * len(columns), 0.6])
 
-    figure = Figure(figsize=(width, total))
-
-    def panel(name: str, row: int, left: float, picture: torch.Tensor) -> Axes:
-        lower = total - TOP - height - row * (height + GAP)
-        axes = figure.add_axes((left / width, lower / total, PANEL / width, height / total), label=f'{name}/{row}')
-        axes.imshow(picture.numpy(), interpolation='auto')
-        axes.set(xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set(linewidth=0.4, color='0.4')
-        return axes
-
-    def write(x: float, y: float, text: str, size: float, **options: Any) -> None:
-        """Write at inches from the lower left."""
-        figure.text(x / width, y / total, text, **{'fontsize': size, 'ha': 'center', 'va': 'center', **options})
-
-    head = total - TOP + 0.1
-    write(LEFT + PANEL / 2, head, 'original', 7)
-    for row, picture in enumerate(original):
-        axes = panel('original', row, LEFT, picture)
-        if row < len(names):
-            axes.set_ylabel(_shorten(names[row], int(height / 0.055)), fontsize=6, labelpad=2)
-
-    for index, column in enumerate(columns):
-        left = LEFT + PANEL + COLUMN_GAP + index * (group + COLUMN_GAP)
-        pictures = {
-            'mask_prob': _heat(column.mask_prob, column.images),
-            'visible': _covered(column.images, column.mask),
-            'reconstruction': column.reconstruction,
-        }
-        for place, (name, some) in enumerate(pictures.items()):
-            x = left + place * (PANEL + GAP)
-            write(x + PANEL / 2, head, name, 7)
-            for row, picture in enumerate(some):
-                panel(f'{index}/{name}', row, x, picture)
-        middle = left + group / 2
-        # A bold character is about size / 115 inches wide.
-        size = min(9, max(5.5, 115 * group / max(len(column.label), 1)))
-        write(middle, total - TOP + 0.52, _shorten(column.label, int(115 * group / size)), size, weight='bold')
-        write(middle, total - TOP + 0.35, _shorten(column.detail, int(group / 0.05)), 6.5, color='0.35')
-        y = (total - TOP + 0.23) / total
-        figure.add_artist(Line2D([left / width, (left + group) / width], [y, y], color='0.3', linewidth=0.6))
-        statistics = {name.replace('_', ' '): f'{value:.3f}' for name, value in column.statistics.items()}
-        for place, names_below in enumerate((['mean score', 'saturation'], ['overlap'])):
-            x = left + place * (PANEL + GAP) + PANEL / 2
-            for line, name in enumerate(names_below):
-                write(x, bottom - 0.1 - 0.13 * line, f'{name} {statistics[name]}', 7)
-
+    (originals,) = _draw_panels(parts[0], {'original': original})
+    for part in (parts[0], parts[-1]):  # as high as the columns' titles, so that rows stand at one height
+        part.suptitle('\n', fontsize=9)
+        part.supxlabel('\n', fontsize=7)
+    for axes, name in zip(originals, names):
+        axes.set_ylabel(_shorten(name, 16), fontsize=6)
+    for part, column in zip(parts[1:-1], columns):
+        pictures = dict(
+            mask_prob=_heat(column.mask_prob, column.images),
+            visible=_covered(column.images, column.mask),
+            reconstruction=column.reconstruction,
+        )
+        _draw_panels(part, pictures)
+        part.suptitle(f'{_shorten(column.label, 44)}\n{_shorten(column.detail, 48)}', fontsize=9, parse_math=False)
+        mean, saturation, overlap = (column.statistics[name] for name in ('mean_score', 'saturation', 'overlap'))
+        part.supxlabel(f'mean score {mean:.3f}  overlap {overlap:.3f}\nsaturation {saturation:.3f}', fontsize=7)
     # Mixed with mid-grey, as the colours in the heat maps are with the images.
     colours = ListedColormap(HEAT * colormaps[COLORMAP](range(256))[:, :3] + (1 - HEAT) * 0.5)
-    bar_height = min(height * len(original) + GAP * (len(original) - 1), 2 * PANEL)
-    bar = figure.add_axes(
-        ((width - RIGHT + 0.12) / width, (total - TOP - bar_height) / total, 0.09 / width, bar_height / total)
-    )
-    figure.colorbar(ScalarMappable(cmap=colours), cax=bar)
-    bar.tick_params(labelsize=6, width=0.4, length=2, pad=1.5)
-    bar.set_ylabel('mask_prob', fontsize=6.5, labelpad=2)
-    for line, text in enumerate(note_lines):
-        write(LEFT, bottom - BOTTOM + 0.02 - NOTE_LINE * line, text, 6, ha='left', color='0.35')
-    figure.savefig(path, dpi=min(DPI, MOST_PIXELS / max(width, total)))
+    bar = figure.colorbar(ScalarMappable(cmap=colours), cax=parts[-1].subplots())
+    bar.ax.tick_params(labelsize=6)
+    bar.set_label('mask_prob', fontsize=7)
+    if note:
+        figure.supxlabel(textwrap.fill(note, int(22 * width)), fontsize=6, color='0.35')
+    figure.savefig(path, dpi=min(DPI, MOST_PIXELS / max(width, height)))
+
+
+def _draw_panels(part: SubFigure, pictures: Mapping[str, torch.Tensor]) -> list[list[Axes]]:
+    """Draw pictures, N x H x W x 3 each, in columns below their names; returns the axes by column."""
+    rows = len(next(iter(pictures.values())))
+    grid = part.subplots(rows, len(pictures), squeeze=False, gridspec_kw=dict(wspace=0.02, hspace=0.02))
+    for column, (name, shown) in zip(grid.T, pictures.items()):
+        column[0].set_title(name, fontsize=7)
+        for axes, picture in zip(column, shown):
+            axes.imshow(picture.numpy(), interpolation='auto')
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set(linewidth=0.4, color='0.4')
+    return [list(column) for column in grid.T]
 
 
 def _shorten(text: str, length: int) -> str:

@@ -43,6 +43,10 @@ def bars_of(axes):
     return [container for container in axes.containers if isinstance(container, BarContainer)]
 
 
+def titles(figure):
+    return [part.get_suptitle() for part in figure.subfigs]
+
+
 def texts(figure):
     """All texts that are seen, with their extent in pixels, narrowed by rounding."""
     figure.draw_without_rendering()
@@ -51,7 +55,7 @@ def texts(figure):
     for axes in figure.axes:
         shown = [t.label1 for axis in (axes.xaxis, axes.yaxis) for t in axis.get_major_ticks()
                  if axis.get_view_interval()[0] <= t.get_loc() <= axis.get_view_interval()[1]]
-        found += [axes.xaxis.label, axes.yaxis.label, axes.title, axes._left_title, *axes.texts, *shown]
+        found += [axes.xaxis.label, axes.yaxis.label, axes.title, *axes.texts, *shown]
     return [(text.get_text(), text.get_window_extent().padded(-0.5)) for text in found + legends if text.get_text()]
 
 
@@ -76,7 +80,7 @@ def test_bars_are_main_metrics_with_their_deviation(draw, tmp_path):
     ]
     figure = draw(rows)
     (axes,) = figure.axes
-    assert axes._left_title.get_text() == 'STL-10' and axes.get_ylabel() == 'per cent'
+    assert titles(figure) == ['STL-10'] and axes.get_ylabel() == 'per cent'
     assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 62 + np.sqrt(8)
     first, second = bars_of(axes)
     assert [bar.get_height() for bar in first] == [50, 62] and second[0].get_height() == 55
@@ -88,7 +92,7 @@ def test_bars_are_main_metrics_with_their_deviation(draw, tmp_path):
     assert colours[0] == to_hex(first[1].get_facecolor()) != colours[1]
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ['first', 'second']
-    assert [to_hex(patch.get_facecolor()) for patch in legend.get_patches()] == colours
+    assert [to_hex(line.get_color()) for line in legend.get_lines()] == colours
     assert image.imread(tmp_path / 'results.png').shape[1] == int(figure.get_figwidth() * results.DPI)
 
 
@@ -99,7 +103,6 @@ def test_values_stand_above_whiskers(draw):
     assert bars.texts[1].get_text() == '99.0'
     figure.draw_without_rendering()
     assert all(text.get_window_extent().y1 <= bars.bbox.y1 + 1 for text in bars.texts)
-    assert max(bars.get_yticks()) == 100
 
 
 def test_curves_over_shots(draw):
@@ -110,12 +113,11 @@ def test_curves_over_shots(draw):
         row(2, outcome('few-shot', '4-shot', _4shot=[51.0], _1shot=[31.0], mean=[40.0])),
     ]
     bars, curves = draw(rows).axes
-    assert curves.get_xscale() == 'log' and curves._left_title.get_text() == 'few-shot'
-    assert [label.get_text() for label in curves.get_xticklabels()] == ['1', '4', '16']
+    assert curves.get_xscale() == 'log' and curves.get_title() == 'few-shot'
     lines = {container.get_label(): container for container in curves.containers}
     assert list(lines) == [rows[0].sha256, rows[2].sha256]
     line, _, (whiskers,) = lines[rows[0].sha256]
-    np.testing.assert_allclose(line.get_xdata(orig=False), [1, 4, 16], rtol=0.05)
+    np.testing.assert_allclose(line.get_xdata(orig=False), [1, 4, 16])
     np.testing.assert_allclose(line.get_ydata(orig=False), [30, 52, 60])
     deviations = [np.ptp(segment[:, 1]) / 2 for segment in whiskers.get_segments()]
     np.testing.assert_allclose(deviations, [0, np.sqrt(8), 0], atol=1e-6)
@@ -128,13 +130,6 @@ def test_a_single_number_of_shots_is_no_curve(draw):
     assert len(draw([row(0, outcome('few-shot', '4-shot', _4shot=[50.0]))]).axes) == 1
 
 
-def test_shots_that_lie_close_have_no_number_each(draw):
-    shots = {f'_{n}shot': [50.0] for n in (1, *range(80, 101))}
-    _, curves = draw([row(0, outcome('few-shot', '1-shot', **shots))]).axes
-    labels = [label.get_text() for label in curves.get_xticklabels()]
-    assert labels[0] == '1' and 1 < len(labels) < 6
-
-
 def test_datasets_and_units_have_panels_of_their_own(draw):
     rows = [
         row(0, outcome('knn', top1=[50.0]), outcome('density', 'loss', 'nats', loss=[-1.5, -2.5])),
@@ -143,8 +138,8 @@ def test_datasets_and_units_have_panels_of_their_own(draw):
         row(1, data='COCO'),
     ]
     figure = draw(rows)
-    assert [(axes._left_title.get_text(), axes.get_ylabel()) for axes in figure.axes] == [
-        ('STL-10', 'per cent'), ('STL-10', 'nats'), ('ADE20K', 'per cent')]
+    assert titles(figure) == ['STL-10', 'ADE20K']
+    assert [axes.get_ylabel() for axes in figure.axes] == ['per cent', 'nats', 'per cent']
     assert figure.axes[1].get_ylim()[0] < -2.5
     assert [text.get_text() for text in figure.axes[2].texts] == ['40.0', '–']
     figure.draw_without_rendering()
@@ -163,9 +158,7 @@ def test_sixteen_checkpoints_look_different(draw):
     figure = draw([row(i, outcome('few-shot', '1-shot', _1shot=[30.0], _2shot=[40.0])) for i in range(16)])
     bars = [bars[0] for bars in bars_of(figure.axes[0])]
     lines = [container[0] for container in figure.axes[1].containers]
-    assert len({(to_hex(bar.get_facecolor()), bar.get_hatch()) for bar in bars}) == 16
-    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 16
-    assert len({line.get_marker() for line in lines[:8]}) == 8
+    assert len({to_hex(bar.get_facecolor()) for bar in bars}) == len({to_hex(line.get_color()) for line in lines}) == 16
 
 
 def test_nothing_to_draw_is_refused(draw):
