@@ -3,7 +3,6 @@
 import logging
 from typing import Any
 
-import torch
 from mmengine.hooks import EMAHook
 from mmengine.logging import print_log
 from mmengine.model import BaseAveragedModel
@@ -13,6 +12,7 @@ from torch import nn
 
 from mmmlo.registry import HOOKS, MODELS
 from mmmlo.utils.errors import SettingError
+from mmmlo.utils.modules import unwrap
 
 from ..optim_wrappers import MultiLevelOptimWrapper
 
@@ -21,7 +21,7 @@ _PREFIX = 'ema_backbone.'
 
 @HOOKS.register_module()
 class BackboneEMAHook(EMAHook):
-    """An exponential moving average of ``model.backbone``, the one module that outlives pretraining.
+    """Averages ``model.backbone``, the one module that outlives pretraining.
 
     mmengine's ``EMAHook`` averages the whole model and puts the average in the place of the raw weights of a checkpoint.
     Here the raw weights stay ``backbone.*``, and the average stands in the same file as ``ema_backbone.*``, from where a
@@ -29,19 +29,14 @@ class BackboneEMAHook(EMAHook):
 
         init_cfg=dict(type='Pretrained', checkpoint='epoch_50.pth', prefix='ema_backbone.')
 
-    As with mmengine's hook, validation and test run on the average. Training is not affected.
-
-    The average moves when the optimizer of the backbone, in a multi-level run the lowest level's, has stepped. A resumed
-    run goes on with the average of the checkpoint; a run with ``load_from`` begins a new one at the weights it loads.
+    As with mmengine's hook, validation and test run on the average. Training is not affected. The average moves when the
+    optimizer of the backbone, in a multi-level run the lowest level's, has stepped. A resumed run goes on with the average
+    of the checkpoint; a run with ``load_from`` begins a new one at the weights it loads.
 
     Args:
-        ema_type (str): The averaged model, as in mmengine's ``EMAHook``. Defaults to 'ExponentialMovingAverage'.
-        strict_load (bool): Whether an average of other keys than the backbone's is an error when it is loaded, or only
-            logged. Defaults to False.
-        begin_iter (int): Iteration at which averaging begins; until then the average equals the raw weights. Defaults to 0.
-        begin_epoch (int): The same by epoch. Defaults to 0.
-        **kwargs: Arguments of the averaged model: ``momentum`` (the weight of the newest weights, 0.0002 by default),
-            ``interval`` (in optimizer steps), ``device``, ``update_buffers``.
+        **kwargs: Those of mmengine's ``EMAHook``: ``ema_type``, ``strict_load``, ``begin_iter`` and ``begin_epoch``, until
+            which the average equals the raw weights, and arguments of the averaged model: ``momentum`` (the weight of the
+            newest weights, 0.0002 by default), ``interval`` (in optimizer steps), ``device``, ``update_buffers``.
 
     Raises:
         SettingError: If the model has no ``backbone``, before training.
@@ -52,7 +47,7 @@ class BackboneEMAHook(EMAHook):
 
     def before_run(self, runner) -> None:
         """Make the averaged copy of the backbone."""
-        model = getattr(runner.model, 'module', runner.model)
+        model = unwrap(runner.model)
         backbone = getattr(model, 'backbone', None)
         if not isinstance(backbone, nn.Module):
             raise SettingError(
@@ -71,24 +66,23 @@ class BackboneEMAHook(EMAHook):
         super().before_train(runner)
         if self._outdated or self.ema_model.steps == 0:
             self._start()
-        self._steps_seen = self._base_steps(runner)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None) -> None:
         """Move the average if the backbone's optimizer has stepped: accumulating gradients must not make it shorter."""
         wrapper = runner.optim_wrapper
         if isinstance(wrapper, MultiLevelOptimWrapper):
-            before, self._steps_seen = self._steps_seen, self._base_steps(runner)
-            stepped = self._steps_seen > before
+            base = wrapper.level(wrapper.base)
+            stepped = base.gradient_count % base.accumulation == 0
         else:  # what mmengine itself asks before it steps; several optimizers without levels count no steps
             stepped = isinstance(wrapper, OptimWrapperDict) or wrapper.should_update()
         if stepped:
             super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Add ``ema_backbone.*`` to the weights, and to the file what a resumed run needs besides."""
+        """Add ``ema_backbone.*`` to the weights, and to the file how often it has moved."""
         for name, value in self.ema_model.module.state_dict().items():
             checkpoint['state_dict'][_PREFIX + name] = value.cpu()
-        checkpoint['backbone_ema'] = self._counters()
+        checkpoint['backbone_ema'] = dict(steps=self.ema_model.steps.cpu())
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Take ``ema_backbone.*`` out of the weights, where the model does not expect it.
@@ -97,25 +91,16 @@ class BackboneEMAHook(EMAHook):
         """
         state = checkpoint.get('state_dict', checkpoint)
         averaged = {name[len(_PREFIX) :]: state.pop(name) for name in list(state) if name.startswith(_PREFIX)}
-        counters = checkpoint.get('backbone_ema') if runner._resume and averaged else None
-        if runner._resume and not counters:
-            print_log(
-                f'The checkpoint has no {_PREFIX}*: BackboneEMAHook begins its average at the loaded backbone',
-                'current',
-                logging.WARNING,
-            )
+        self._outdated = not averaged
         if averaged:
             load_state_dict(self.ema_model.module, averaged, strict=self.strict_load, logger=runner.logger)
-        for name, value in self._counters().items():
-            value.copy_(counters[name]) if counters else value.zero_()
-        self._outdated = not averaged
-
-    def _counters(self) -> dict[str, torch.Tensor]:
-        """State of the averaged model that is not the backbone's, such as the number of its updates."""
-        return {name: value for name, value in self.ema_model.state_dict().items() if not name.startswith('module.')}
+            if runner._resume:
+                self.ema_model.steps.copy_(checkpoint['backbone_ema']['steps'])
+        elif runner._resume:
+            text = f'The checkpoint has no {_PREFIX}*: BackboneEMAHook begins its average at the loaded backbone'
+            print_log(text, 'current', logging.WARNING)
 
     def _start(self) -> None:
-        """Set the average to the weights of now."""
         self.ema_model.module.load_state_dict(self.src_model.state_dict())
         self._outdated = False
 
@@ -123,8 +108,3 @@ class BackboneEMAHook(EMAHook):
         if self._outdated:  # a test without training and without an average in the checkpoint
             self._start()
         super()._swap_ema_parameters()
-
-    @staticmethod
-    def _base_steps(runner) -> int:
-        wrapper = runner.optim_wrapper
-        return wrapper.step_counts[wrapper.base] if isinstance(wrapper, MultiLevelOptimWrapper) else 0

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from collections.abc import Iterable
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -10,6 +9,7 @@ from mmengine.logging import print_log
 
 from mmmlo.registry import HOOKS
 from mmmlo.utils.errors import SettingError
+from mmmlo.utils.modules import unwrap
 
 SCHEDULES = ('linear', 'cosine', 'step', 'constant')
 
@@ -24,7 +24,7 @@ def curriculum_factor(
     partner: float = 1.0,
     adversary: float = -1.0,
 ) -> float:
-    """The factor of the masker's reconstruction term at a point of the run.
+    """Compute the factor of the masker's reconstruction term at a point of the run.
 
     ``partner`` until ``start``, towards 0 until ``neutral``, ``adversary`` at the last position before ``end``. With s the
     share of the way that is left before ``neutral``, (neutral - position) / (neutral - start), or gone from it on,
@@ -40,17 +40,18 @@ def curriculum_factor(
         length (float): Epochs or iterations of the run.
         schedule, start, neutral, end, partner, adversary: See :class:`CurriculumHook`.
 
-    Returns:
-        float: The factor.
-
     Raises:
-        SettingError: If the schedule is unknown, the length not positive, or start, neutral and end are not in this order.
+        SettingError: If the schedule is unknown, or start, neutral and end are not in this order.
     """
     if schedule not in SCHEDULES:
         raise SettingError(f'CurriculumHook.schedule must be one of {list(SCHEDULES)}, got {schedule!r}')
-    if length <= 0:
-        raise SettingError(f'a curriculum needs a run of at least one epoch or iteration, got a length of {length}')
-    neutral, end = _milestones(start, neutral, length if end is None else end)
+    end = length if end is None else end
+    neutral = (start + end) / 2 if neutral is None else neutral
+    if not 0 <= start <= neutral <= end or start == end:
+        raise SettingError(
+            f'CurriculumHook.start, neutral and end must come in this order, and not be negative, got {start}, {neutral} '
+            f'and {end}; end is the length of the run unless it is given'
+        )
     if schedule == 'constant':
         return float(partner)
     # The ends are asked for first: a part of length 0 has no shares.
@@ -65,33 +66,13 @@ def curriculum_factor(
     return float(factor * share)
 
 
-def _milestones(start: float, neutral: float | None, end: float) -> tuple[float, float]:
-    """Where the factor passes 0 and where it has arrived."""
-    if not start >= 0:
-        raise SettingError(f'CurriculumHook.start must not be negative, got {start}')
-    if not end > start:
-        raise SettingError(
-            f'CurriculumHook.end must come after start, got start={start} and end={end}; end is the length of the run '
-            'unless it is given'
-        )
-    neutral = (start + end) / 2 if neutral is None else neutral
-    if not start <= neutral <= end:
-        raise SettingError(f'CurriculumHook.neutral must lie between start={start} and end={end}, got {neutral}')
-    return neutral, end
-
-
 @HOOKS.register_module()
 class CurriculumHook(Hook):
-    """Sets ``model.curriculum_factor`` of :class:`mmmlo.CLMAE` before each iteration, and logs it.
-
-    The factor of the masker's reconstruction term runs from ``partner`` through 0 to ``adversary``; see
-    :func:`curriculum_factor`. By default it is the released code's, linear and constant within an epoch.
+    """Sets and logs the ``curriculum_factor`` of :class:`mmmlo.CLMAE` before each iteration, by :func:`curriculum_factor`.
 
     It is a function of the iteration and of the length of the run, so a resumed run goes on exactly where it was, also from
     inside of an epoch, and one that is resumed with another length would jump, which is refused unless ``allow_new_length``
     is set. An epoch is as many iterations as ``train_dataloader`` has batches, also in runs that are given ``max_iters``.
-
-    Put it in a config as ``custom_hooks=[dict(type='mmmlo.CurriculumHook')]``.
 
     Args:
         schedule (str): 'linear', 'cosine', 'step' or 'constant'. Defaults to 'linear'.
@@ -106,8 +87,8 @@ class CurriculumHook(Hook):
             warning in place of an error. Defaults to False.
 
     Raises:
-        SettingError: If the schedule is unknown, or start, neutral and end are not in this order; before training, if the
-            model has no ``curriculum_factor``, or the checkpoint to resume from is of another length or curriculum.
+        SettingError: As of :func:`curriculum_factor`; before training, if the model has no ``curriculum_factor``, or the
+            checkpoint to resume from is of another length or curriculum.
     """
 
     # Before the logger, as all hooks that measure.
@@ -129,38 +110,35 @@ class CurriculumHook(Hook):
         self._settings: dict[str, Any] = dict(
             schedule=schedule, start=start, neutral=neutral, end=end, partner=partner, adversary=adversary
         )
-        # How long the run is, is not known yet.
-        curriculum_factor(0, math.inf, **self._settings)
+        curriculum_factor(0, math.inf, **self._settings)  # how long the run is, is not known yet
         self._loaded: dict | None = None
 
     def before_train(self, runner) -> None:
         """Check that model, length and, when resuming, checkpoint fit."""
-        model = getattr(runner.model, 'module', runner.model)
+        model = unwrap(runner.model)
         if not hasattr(model, 'curriculum_factor'):
             raise SettingError(
                 f'CurriculumHook sets model.curriculum_factor, which mmmlo.CLMAE has, but a {type(model).__name__} has not; '
                 'take the hook out of custom_hooks, or train a mmmlo.CLMAE'
             )
-        run = self._describe(runner)
-        if run['end'] > run['length']:
-            print_log(
-                f'CurriculumHook.end is {run["end"]}, but the run has a length of {run["length"]}; the last factor will be '
-                f'{curriculum_factor(run["length"] - 1, run["length"], **self._settings):.2f}',
-                'current',
-                logging.WARNING,
-            )
+        run, saved = self._describe(runner), self._loaded
+        curriculum_factor(0, run['length'], **self._settings)
         # A run that only begins with a checkpoint's weights stands at iteration 0.
-        if runner.iter and self._loaded is not None:
-            self._compare(self._loaded, run)
-        self._loaded = None
+        if runner.iter and saved and saved != run:
+            message = f"The checkpoint's curriculum is not this run's, and the factor would jump: it is {saved}, not {run}."
+            if not self.allow_new_length:
+                raise SettingError(
+                    f'{message} Resume with the length and the settings of the checkpoint, or set '
+                    "CurriculumHook.allow_new_length=True to go on with this run's curriculum"
+                )
+            print_log(f'{message} Going on with the latter (allow_new_length=True)', 'current', logging.WARNING)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: dict | tuple | list | None = None) -> None:
         """Set and log the factor; a number of Python's, for which nothing waits."""
-        length, epoch = self._lengths(runner)
+        length, unit = self._lengths(runner)
         # Not the runner's own epoch: resumed from inside of an epoch it begins that one anew, and lags behind from then on.
-        position = runner.iter // epoch if self.by_epoch else runner.iter
-        factor = curriculum_factor(position, length, **self._settings)
-        getattr(runner.model, 'module', runner.model).curriculum_factor = factor
+        factor = curriculum_factor(runner.iter // unit, length, **self._settings)
+        unwrap(runner.model).curriculum_factor = factor
         runner.message_hub.update_scalar('train/curriculum_factor', factor)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -169,7 +147,7 @@ class CurriculumHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Keep what the checkpoint says until it is known whether the run is resumed."""
-        self._loaded = checkpoint.get('curriculum', {})
+        self._loaded = checkpoint.get('curriculum')
 
     def _lengths(self, runner) -> tuple[int, int]:
         """Length of the run in the curriculum's unit, and iterations in that unit."""
@@ -178,34 +156,5 @@ class CurriculumHook(Hook):
         return math.ceil(runner.max_iters / unit), unit
 
     def _describe(self, runner) -> dict[str, Any]:
-        """Give all that the factor depends on, with the defaults filled in."""
         length, unit = self._lengths(runner)
-        settings = dict(self._settings)
-        end = length if settings['end'] is None else settings['end']
-        settings['neutral'], settings['end'] = _milestones(settings['start'], settings['neutral'], end)
-        return dict(settings, by_epoch=self.by_epoch, length=length, unit=unit, max_iters=runner.max_iters)
-
-    def _compare(self, saved: dict, run: dict) -> None:
-        if not saved:
-            print_log(
-                'The checkpoint says nothing about a curriculum: CurriculumHook cannot tell whether its run had the one of '
-                f'this run, {_format(run, run)}',
-                'current',
-                logging.WARNING,
-            )
-        elif saved != run:
-            odd = [name for name, value in run.items() if saved.get(name) != value]
-            message = (
-                f"The checkpoint's curriculum is not this run's, and the factor would jump: the checkpoint has "
-                f'{_format(saved, odd)}; this run has {_format(run, odd)}.'
-            )
-            if not self.allow_new_length:
-                raise SettingError(
-                    f'{message} Resume with the length and the settings of the checkpoint, or set '
-                    "CurriculumHook.allow_new_length=True to go on with this run's curriculum"
-                )
-            print_log(f'{message} Going on with the latter (allow_new_length=True)', 'current', logging.WARNING)
-
-
-def _format(curriculum: dict, names: Iterable[str]) -> str:
-    return ', '.join(f'{name}={curriculum.get(name)}' for name in names)
+        return dict(self._settings, by_epoch=self.by_epoch, length=length, unit=unit)

@@ -30,8 +30,6 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
     The histories are mmengine's; in the iterations between, their ends are missing.
 
     Besides numbers and tensors, a model may return objects with a method ``read()``, see :class:`Measurement`.
-
-    Put it in a config as ``default_hooks=dict(runtime_info=dict(type='mmmlo.DeferredRuntimeInfoHook'))``.
     """
 
     def __init__(self) -> None:
@@ -83,16 +81,15 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
     def _hand_over(self, hub: MessageHub) -> None:
         """Give the hub all numbers, with one transfer for each device and dtype."""
         pending, self._pending = self._pending, []
-        numbers = [value.read() if isinstance(value, Measurement) else value for _, value in pending]
-        stacks: dict[tuple, list[int]] = {}
-        for place, (_, value) in enumerate(pending):
+        stacks: dict[tuple, list[torch.Tensor]] = {}
+        for _, value in pending:
             if isinstance(value, torch.Tensor):
-                stacks.setdefault((value.device, value.dtype), []).append(place)
-        for places in stacks.values():
-            for place, number in zip(places, torch.stack([pending[place][1] for place in places]).tolist()):
-                numbers[place] = number
-        for (key, _), number in zip(pending, numbers):
-            hub.update_scalar(key, number)
+                stacks.setdefault((value.device, value.dtype), []).append(value)
+        numbers = {kind: iter(torch.stack(values).tolist()) for kind, values in stacks.items()}
+        for key, value in pending:
+            if isinstance(value, torch.Tensor):
+                value = next(numbers[value.device, value.dtype])
+            hub.update_scalar(key, value.read() if isinstance(value, Measurement) else value)
 
 
 def _keep(key: str, value: Any) -> Any:

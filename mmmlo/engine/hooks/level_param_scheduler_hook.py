@@ -12,8 +12,6 @@ class LevelParamSchedulerHook(ParamSchedulerHook):
     An upper level that steps every second iteration would then end its cosine half way. Here a schedule by iterations
     moves when its level has stepped; one by epochs moves at the end of each epoch, as in mmengine. With a single
     optimizer it is mmengine's hook.
-
-    Put it in a config as ``default_hooks=dict(param_scheduler=dict(type='mmmlo.LevelParamSchedulerHook'))``.
     """
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
@@ -23,8 +21,7 @@ class LevelParamSchedulerHook(ParamSchedulerHook):
             return
         for level, schedulers in runner.param_schedulers.items():
             for scheduler in schedulers:
-                if not scheduler.by_epoch:
-                    # A level can step more than once in an iteration, and not at all. `last_step` would not do: it stands
-                    # still outside of the schedule's begin and end.
-                    while scheduler._global_step < runner.optim_wrapper.step_counts[level]:
-                        scheduler.step()
+                # A level can step more than once in an iteration, and not at all. `last_step` would not do: it stands still
+                # outside of the schedule's begin and end.
+                while not scheduler.by_epoch and scheduler._global_step < runner.optim_wrapper.step_counts[level]:
+                    scheduler.step()

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmmlo.models.maskers import mask_statistics
 from mmmlo.registry import HOOKS
 from mmmlo.utils.errors import SettingError
+from mmmlo.utils.modules import unwrap
 
 _LR = 'a lower optim_wrapper.levels.masking.optimizer.lr'
 
@@ -73,7 +74,7 @@ class MaskStatisticsHook(Hook):
         """Measure every ``interval`` iterations, the first one included."""
         if runner.iter and not self.every_n_train_iters(runner, self.interval):
             return
-        model = getattr(runner.model, 'module', runner.model)
+        model = unwrap(runner.model)
         # A multi-level loop hands over level -> batches.
         batch = data_batch['pretrain'][0] if 'pretrain' in data_batch else data_batch
         images = model.data_preprocessor(batch, False)['inputs']
@@ -86,39 +87,33 @@ class MaskStatisticsHook(Hook):
         for name, value in statistics.items():
             runner.message_hub.update_scalar(f'train/masks/{name}', value)
         if next(model.masker.parameters(), None) is not None:
-            for watched in self._watch(model, statistics):
-                self._warn(runner.iter + 1, *watched)
+            self._warn(runner.iter + 1, model, statistics)
 
-    def _warn(self, iteration: int, name: str, text: str, crossed: bool, change: str) -> None:
-        before = self._crossings.get(name, 0)
-        self._crossings[name] = before + 1 if crossed else 0
-        if self._crossings[name] == self.patience:
-            print_log(
-                f'iteration {iteration}: the masks collapse, {text}. Try {change}; see docs/troubleshooting.md',
-                'current',
-                logging.WARNING,
-            )
-        elif before >= self.patience and not crossed:
-            print_log(f'iteration {iteration}: the masks recover, {text}', 'current')
-
-    def _watch(self, model: Any, statistics: dict[str, float]) -> Iterator[tuple[str, str, bool, str]]:
-        """Give name, text, whether the bound is crossed, and what to change, where a bound means something for the model."""
-        overlap, saturation, mean = (statistics[name] for name in ('overlap', 'saturation', 'mean_score'))
-        adversarial = hasattr(model, 'mask_losses')
-        first = 'a larger model.diversity.loss_weight, ' if adversarial else ''
-        # Name, bound, what is bounded, the number as it is written, and what to change.
-        watched = [('overlap', 'max_overlap', overlap, f'{overlap:.2f}', f'{first}{_LR}, or model.temperature above 0')]
-        if adversarial:
-            ratio = model.mask_ratio
-            text = f'{mean:.2f} at a mask_ratio of {ratio}'
-            watched.append(('mean_score', 'max_ratio_gap', abs(mean - ratio), text, 'a larger model.ratio.loss_weight'))
-        else:
-            warm = f'{_LR}, or model.temperature above 0'
-            watched.append(('saturation', 'max_saturation', saturation, f'{saturation:.2f}', warm))
-            normalize = f'model.normalize_weights=True, or {_LR}'
-            watched.append(('mean_score', 'min_mean_score', mean, f'{mean:.3f}', normalize))
-        for name, bound, number, text, change in watched:
+    def _warn(self, iteration: int, model: Any, statistics: dict[str, float]) -> None:
+        for bound, number, text, change in _watched(model, **statistics):
             limit = self.bounds[bound]
-            if limit is not None:
-                crossed = number < limit if bound.startswith('min') else number > limit
-                yield name, f'masks/{name} is {text} ({bound}={limit})', crossed, change
+            if limit is None:
+                continue
+            crossed = number < limit if bound.startswith('min') else number > limit
+            before = self._crossings.get(bound, 0)
+            self._crossings[bound] = before + 1 if crossed else 0
+            text = f'masks/{text} ({bound}={limit})'
+            if self._crossings[bound] == self.patience:
+                text = f'iteration {iteration}: the masks collapse, {text}. Try {change}; see docs/troubleshooting.md'
+                print_log(text, 'current', logging.WARNING)
+            elif before >= self.patience and not crossed:
+                print_log(f'iteration {iteration}: the masks recover, {text}', 'current')
+
+
+def _watched(model: Any, overlap: float, saturation: float, mean_score: float) -> Iterator[tuple[str, float, str, str]]:
+    """Yield the name of each bound that means something for the model, what it bounds, a text, and what to change."""
+    adversarial = hasattr(model, 'mask_losses')
+    first = 'a larger model.diversity.loss_weight, ' if adversarial else ''
+    warmer = f'{_LR}, or model.temperature above 0'
+    yield 'max_overlap', overlap, f'overlap is {overlap:.2f}', first + warmer
+    if adversarial:
+        text = f'mean_score is {mean_score:.2f} at a mask_ratio of {model.mask_ratio}'
+        yield 'max_ratio_gap', abs(mean_score - model.mask_ratio), text, 'a larger model.ratio.loss_weight'
+        return
+    yield 'max_saturation', saturation, f'saturation is {saturation:.2f}', warmer
+    yield 'min_mean_score', mean_score, f'mean_score is {mean_score:.3f}', f'model.normalize_weights=True, or {_LR}'

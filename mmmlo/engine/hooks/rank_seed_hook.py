@@ -15,8 +15,6 @@ class RankSeedHook(Hook):
     draws the same dropout, the same random masks and, without workers, the same augmentation for its own images. Its
     ``randomness.diff_rank_seed`` would have them initialize differently and shuffle by a seed that is not the config's.
     Samplers have generators of their own and are not touched. In a single process it does nothing.
-
-    Put it in a config as ``default_hooks=dict(rank_seed=dict(type='mmmlo.RankSeedHook'))``.
     """
 
     priority = 'VERY_HIGH'

@@ -11,7 +11,6 @@ import pytest
 import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import Hook
-from mmengine.logging import MessageHub
 from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.runner import Runner
 from torch import nn
@@ -144,11 +143,10 @@ def test_start_neutral_and_end():
 @pytest.mark.parametrize(
     ('settings', 'words'),
     [
-        (dict(start=10, end=5), 'CurriculumHook.end must come after start, got start=10 and end=5'),
-        (dict(start=10, end=10), 'CurriculumHook.end must come after start'),
-        (dict(start=-1), 'CurriculumHook.start must not be negative, got -1'),
-        (dict(neutral=-1), 'CurriculumHook.neutral must lie between start=0 and .*, got -1'),
-        (dict(start=3, neutral=9, end=8), 'CurriculumHook.neutral must lie between start=3 and end=8, got 9'),
+        (dict(start=10, end=5), 'must come in this order, and not be negative, got 10, 7.5 and 5'),
+        (dict(start=10, end=10), 'got 10, 10.0 and 10'),
+        (dict(start=-1, end=10), 'got -1, 4.5 and 10'),
+        (dict(start=3, neutral=9, end=8), 'got 3, 9 and 8'),
         (dict(schedule='square'), r"CurriculumHook.schedule must be one of \['linear', .*, got 'square'"),
     ],
 )
@@ -159,17 +157,11 @@ def test_bad_settings_are_refused_at_once(settings, words):
         curriculum_factor(0, 20, **settings)
 
 
-def test_settings_that_do_not_fit_the_run():
-    with pytest.raises(ValueError, match='at least one epoch or iteration, got a length of 0'):
-        curriculum_factor(0, 0)
+@pytest.mark.parametrize(('settings', 'words'), [(dict(start=20), '20, 12.5 and 5; end'), (dict(neutral=6), '0, 6 and 5')])
+def test_settings_that_do_not_fit_the_run(settings, words):
     runner = SimpleNamespace(model=Player(), iter=0, max_iters=40, train_dataloader=range(8))
-    for settings, words in (
-        (dict(start=20), r'end must come after start, got start=20 and end=5; end is the length of the run unless'),
-        (dict(neutral=6), r'neutral must lie between start=0 and end=5, got 6'),
-    ):
-        hook = CurriculumHook(**settings)
-        with pytest.raises(ValueError, match=words):
-            hook.before_train(runner)
+    with pytest.raises(ValueError, match=words):
+        CurriculumHook(**settings).before_train(runner)
 
 
 @pytest.mark.parametrize('loop', ['epochs', 'iterations'])
@@ -260,23 +252,16 @@ def test_resume_inside_of_an_epoch_of_a_run_of_several_levels(make):
 
 
 @pytest.mark.parametrize(
-    ('there', 'here', 'words'),
+    ('here', 'words'),
     [
-        (dict(), dict(length=6), ['has neutral=2.0, end=4, length=4, max_iters=16;', 'end=6, length=6, max_iters=24.']),
-        (dict(), dict(batch_size=4), ['has unit=4, max_iters=16;', 'has unit=2, max_iters=8.']),
-        (
-            dict(curriculum=dict(by_epoch=False)),
-            dict(curriculum=dict(by_epoch=False), length=2),
-            ['has neutral=8.0, end=16, length=16', 'has neutral=4.0, end=8, length=8'],
-        ),
-        (dict(), dict(curriculum=dict(schedule='cosine')), ['schedule=linear;', 'schedule=cosine.']),
-        (dict(), dict(curriculum=dict(by_epoch=False)), ['by_epoch=True', 'by_epoch=False']),
-        (dict(), dict(curriculum=dict(neutral=3)), ['neutral=2.0;', 'neutral=3.']),
-        (dict(curriculum=dict(schedule='constant')), dict(), ['schedule=constant;', 'schedule=linear.']),
+        (dict(length=6), ["'length': 4", "'length': 6"]),
+        (dict(batch_size=4), ["'unit': 4", "'unit': 2"]),
+        (dict(curriculum=dict(schedule='cosine')), ["'schedule': 'linear'", "'schedule': 'cosine'"]),
+        (dict(curriculum=dict(by_epoch=False)), ["'by_epoch': True", "'by_epoch': False"]),
     ],
 )
-def test_another_curriculum_on_resume_is_an_error_unless_asked_for(make, caplog, there, here, words):
-    first, _ = make('first', **there)
+def test_another_curriculum_on_resume_is_an_error_unless_asked_for(make, caplog, here, words):
+    first, _ = make('first')
     first.train()
     path = f'{first.work_dir}/epoch_1.pth'
     second, seen = make('second', **here, load_from=path, resume=True)
@@ -302,35 +287,9 @@ def test_another_curriculum_on_resume_is_an_error_unless_asked_for(make, caplog,
     assert saved(allowed, f'epoch_{allowed.epoch}')['curriculum'] == saved(whole, f'epoch_{whole.epoch}')['curriculum']
 
 
-def test_same_curriculum_in_other_words(make):
-    first, _ = make('first')
-    first.train()
-    path = f'{first.work_dir}/epoch_1.pth'
-    resumed, seen = make('resumed', curriculum=dict(neutral=2, end=4, partner=1), load_from=path, resume=True)
-    resumed.train()
-    assert len(seen) == 12
-
-
 def test_beginning_with_weights_is_not_resuming(make):
     first, _ = make('first')
     first.train()
     second, seen = make('second', length=2, load_from=f'{first.work_dir}/epoch_1.pth')
     second.train()
     assert [factor for _, factor in seen] == 4 * [1.0] + 4 * [-1.0]
-
-
-def test_warnings(make, caplog):
-    """A curriculum that the run does not reach the end of, and a checkpoint that says nothing about one."""
-    model, hub = Player(), MessageHub.get_instance('curriculum_warnings')
-    runner = SimpleNamespace(model=model, iter=0, max_iters=40, train_dataloader=range(8), message_hub=hub)
-    make()[0].logger.addHandler(caplog.handler)
-    with caplog.at_level(logging.WARNING):
-        CurriculumHook(end=10).before_train(runner)
-        runner.iter = 8
-        hook = CurriculumHook()
-        hook.after_load_checkpoint(runner, dict(state_dict={}))
-        hook.before_train(runner)
-        hook.before_train(runner)
-    first, second = (record.getMessage() for record in caplog.records if 'Curriculum' in record.getMessage())
-    assert 'end is 10, but the run has a length of 5; the last factor will be 0.20' in first
-    assert 'says nothing about a curriculum' in second and 'length=5' in second
