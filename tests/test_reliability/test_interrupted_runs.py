@@ -59,7 +59,7 @@ class Run:
 
     def pass_into_writing(self):
         deadline = time.monotonic() + 120
-        while not list(self.folder.glob('run/*.pth.tmp')):
+        while not list(self.folder.glob('run/*.pth.*.tmp')):
             assert time.monotonic() < deadline
 
     @property
@@ -133,7 +133,7 @@ def kill_and_resume(run, moments, rng):
             run.pass_into_writing()
         run.kill(signal.SIGKILL)
         assert run.wait() == -signal.SIGKILL
-        torn += len(list(run.folder.glob('run/*.pth.tmp')))
+        torn += len(list(run.folder.glob('run/*.pth.*.tmp')))
     return run.finish('--resume'), torn
 
 

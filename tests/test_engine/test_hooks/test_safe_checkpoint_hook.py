@@ -133,7 +133,7 @@ def test_a_file_that_cannot_be_written_costs_none_that_is_there(make, failing, m
         seen.append(files(runner))
         if runner.epoch != 1:  # the second epoch, before it is counted
             return
-        temporary = osp.join(runner.work_dir, 'epoch_3.pth.tmp')
+        temporary = osp.join(runner.work_dir, f'epoch_3.pth.{os.getpid()}.tmp')
         if failing == 'full disk':
             os.symlink('/dev/full', temporary)  # a device on which each write fails for want of space
         elif failing == 'damaged':
@@ -186,7 +186,7 @@ def test_a_disk_that_stays_full_ends_no_run(make, monkeypatch):
 
 def test_a_resumed_run_removes_what_it_has_to_and_what_was_torn(make, tmp_path):
     runner = make(max_epochs=3)
-    torn = [osp.join(runner.work_dir, name) for name in ('epoch_4.pth.tmp', 'last_checkpoint.12.tmp')]
+    torn = [osp.join(runner.work_dir, name) for name in ('epoch_4.pth.12.tmp', 'last_checkpoint.12.tmp')]
     for path in torn:
         open(path, 'w').close()
     # As if the first run had been killed before it removed the oldest.
