@@ -131,7 +131,7 @@ def test_three_in_a_row_end_the_run_with_the_last_good_state_and_a_dump(level, c
     kept = osp.realpath(folder / f'{level}/iter_{iteration - 1}.pth')
     assert code == 1
     assert output.splitlines()[-1] == (
-        f"error: iteration {iteration}: a loss or gradient of level '{level}' is not finite, for the 3rd step in a row. The "
+        f"error: iteration {iteration}: a loss or gradient of level '{level}' is not finite, 3 times in a row. The "
         f'weights are still those of before. The last checkpoint is {kept}. To run this step again: python '
         f'tools/analysis_tools/replay_batch.py {osp.realpath(folder / dump)}'
     )

@@ -1,24 +1,25 @@
 """Leaves out steps whose loss or gradient is not finite, and stops a run that has too many of them."""
 
 import logging
-import os
 import os.path as osp
 from collections.abc import Iterator, Mapping
 from functools import partial
+from textwrap import shorten
 from typing import Any
 
 import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapperDict
 from mmengine.runner import find_latest_checkpoint
 from torch import nn
 
 from mmmlo.registry import HOOKS
 from mmmlo.utils.errors import SettingError
+from mmmlo.utils.modules import unwrap
 from mmmlo.utils.text import describe_error
+from mmmlo.utils.whole_file import replace_whole
 
 from ..batch_dump import pack
 from ..non_finite import FiniteSteps, NonFiniteError, random_state
@@ -59,14 +60,12 @@ class NonFiniteGuardHook(Hook):
         self.max_in_a_row = max_in_a_row
         self.dump = dump
         self._handles: list[Any] = []
-        self._loaded: dict[str, dict[str, int]] = {}
+        self._loaded: dict[str, tuple[int, int]] = {}
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Add how many steps were left out; a multi-level wrapper has that in a state of its own."""
         if not self._multi:
-            read = {name: guard.read() for name, guard in self._guards.items()}
-            counts, in_a_row = ({name: values[i] for name, values in read.items()} for i in range(2))
-            checkpoint['non_finite_guard'] = dict(counts=counts, in_a_row=in_a_row)
+            checkpoint['non_finite_guard'] = {name: guard.read() for name, guard in self._guards.items()}
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Go on counting in a run that is resumed."""
@@ -75,7 +74,7 @@ class NonFiniteGuardHook(Hook):
 
     def before_train(self, runner) -> None:
         """Watch the optimizers."""
-        model, wrapper = _unwrap(runner.model), runner.optim_wrapper
+        model, wrapper = unwrap(runner.model), runner.optim_wrapper
         self._device = next(model.parameters()).device
         self._multi = isinstance(wrapper, MultiLevelOptimWrapper)
         self._interval = max([hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)], default=1)
@@ -86,12 +85,11 @@ class NonFiniteGuardHook(Hook):
             self._guards = {name: FiniteSteps(self._device) for name in wrappers}
             self._handles = [model.register_forward_hook(self._after_forward)]
             for name, own in wrappers.items():
-                counts, in_a_row = (self._loaded.get(kind, {}).get(name, 0) for kind in ('counts', 'in_a_row'))
-                self._guards[name].load(counts, in_a_row)
-                before = partial(self._before_step, name, isinstance(own, AmpOptimWrapper))
+                guard = self._guards[name]
+                guard.load(*self._loaded.get(name, (0, 0)))
+                before = partial(self._before_step, guard, isinstance(own, AmpOptimWrapper))
                 self._handles.append(own.optimizer.register_step_pre_hook(before))
-                after = self._guards[name].after_step
-                self._handles.append(own.optimizer.register_step_post_hook(lambda optimizer, *_, run=after: run(optimizer)))
+                self._handles.append(own.optimizer.register_step_post_hook(partial(_after_step, guard)))
         self._known = {name: guard.read()[0] for name, guard in self._guards.items()}
 
     def after_train(self, runner) -> None:
@@ -118,16 +116,14 @@ class NonFiniteGuardHook(Hook):
                     for guard in self._guards.values():
                         guard.note(term)
 
-    def _before_step(self, name: str, scaled: bool, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def _before_step(self, guard: FiniteSteps, scaled: bool, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         self._stepped = True
         gradients = [p.grad for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
         if gradients:
             norms = torch.stack([norm.to(self._device) for norm in torch._foreach_norm(gradients)])
-            self._guards[name].before_step(optimizer, norms, scaled)
+            guard.before_step(optimizer, norms, scaled)
 
-    def after_train_iter(
-        self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None) -> None:
         """Tell of the steps that were left out since the counts were last read.
 
         Raises:
@@ -148,74 +144,61 @@ class NonFiniteGuardHook(Hook):
             runner.message_hub.update_scalar(f'train/{level + "/" if level else ""}skips', count)
             batches = data_batch if self._multi else {level: [data_batch]}
             what = f'iteration {runner.iter + 1}: a loss or gradient{f" of level {level!r}" if level else ""} is not finite'
-            images = 'unknown'
+            images = set()
             if in_a_row:  # else they are those of an iteration before
-                images = ', '.join(sorted({name for batch in batches.get(level, ()) for name in _images(batch)})) or images
+                images = {name for batch in batches.get(level, ()) for name in _images(batch)}
+            names = shorten(', '.join(sorted(images)) or 'unknown', 600, placeholder=' and more')
             print_log(
-                f'{what}, and the step is left out: {in_a_row} in a row, {count} in the run. Images: {_cut(images)}',
+                f'{what}, and the step is left out: {in_a_row} in a row, {count} in the run. Images: {names}',
                 'current',
                 logging.WARNING,
             )
             if in_a_row >= self.max_in_a_row:
-                self._stop(runner, what, level, in_a_row, batches)
+                self._stop(runner, f'{what}, {in_a_row} times in a row', level, batches)
 
-    def _stop(self, runner, what: str, level: str, in_a_row: int, batches: Mapping[str, Any]) -> None:
+    def _stop(self, runner, what: str, level: str, batches: Mapping[str, Any]) -> None:
         last = find_latest_checkpoint(runner.work_dir)
         kept = f'The last checkpoint is {last}' if last else 'There is no checkpoint yet'
-        text = f'{what}, for the {_ordinal(in_a_row)} step in a row. The weights are still those of before. {kept}'
+        text = f'{what}. The weights are still those of before. {kept}'
         if self.dump:
             rank = f'_rank_{get_rank()}' if get_world_size() > 1 else ''
             name = f'non_finite_{f"{level}_" if level else ""}iter_{runner.iter + 1}{rank}.pth'
             path = osp.join(runner.work_dir, name)
             try:
-                self._write(path, runner, level, batches)
+                with replace_whole(path) as temporary:
+                    torch.save(self._collect(runner, level, batches), temporary)
                 text += f'. To run this step again: python tools/analysis_tools/replay_batch.py {path}'
             except (OSError, RuntimeError) as error:  # PyTorch has the latter for a full disk
-                if osp.isfile(path):
-                    os.remove(path)
                 text += f'. {path} could not be written: {describe_error(error)}'
         raise NonFiniteError(text)
 
-    def _write(self, path: str, runner, level: str, batches: Mapping[str, Any]) -> None:
-        wrapper, model = runner.optim_wrapper, _unwrap(runner.model)
+    def _collect(self, runner, level: str, batches: Mapping[str, Any]) -> dict[str, Any]:
+        wrapper, model = runner.optim_wrapper, unwrap(runner.model)
         own = wrapper[level] if isinstance(wrapper, OptimWrapperDict) else wrapper
         amp = 'bfloat16' if isinstance(own, BFloat16OptimWrapper) else None
         if isinstance(own, AmpOptimWrapper):
             amp = str(own.cast_dtype or torch.float16).removeprefix('torch.')
-        torch.save(
-            dict(
-                non_finite=1,  # of this format
-                level=level,
-                iteration=runner.iter + 1,
-                batches=pack(dict(batches)),
-                random_state=wrapper.level(level).random_state if self._multi else self._random,
-                config=runner.cfg.pretty_text,
-                state_dict={name: value.cpu() for name, value in model.state_dict().items()},
-                curriculum_factor=getattr(model, 'curriculum_factor', None),
-                amp=amp,
-            ),
-            path,
+        return dict(
+            non_finite=1,  # of this format
+            level=level,
+            iteration=runner.iter + 1,
+            batches=pack(dict(batches)),
+            random_state=wrapper.level(level).random_state if self._multi else self._random,
+            config=runner.cfg.pretty_text,
+            state_dict={name: value.cpu() for name, value in model.state_dict().items()},
+            curriculum_factor=getattr(model, 'curriculum_factor', None),
+            amp=amp,
         )
 
 
-def _unwrap(model: Any) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
+def _after_step(guard: FiniteSteps, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    guard.after_step(optimizer)
 
 
 def _images(batch: Any) -> Iterator[str]:
     """What the images of a batch are called."""
     samples = batch.get('data_samples') if isinstance(batch, Mapping) else None
     for sample in samples if isinstance(samples, list | tuple) else ():
-        if hasattr(sample, 'get'):
-            path, index = sample.get('img_path'), sample.get('sample_idx')
-            if path or index is not None:
-                yield str(path or f'sample {index}')
-
-
-def _cut(text: str, most: int = 600) -> str:
-    return text if len(text) <= most else f'{text[:most].rpartition(", ")[0]} and more'
-
-
-def _ordinal(number: int) -> str:
-    ending = 'th' if number % 100 in (11, 12, 13) else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')
-    return f'{number}{ending}'
+        path, index = sample.get('img_path'), sample.get('sample_idx')
+        if path or index is not None:
+            yield str(path or f'sample {index}')

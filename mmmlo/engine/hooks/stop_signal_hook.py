@@ -51,7 +51,6 @@ class StopSignalHook(Hook):
             raise SettingError(f'StopSignalHook.interval must be at least 1, got {interval}')
         self.requeue = requeue
         self.interval = interval
-        self._signal = 0
         self._former: dict[int, Any] = {}
         self._training = False
 
@@ -60,17 +59,12 @@ class StopSignalHook(Hook):
         self._signal = 0
         self._process = os.getpid()
         saver = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)
-        if saver is None:
-            text = 'StopSignalHook saves with mmmlo.SafeCheckpointHook, and default_hooks.checkpoint is another'
-            print_log(f'Signals are not watched for: {text}', 'current', logging.WARNING)
+        if saver is None or threading.current_thread() is not threading.main_thread():
+            why = 'this is not the main thread' if saver else 'default_hooks.checkpoint is no mmmlo.SafeCheckpointHook'
+            print_log(f'Signals are not watched for: {why}', 'current', logging.WARNING)
             return
         self._saver = saver
         self._training = True
-        if self.requeue and is_main_process() and not os.environ.get('SLURM_JOB_ID'):
-            print_log('StopSignalHook.requeue: there is no SLURM_JOB_ID, so no job to requeue', 'current', logging.WARNING)
-        if threading.current_thread() is not threading.main_thread():
-            print_log('Signals are not watched for: this is not the main thread', 'current', logging.WARNING)
-            return
         for loader in _loaders(runner):
             loader.worker_init_fn = partial(_init_worker, loader.worker_init_fn)
         for number in _SIGNALS:
@@ -126,28 +120,26 @@ class StopSignalHook(Hook):
         name, code = signal.Signals(number).name, 128 + number
         kept = f'{self._saver.last_ckpt} is saved, and --resume goes on from it' if saved else 'Nothing could be saved'
         print_log(f'{name}: {kept}. Exit code {code}', 'current', logging.INFO if saved else logging.ERROR)
-        job = os.environ.get('SLURM_JOB_ID')
-        if self.requeue and job and number == signal.SIGTERM and is_main_process():
-            _requeue(job)
+        if self.requeue and number == signal.SIGTERM and is_main_process():
+            _requeue()
         runner.visualizer.close()
         raise SystemExit(code)
 
 
-def _requeue(job: str) -> None:
+def _requeue() -> None:
+    command = ['scontrol', 'requeue', os.environ.get('SLURM_JOB_ID', '')]
     try:
-        subprocess.run(['scontrol', 'requeue', job], check=True, capture_output=True, text=True, timeout=60)
-        print_log(f'Job {job} is in the queue again', 'current')
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+        print_log('The job is in the queue again', 'current')
     except (OSError, subprocess.SubprocessError) as error:
         reason = (getattr(error, 'stderr', None) or str(error)).strip()
-        print_log(f'scontrol requeue {job} failed: {reason}', 'current', logging.ERROR)
+        print_log(f'{" ".join(command)} failed: {reason}', 'current', logging.ERROR)
 
 
 def _loaders(runner) -> Iterator[DataLoader]:
-    yield runner.train_dataloader
     yield from getattr(runner.train_loop, 'level_loaders', {}).values()
-    if runner.val_loop is not None:
-        names = ('dataloader', 'bank_dataloader')
-        yield from (getattr(runner.val_loop, name) for name in names if hasattr(runner.val_loop, name))
+    for loop in (runner.train_loop, runner.val_loop):
+        yield from (value for value in vars(loop).values() if isinstance(value, DataLoader)) if loop else ()
 
 
 def _init_worker(init: Callable[[int], Any] | None, worker_id: int) -> None:

@@ -1,6 +1,7 @@
 """Guards in real runs, whose images are not finite where a transform says so, and the replay of what they write."""
 
 import importlib.util
+import os
 import os.path as osp
 
 import numpy as np
@@ -139,7 +140,7 @@ def test_too_many_in_a_row_end_the_run_with_a_dump(tmp_path, tool, capsys):
         runner.train()
     path = str(tmp_path / 'non_finite_iter_2.pth')
     assert str(error.value) == (
-        'iteration 2: a loss or gradient is not finite, for the 2nd step in a row. The weights are still those of before. '
+        'iteration 2: a loss or gradient is not finite, 2 times in a row. The weights are still those of before. '
         f'There is no checkpoint yet. To run this step again: python tools/analysis_tools/replay_batch.py {path}'
     )
     assert same(runner.states[0], runner.states[-1])
@@ -160,7 +161,7 @@ def test_each_level_is_named_and_replayed(tmp_path, tool, level, capsys):
     with pytest.raises(NonFiniteError) as error:
         runner.train()
     last = 2 if level == 'pretrain' else 4  # two iterations a cycle
-    assert f"iteration {last}: a loss or gradient of level '{level}' is not finite, for the 2nd step" in str(error.value)
+    assert f"iteration {last}: a loss or gradient of level '{level}' is not finite, 2 times in a row" in str(error.value)
     assert f'The last checkpoint is {tmp_path}/iter_{last - 1}.pth' in str(error.value)
     assert finite(runner.model.state_dict())
     capsys.readouterr()
@@ -178,20 +179,25 @@ def test_a_resumed_run_goes_on_counting(tmp_path, config, level):
     saved = dict(type='mmmlo.SafeCheckpointHook', by_epoch=False, interval=2)
     first = make(config, tmp_path / 'first', pretrain=10_000)
     first.default_hooks.checkpoint = saved
-    with pytest.raises(NonFiniteError, match='iteration 3: .* for the 3rd step in a row'):
+    with pytest.raises(NonFiniteError, match='iteration 3: .* 3 times in a row'):
         guarded(first, max_in_a_row=3).train()
     second = make(config, tmp_path / 'second', pretrain=10_000)
     second.update(load_from=str(tmp_path / 'first/iter_2.pth'), resume=True)
     second.default_hooks.checkpoint = saved
-    with pytest.raises(NonFiniteError, match='iteration 3: .* for the 3rd step in a row'):
+    with pytest.raises(NonFiniteError, match='iteration 3: .* 3 times in a row'):
         guarded(second, max_in_a_row=3).train()
     assert (tmp_path / f'second/non_finite_{level}iter_3.pth').is_file()
 
 
 def test_a_dump_that_cannot_be_written_hides_nothing(tmp_path):
-    (tmp_path / 'non_finite_iter_1.pth').symlink_to('/dev/full')
-    with pytest.raises(NonFiniteError, match='for the 1st step in a row.*non_finite_iter_1.pth could not be written: '):
-        guarded(make(MAE, tmp_path, pretrain=10_000), max_in_a_row=1).train()
+    class Fill(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            (tmp_path / f'non_finite_iter_1.pth.{os.getpid()}.tmp').symlink_to('/dev/full')
+
+    runner = guarded(make(MAE, tmp_path, pretrain=10_000), max_in_a_row=1)
+    runner.register_hook(Fill())
+    with pytest.raises(NonFiniteError, match='1 times in a row.*non_finite_iter_1.pth could not be written: '):
+        runner.train()
 
 
 def test_a_step_that_is_finite_is_replayed_with_the_same_loss(tmp_path, tool, capsys):
