@@ -40,48 +40,37 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 start(__name__, parse_args)
 
-from mmmlo.evaluation.encoder import Encoder, checkpoint_config, load_encoder
-from mmmlo.evaluation.results import ResultsFile, Row
+from mmmlo.evaluation.encoder import checkpoint_config, load_encoder
+from mmmlo.evaluation.results import ResultsFile
 from mmmlo.launch.config import load_config
-from mmmlo.launch.publishing import PublishingError, publish_encoder
-from mmmlo.utils.checkpoints import Checkpoint, read_checkpoint
-
-
-def find_name(args: argparse.Namespace, checkpoint: Checkpoint, encoder: Encoder) -> str:
-    """The first part of the names: the one asked for, else the config's, else the method's."""
-    if args.name is not None:
-        if not re.fullmatch(r'\w[\w.+-]*', args.name):
-            raise PublishingError(f'--name {args.name!r} must be made of letters, digits, and any of - _ . +')
-        return args.name
-    if args.config is not None:
-        name = osp.splitext(osp.basename(args.config))[0]
-    else:  # mmengine adds the time of the start
-        name = re.sub(r'_\d{8}_\d{6}$', '', str(checkpoint.meta.get('experiment_name') or ''))
-    name = re.sub(r'[^\w.+-]', '_', name).lstrip('.+-')
-    return name if re.search('[A-Za-z]', name) else encoder.method.lower()
-
-
-def read_results(path: str | None) -> list[Row]:
-    """All rows of a results file, if there is one."""
-    if path is not None and not osp.isfile(path):
-        raise PublishingError(f'--results {path} does not exist')
-    return [] if path is None else ResultsFile(path).rows
+from mmmlo.launch.publishing import publish_encoder
+from mmmlo.utils.checkpoints import file_hash, read_checkpoint
+from mmmlo.utils.errors import MissingFileError, SettingError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read, write, read back."""
+    """Publish the encoder, and print where it is."""
     args = parse_args(argv)
+    if args.name is not None and not re.fullmatch(r'\w[\w.+-]*', args.name):
+        raise SettingError(f'--name {args.name!r} must be made of letters, digits, and any of - _ . +')
+    if args.results and not osp.isfile(args.results):
+        raise MissingFileError(f'--results {args.results} does not exist')
     checkpoint = read_checkpoint(args.checkpoint)
     config = load_config(args.config) if args.config else checkpoint_config(args.checkpoint, checkpoint)
     encoder = load_encoder(args.checkpoint, config)
-    name = find_name(args, checkpoint, encoder)
-    rows = read_results(args.results)
-    written = publish_encoder(
+    name = args.name
+    if name is None:
+        started = str(checkpoint.meta.get('experiment_name') or '')  # to which mmengine adds the time
+        name = osp.splitext(osp.basename(args.config))[0] if args.config else re.sub(r'_\d{8}_\d{6}$', '', started)
+        name = re.sub(r'[^\w.+-]', '_', name).lstrip('.+-') or encoder.method.lower()
+    rows = ResultsFile(args.results).rows if args.results else []
+    path = publish_encoder(
         encoder, config, checkpoint.meta, args.folder, name, args.license, rows, args.format, args.overwrite
     )
-    if args.results and not any(row.sha256 in (encoder.sha256, written.sha256) for row in rows):
+    sha256 = file_hash(path)
+    if args.results and not any(row.sha256 in (encoder.sha256, sha256) for row in rows):
         print(f'note: {args.results} has nothing of {args.checkpoint}; the card says that nothing was measured')
-    print(f'Written: {written.path}\n         {written.card}\nsha256: {written.sha256}')
+    print(f'Written: {path}\n         {osp.splitext(path)[0]}.md\nsha256: {sha256}')
 
 
 if __name__ == '__main__':
