@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 
 from mmmlo.utils.checkpoints import CheckpointError, check_checkpoint, read_content
 
-__all__ = ['find_resumable', 'resolve_resume']
+__all__ = ['find_resumable', 'named_checkpoint', 'resolve_resume']
 
 # What a run cannot go on without; checkpoints of the best epochs lack the optimizer.
 _NEEDED = ('meta', 'state_dict', 'message_hub', 'optimizer')
@@ -56,7 +56,7 @@ def find_resumable(work_dir: str) -> str | None:
     Raises:
         CheckpointError: There are checkpoints, and none of them is whole.
     """
-    named = _named(work_dir)
+    named = named_checkpoint(work_dir)
     reasons = []
     if named is not None:
         try:
@@ -92,8 +92,8 @@ def find_resumable(work_dir: str) -> str | None:
     return None
 
 
-def _named(work_dir: str) -> str | None:
-    """What ``last_checkpoint`` names, also in a work dir that has been moved."""
+def named_checkpoint(work_dir: str) -> str | None:
+    """Find the checkpoint that ``last_checkpoint`` names, also in a work dir that has been moved."""
     pointer = osp.join(work_dir, 'last_checkpoint')
     if not osp.isfile(pointer):
         return None

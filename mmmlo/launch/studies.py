@@ -11,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,14 +19,14 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmmlo.evaluation.data import NAMED_DATA
 from mmmlo.evaluation.results import ResultsFile
 from mmmlo.utils.errors import SettingError
 from mmmlo.utils.whole_file import write_whole
 
-__all__ = ['Job', 'JobRecord', 'JobRunner', 'Study', 'StudyError', 'StudyRecord', 'Variant', 'job_config', 'read_studies']
+from .resume import named_checkpoint
 
-_FORMAT = 1  # of study.json
+__all__ = ['Job', 'Study', 'StudyError', 'StudyFolder', 'Variant', 'job_config', 'read_studies']
+
 _LOG_LINES = 15  # of a failed process, for the message
 
 
@@ -62,10 +61,9 @@ class Study:
         base (str): The config file that is varied.
         variants (list[Variant]): At least two.
         x (str): Label of the numeric axis; '' where there is none, and variants are drawn as bars.
-        plot (Sequence[str]): What the picture shows: 'accuracy', or names of the training log's scalars.
 
     Raises:
-        StudyError: Names or labels cannot be those of folders, are not unique, or have no place on the axis.
+        StudyError: Labels are not unique as names of folders, or have no place on the axis.
     """
 
     name: str
@@ -73,18 +71,18 @@ class Study:
     base: str
     variants: list[Variant]
     x: str = ''
-    plot: Sequence[str] = ('accuracy', 'masks/overlap')
 
     def __post_init__(self) -> None:
         labels = [variant.label for variant in self.variants]
-        for name in (self.name, *(label.replace('/', '-') for label in labels)):  # as folders are called
-            if '/' in name or os.sep in name or not name.strip('.'):
-                raise StudyError(f'{name!r} cannot name a folder')
-        if len(labels) < 2 or len(set(labels)) < len(labels):
-            raise StudyError(f'study {self.name} needs at least two variants, each with a label of its own, got {labels}')
+        if len(labels) < 2 or len({*map(_folder_name, labels)} - {''}) < len(labels):
+            raise StudyError(f'study {self.name} needs at least two variants with labels that name folders, got {labels}')
         without = [variant.label for variant in self.variants if variant.x is None]
         if self.x and without:
             raise StudyError(f'study {self.name} has a numeric axis, but {without} have no x')
+
+
+def _folder_name(label: str) -> str:
+    return re.sub(r'[^A-Za-z0-9_.-]+', '-', label).strip('.')
 
 
 def read_studies(path: str) -> dict[str, Study]:
@@ -92,7 +90,7 @@ def read_studies(path: str) -> dict[str, Study]:
 
     Args:
         path (str): A JSON file: ``base``, a config relative to the file, and ``studies``, name -> ``title``, ``variants``,
-            and, if wanted, ``base``, ``x`` and ``plot``. The keys are those of :class:`Study` and :class:`Variant`.
+            and, if wanted, ``base`` and ``x``. The keys are those of :class:`Study` and :class:`Variant`.
 
     Returns:
         dict[str, Study]: By name.
@@ -108,96 +106,36 @@ def read_studies(path: str) -> dict[str, Study]:
             base = osp.normpath(osp.join(osp.dirname(osp.abspath(path)), given.get('base', content.get('base'))))
             variants = [Variant(**variant) for variant in given['variants']]
             studies[name] = Study(name, **{**given, 'base': base, 'variants': variants})
-    except FileNotFoundError as error:
-        raise StudyError(f'{path} does not exist') from error
-    except StudyError as error:
-        raise StudyError(f'{path}: {error}') from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StudyError(f'{path} is no file of studies ({type(error).__name__}: {error})') from error
     return studies
 
 
-def job_config(base: Config, variant: Variant, options: Mapping[str, Any] | None = None, seed: int | None = None) -> Config:
+def job_config(base: Config, variant: Variant, options: Mapping[str, Any], seed: int) -> Config:
     """Make the config of one job: the base, with the options of all jobs, then the variant's, and the seed of the run.
 
     Raises:
         StudyError: An option does not fit the config, or what should be removed is not there.
     """
     cfg = copy.deepcopy(base)
-    for some in (options or {}, variant.options):
-        try:
+    try:
+        for some in (options, variant.options):
             cfg.merge_from_dict(copy.deepcopy(dict(some)))
-        except (TypeError, KeyError, AttributeError) as error:
-            raise StudyError(f'{variant.label}: the options {dict(some)} do not fit {base.filename} ({error})') from error
-    for key in variant.remove:
-        parent, _, last = key.rpartition('.')
-        node: Any = cfg
-        for name in filter(None, parent.split('.')):
-            node = node.get(name) if isinstance(node, (Config, dict)) else None
-        if not isinstance(node, (Config, dict)) or last not in node:
-            raise StudyError(f'{variant.label}: {base.filename} has no {key} to remove')
-        node.pop(last)
-    if seed is not None:
-        cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
+        for key in variant.remove:
+            parent, _, last = f'_cfg_dict.{key}'.rpartition('.')
+            node = cfg
+            for name in parent.split('.'):
+                node = getattr(node, name)
+            del node[last]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise StudyError(f'{variant.label}: its settings do not fit {base.filename} ({error})') from error
+    cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
     return cfg
 
 
 @dataclass
 class Job:
-    """One variant with one seed.
-
-    Attributes:
-        variant (Variant): What is varied.
-        seed (int): Its seed.
-        folder (str): Folder of the study.
-        config (Config): Its config.
-    """
-
-    variant: Variant
-    seed: int
-    folder: str
-    config: Config
-
-    def __post_init__(self) -> None:
-        self.name = f'{re.sub(r"[^A-Za-z0-9_.-]+", "-", self.variant.label)}/seed_{self.seed}'
-        self.work_dir = osp.join(self.folder, 'runs', self.name)
-        # Not in the work dir, where the runner writes one with paths in it.
-        self.config_file = osp.join(self.folder, 'configs', f'{self.name.replace("/", "_")}.py')
-
-    def write_config(self) -> None:
-        """Write the config out, or check that the one of an earlier call is the same.
-
-        Raises:
-            StudyError: It is another, so that what is in the work dir belongs to other settings.
-        """
-        if osp.isfile(self.config_file):
-            if Config.fromfile(self.config_file).to_dict() != self.config.to_dict():
-                raise StudyError(
-                    f'{self.config_file} was written with other settings than those asked for now. Name another --out, or '
-                    f'remove it together with {self.work_dir}'
-                )
-            return
-        os.makedirs(osp.dirname(self.config_file), exist_ok=True)
-        write_whole(self.config_file, self.config.pretty_text)
-
-    def checkpoint(self) -> str:
-        """Find the last checkpoint, by its name alone: the folder may have been moved.
-
-        Raises:
-            StudyError: There is none.
-        """
-        pointer = osp.join(self.work_dir, 'last_checkpoint')
-        if osp.isfile(pointer):
-            with open(pointer, encoding='utf-8') as file:
-                path = osp.join(self.work_dir, osp.basename(file.read().strip()))
-            if osp.isfile(path):
-                return path
-        raise StudyError(f'{self.work_dir} has no checkpoint after the training; does the config save any?')
-
-
-@dataclass
-class JobRecord:
-    """What one job found.
+    """One variant with one seed, and what is known of it.
 
     Attributes:
         label (str): Its variant.
@@ -219,182 +157,165 @@ class JobRecord:
     seconds: dict[str, float] = field(default_factory=dict)
     error: str = ''
 
-
-class StudyRecord:
-    """``study.json``: what is known of a study's jobs, kept after each of them.
-
-    Args:
-        path (str): The file; it is read if it is there.
-
-    Attributes:
-        settings (dict): What the study was run with.
-        jobs (dict[str, JobRecord]): Name of a job -> what it found.
-
-    Raises:
-        StudyError: There is something else at ``path``.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.settings: dict[str, Any] = {}
-        self.jobs: dict[str, JobRecord] = {}
-        if osp.isfile(path):
-            try:
-                with open(path, encoding='utf-8') as file:
-                    content = json.load(file)
-                if content['format'] != _FORMAT:
-                    raise ValueError(f'format {content["format"]}')
-                self.settings = content['settings']
-                self.jobs = {name: JobRecord(**job) for name, job in content['jobs'].items()}
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise StudyError(
-                    f'{path} is no record of a study ({type(error).__name__}: {error}); move it away or name another --out'
-                ) from error
-
-    def start(self, settings: Mapping[str, Any]) -> None:
-        """Take over what the study is run with now.
-
-        Raises:
-            StudyError: The folder holds another study.
-        """
-        before = self.settings.get('study')
-        if before not in (None, settings['study']):
-            raise StudyError(f'{self.path} is of study {before}; name another --out for {settings["study"]}')
-        self.settings = dict(settings)
-
-    def update(self, name: str, job: JobRecord) -> None:
-        """Set a job and write the file as a whole or not at all."""
-        self.jobs[name] = job
-        content = dict(format=_FORMAT, settings=self.settings, jobs={name: asdict(job) for name, job in self.jobs.items()})
-        write_whole(self.path, json.dumps(content, indent=2, ensure_ascii=False) + '\n')
+    @property
+    def name(self) -> str:
+        """Its work dir, below ``runs``."""
+        return f'{_folder_name(self.label)}/seed_{self.seed}'
 
 
-class JobRunner:
-    """Runs jobs, several at once if :meth:`run` is called from several threads.
+class StudyFolder:
+    """The folder of a study, with ``study.json``, which has what is known of its jobs.
 
     Args:
+        path (str): The folder; what is there of an earlier call is read.
+        settings (Mapping): What the study is run with now: ``study``, its name, ``protocols``, and others for the table.
         tools (str): The folder of ``train.py`` and ``evaluate.py``.
-        data (str, optional): ``--data`` of the evaluation; None leaves the evaluation out.
-        protocols (Sequence[str]): Its protocols.
-        data_root (str, optional): Its ``--data-root``.
-        num_workers (int): Its ``--num-workers``. Defaults to 2.
+        data (str): Name of the data to evaluate on; '' leaves the evaluation out. Defaults to that.
+        evaluation (Sequence[str]): Arguments of ``evaluate.py`` beside checkpoint, protocols, labels and seeds.
         devices (Sequence[str | None]): Values of ``CUDA_VISIBLE_DEVICES`` that jobs take in turns, one for each that runs at
             once; None leaves the environment's. Defaults to that, for one job.
+
+    Attributes:
+        jobs (dict[str, Job]): By name, those of which something is known.
+
+    Raises:
+        StudyError: ``study.json`` is of another study, or something else.
     """
 
     def __init__(
         self,
+        path: str,
+        settings: Mapping[str, Any],
         tools: str,
-        data: str | None = None,
-        protocols: Sequence[str] = (),
-        data_root: str | None = None,
-        num_workers: int = 2,
+        data: str = '',
+        evaluation: Sequence[str] = (),
         devices: Sequence[str | None] = (None, ),
     ) -> None:
-        self.tools = tools
-        # A name comes before a folder, as in the evaluation.
-        self.data = osp.abspath(data) if data is not None and data not in NAMED_DATA else data
-        self.data_name = osp.basename(self.data or '')
-        self.protocols = list(protocols) if data else []
-        self.data_root = data_root
-        self.num_workers = num_workers
+        self.path, self.settings, self.tools, self.data, self.evaluation = path, settings, tools, data, evaluation
+        self.jobs: dict[str, Job] = {}
+        self._record = osp.join(path, 'study.json')
+        if osp.isfile(self._record):
+            try:
+                with open(self._record, encoding='utf-8') as file:
+                    content = json.load(file)
+                before = content['settings']['study']
+                self.jobs = {name: Job(**job) for name, job in content['jobs'].items()}
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise StudyError(
+                    f'{self._record} is no record of a study ({type(error).__name__}: {error}); name another --out'
+                ) from error
+            if before != settings['study']:
+                raise StudyError(f'{self._record} is of study {before}; name another --out for {settings["study"]}')
         self._devices: queue.Queue[str | None] = queue.Queue()
         for device in devices:
             self._devices.put(device)
         self._processes: set[subprocess.Popen] = set()
         self._stopped = False
-        self._lock = threading.Lock()
 
-    def missing(self, record: JobRecord | None) -> list[str]:
+    def add(self, variant: Variant, seed: int, config: Config) -> Job:
+        """Write the config of a job, and return what is known of it.
+
+        Raises:
+            StudyError: The job has a config already, and it is another, so that its work dir belongs to other settings.
+        """
+        job = Job(variant.label, variant.x, seed)
+        path = self._config_of(job)
+        if not osp.isfile(path):
+            os.makedirs(osp.dirname(path), exist_ok=True)
+            write_whole(path, config.pretty_text)
+        elif Config.fromfile(path).to_dict() != config.to_dict():
+            raise StudyError(
+                f'{path} was written with other settings than those asked for now. Name another --out, or remove it and '
+                f'{osp.join(self.path, "runs", job.name)}'
+            )
+        return replace(self.jobs.get(job.name, job), x=variant.x)
+
+    def _config_of(self, job: Job) -> str:
+        # Not in the work dir, where the runner writes one with paths in it.
+        return osp.join(self.path, 'configs', f'{job.name.replace("/", "_")}.py')
+
+    def missing(self, job: Job) -> list[str]:
         """List the steps that a job still needs, of 'train' and the protocols."""
-        if record is None or not record.checkpoint:
-            return ['train', *self.protocols]
-        return [protocol for protocol in self.protocols if protocol not in record.results.get(self.data_name, {})]
+        if not job.checkpoint:
+            return ['train', *self.settings['protocols']]
+        return [protocol for protocol in self.settings['protocols'] if protocol not in job.results.get(self.data, {})]
 
-    def run(self, job: Job, record: JobRecord | None) -> JobRecord:
-        """Do what a job still needs, and return what is then known of it.
+    def run(self, job: Job) -> Job:
+        """Do what a job still needs, and return it with what is then known.
 
         If it failed, ``error`` says how, with the end of the log.
         """
-        record = replace(record or JobRecord(job.variant.label, None, job.seed), x=job.variant.x, error='')
-        missing = self.missing(record)
-        device = self._devices.get()
+        job.error, missing, device = '', self.missing(job), self._devices.get()
+        work_dir = osp.join(self.path, 'runs', job.name)
         try:
-            os.makedirs(job.work_dir, exist_ok=True)
+            os.makedirs(work_dir, exist_ok=True)
             if 'train' in missing:
-                seconds = self._call(job, 'train', [job.config_file, '--work-dir', job.work_dir, '--resume'], device)
-                record.checkpoint = osp.relpath(job.checkpoint(), job.folder)
-                record.scalars = _last_scalars(job.work_dir)
-                record.seconds = record.seconds | dict(train=seconds)
+                command = [self._config_of(job), '--work-dir', work_dir, '--resume']
+                job.seconds['train'] = self._call(work_dir, 'train', command, device)
+                checkpoint = named_checkpoint(work_dir)
+                if checkpoint is None:
+                    raise StudyError(f'{work_dir} has no checkpoint after the training; does the config save any?')
+                job.checkpoint, job.scalars = osp.relpath(checkpoint, self.path), _last_scalars(work_dir)
             protocols = [protocol for protocol in missing if protocol != 'train']
             if protocols:
-                seconds, found = self._evaluate(job, protocols, device)
-                record.results = record.results | {self.data_name: record.results.get(self.data_name, {}) | found}
-                record.seconds = record.seconds | dict(evaluate=seconds)
+                self._evaluate(work_dir, job, protocols, device)
         except (OSError, ValueError) as error:
-            record.error = str(error)
+            job.error = str(error)
         finally:
             self._devices.put(device)
-        return record
+        return job
 
-    def _evaluate(self, job: Job, protocols: Sequence[str], device: str | None) -> tuple[float, dict[str, dict]]:
-        out = osp.join(job.work_dir, 'evaluation', self.data_name)
+    def _evaluate(self, work_dir: str, job: Job, protocols: Sequence[str], device: str | None) -> None:
+        out = osp.join(work_dir, 'evaluation', self.data)
         # One seed: the spread of interest is that of the pretraining.
         arguments = [
-            job.checkpoint(), '--data', str(self.data), '--protocols', *protocols, '--out', out, '--labels',
-            f'{job.variant.label}, seed {job.seed}', '--seeds', str(job.seed), '--num-workers', str(self.num_workers),
+            osp.join(self.path, job.checkpoint), *self.evaluation, '--protocols', *protocols, '--out', out,
+            '--labels', f'{job.label}, seed {job.seed}', '--seeds', str(job.seed),
         ]
-        arguments += ['--data-root', self.data_root] if self.data_root else []
-        seconds = self._call(job, 'evaluate', arguments, device)
+        job.seconds['evaluate'] = self._call(work_dir, 'evaluate', arguments, device)
         row = ResultsFile(osp.join(out, 'results.json')).rows[-1]
-        found = {}
         for protocol in protocols:
-            result = row.protocols[protocol]
-            metric = result.metrics[result.main]
-            found[protocol] = dict(metric=result.main, value=round(metric.mean, 4), unit=metric.unit)
-        return seconds, found
+            main = row.protocols[protocol].main
+            metric = row.protocols[protocol].metrics[main]
+            found = dict(metric=main, value=round(metric.mean, 4), unit=metric.unit)
+            job.results.setdefault(self.data, {})[protocol] = found
 
-    def _call(self, job: Job, tool: str, arguments: Sequence[str], device: str | None) -> float:
+    def _call(self, work_dir: str, tool: str, arguments: Sequence[str], device: str | None) -> float:
         """Run a tool, its output in ``<tool>.log`` of the work dir, and return the seconds that it took."""
-        log = osp.join(job.work_dir, f'{tool}.log')
+        log, begin = osp.join(work_dir, f'{tool}.log'), time.perf_counter()
         environment = dict(os.environ, **({} if device is None else {'CUDA_VISIBLE_DEVICES': device}))
-        begin = time.perf_counter()
+        command = [sys.executable, osp.join(self.tools, f'{tool}.py'), *arguments]
         with open(log, 'ab') as output:
             place = output.tell()
-            command = [sys.executable, osp.join(self.tools, f'{tool}.py'), *arguments]
-            with self._lock:
-                if self._stopped:
-                    raise StudyError('stopped')
-                # A session of its own, so that its data workers end with it.
-                process = subprocess.Popen(
-                    command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-                )
-                self._processes.add(process)
+            if self._stopped:
+                raise StudyError('stopped')
+            # A session of its own, so that its data workers end with it.
+            process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            )
+            self._processes.add(process)
             status = process.wait()
         self._processes.discard(process)
-        if self._stopped:
-            raise StudyError('stopped')
         if status:
             with open(log, encoding='utf-8', errors='replace') as text:
                 text.seek(place)
                 end = ''.join(text.readlines()[-_LOG_LINES:]).strip()
-            name = osp.relpath(log, job.folder)
+            name = osp.relpath(log, self.path)
             raise StudyError(f'tools/{tool}.py ended with status {status}; the end of {name}:\n{end}')
         return round(time.perf_counter() - begin, 1)
 
+    def update(self, job: Job) -> None:
+        """Set what is known of a job, and write ``study.json`` as a whole or not at all."""
+        self.jobs[job.name] = job
+        content = dict(format=1, settings=self.settings, jobs={name: asdict(job) for name, job in self.jobs.items()})
+        write_whole(self._record, json.dumps(content, indent=2, ensure_ascii=False) + '\n')
+
     def stop(self) -> None:
-        """End all processes that run, and start no other."""
-        with self._lock:
-            self._stopped = True
-            processes = list(self._processes)
-        for process in processes:
+        """Ask all processes to end, and start no other."""
+        self._stopped = True
+        for process in list(self._processes):
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
-        for process in processes:
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _last_scalars(work_dir: str) -> dict[str, float]:
@@ -403,9 +324,6 @@ def _last_scalars(work_dir: str) -> dict[str, float]:
     for path in sorted(glob.glob(osp.join(glob.escape(work_dir), '*', 'vis_data', 'scalars.json'))):
         with open(path, encoding='utf-8') as file:
             for line in file:
-                try:
-                    record = json.loads(line)
-                except ValueError:  # a line that a kill has cut
-                    continue
-                found |= {n: v for n, v in record.items() if 'loss' in n or n.startswith(('masks/', 'knn/'))}
+                with suppress(ValueError):  # a line that a kill has cut
+                    found |= {n: v for n, v in json.loads(line).items() if 'loss' in n or n.startswith(('masks/', 'knn/'))}
     return {n: round(float(v), 6) for n, v in found.items() if isinstance(v, (int, float)) and math.isfinite(v)}

@@ -60,7 +60,7 @@ start(__name__, parse_args)
 
 from mmmlo.evaluation.data import find_data
 from mmmlo.launch.config import load_config
-from mmmlo.launch.studies import Job, JobRunner, Study, StudyError, StudyRecord, job_config, read_studies
+from mmmlo.launch.studies import Job, Study, StudyError, StudyFolder, job_config, read_studies
 from mmmlo.launch.study_report import plot_study, study_table
 
 
@@ -73,60 +73,63 @@ def find_study(args: argparse.Namespace) -> Study:
     return studies[args.study]
 
 
-def make_jobs(study: Study, args: argparse.Namespace, out: str) -> list[Job]:
+def open_folder(study: Study, args: argparse.Namespace) -> StudyFolder:
+    """The folder of the study, with how its jobs are to be run."""
+    evaluation, data = ['--num-workers', str(args.num_workers)], ''
+    if args.data is not None:
+        data = find_data(args.data, args.data_root).name  # a wrong name is an error before anything is trained
+        evaluation += ['--data', args.data, *(['--data-root', args.data_root] if args.data_root else [])]
+    config = osp.relpath(osp.abspath(args.config or study.base), ROOT)
+    settings = dict(
+        study=study.name, title=study.title, config=config if not config.startswith('..') else osp.basename(config),
+        options=dict(args.cfg_options), seeds=args.seeds, data=args.data, protocols=args.protocols if args.data else [])
+    visible = [device for device in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if device]
+    # As many places as jobs, so that more jobs than devices share them evenly.
+    devices = [visible[i % len(visible)] if len(visible) > 1 else None for i in range(args.jobs)]
+    out = osp.abspath(args.out or osp.join('work_dirs', 'studies', study.name))
+    return StudyFolder(out, settings, TOOLS, data, evaluation, devices)
+
+
+def add_jobs(study: Study, args: argparse.Namespace, folder: StudyFolder) -> list[Job]:
     """All jobs, seed by seed, so that a study shows something early; their configs are written out."""
     base = load_config(args.config or study.base)
-    jobs = [
-        Job(variant, seed, out, job_config(base, variant, args.cfg_options, seed))
+    return [
+        folder.add(variant, seed, job_config(base, variant, args.cfg_options, seed))
         for seed in dict.fromkeys(args.seeds)
         for variant in study.variants
     ]
-    if len({job.name for job in jobs}) < len(jobs):
-        raise StudyError(f'labels of study {study.name} are too much alike for names of folders')
-    for job in jobs:
-        job.write_config()
-    return jobs
 
 
-def write_report(study: Study, record: StudyRecord, out: str) -> str:
+def write_report(study: Study, folder: StudyFolder) -> str:
     """Write table and picture of what is known so far, and return the table."""
-    table = study_table(study, record.settings, record.jobs)
-    with open(osp.join(out, 'study.md'), 'w', encoding='utf-8') as file:
+    table = study_table(study, folder.settings, folder.jobs.values())
+    with open(osp.join(folder.path, 'study.md'), 'w', encoding='utf-8') as file:
         file.write(table)
-    plot_study(study, record.jobs, osp.join(out, 'study.png'))
+    plot_study(study, folder.jobs.values(), osp.join(folder.path, 'study.png'))
     return table
 
 
-def summary(record: Any) -> str:
-    """The accuracies of a job in a line."""
-    found = [f'{protocol} {r["value"]:.2f}' for results in record.results.values() for protocol, r in results.items()]
-    if not found and 'knn/top1' in record.scalars:
-        found = [f'kNN while training {record.scalars["knn/top1"]:.2f}']
-    return ', '.join(found) or 'done'
-
-
-def run_jobs(study: Study, jobs: Sequence[Job], runner: JobRunner, record: StudyRecord, out: str, at_once: int) -> None:
+def run_jobs(study: Study, folder: StudyFolder, jobs: Sequence[Job], at_once: int) -> None:
     """Run what is not finished, and write everything down after each job."""
-    waiting = [job for job in jobs if runner.missing(record.jobs.get(job.name))]
+    waiting = [job for job in jobs if folder.missing(job)]
     finished = len(jobs) - len(waiting)
     if finished:
         print(f'{finished} of {len(jobs)} jobs are finished already', flush=True)
     begin = time.perf_counter()
     with ThreadPoolExecutor(at_once) as pool:
         try:
-            futures = {pool.submit(runner.run, job, record.jobs.get(job.name)): job for job in waiting}
-            for future in as_completed(futures):
-                job = futures[future]
+            for future in as_completed([pool.submit(folder.run, job) for job in waiting]):
+                job = future.result()
                 finished += 1
-                found = future.result()
-                record.update(job.name, found)
-                write_report(study, record, out)
+                folder.update(job)
+                write_report(study, folder)
+                accuracies = [f'{name} {r["value"]:.2f}' for found in job.results.values() for name, r in found.items()]
+                text = f'FAILED: {job.error}' if job.error else ', '.join(accuracies) or 'trained'
                 seconds = f'{time.perf_counter() - begin:.0f} s after the start'
-                text = f'FAILED: {found.error}' if found.error else summary(found)
-                print(f'[{finished}/{len(jobs)}] {job.variant.label}, seed {job.seed}: {text} ({seconds})', flush=True)
+                print(f'[{finished}/{len(jobs)}] {job.label}, seed {job.seed}: {text} ({seconds})', flush=True)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            runner.stop()
+            folder.stop()
             raise
 
 
@@ -139,30 +142,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     logging.getLogger('matplotlib').setLevel(logging.WARNING)
     study = find_study(args)
-    out = osp.abspath(args.out or osp.join('work_dirs', 'studies', study.name))
-    if args.data is not None:
-        find_data(args.data, args.data_root)  # a wrong name is an error before anything is trained
-    record = StudyRecord(osp.join(out, 'study.json'))
-    config = osp.relpath(osp.abspath(args.config or study.base), ROOT)
-    record.start(dict(
-        study=study.name, title=study.title, config=config if not config.startswith('..') else osp.basename(config),
-        options=dict(args.cfg_options), seeds=args.seeds, data=args.data, protocols=args.protocols if args.data else []))
-    jobs = make_jobs(study, args, out)
-    visible = [device for device in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if device]
-    # As many places as jobs, so that more jobs than devices share them evenly.
-    devices = [visible[i % len(visible)] if len(visible) > 1 else None for i in range(args.jobs)]
-    runner = JobRunner(TOOLS, args.data, args.protocols, args.data_root, args.num_workers, devices)
+    folder = open_folder(study, args)
+    jobs = add_jobs(study, args, folder)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        run_jobs(study, jobs, runner, record, out, args.jobs)
+        run_jobs(study, folder, jobs, args.jobs)
     except KeyboardInterrupt:
         print('Interrupted. The same command goes on from here.', file=sys.stderr)
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)
-    names = {job.name for job in jobs}
-    failed = [name for name, job in record.jobs.items() if job.error and name in names]
-    print(f'\n{write_report(study, record, out)}\nWritten: {out}/study.json, study.md, study.png')
+    print(f'\n{write_report(study, folder)}\nWritten: {folder.path}/study.json, study.md, study.png')
+    failed = [job.name for job in jobs if folder.jobs[job.name].error]
     if failed:
         print(f'{len(failed)} jobs failed: {", ".join(failed)}', file=sys.stderr)
     return 1 if failed else 0
