@@ -32,44 +32,31 @@ RECIPES = osp.join(CONFIGS, 'benchmarks')
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(__doc__)
-    parser.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT', help='a row of the table each')
-    parser.add_argument(
-        '--config', metavar='FILE', help='the config that they were pretrained by; default: the one in each checkpoint'
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add('checkpoints', nargs='+', metavar='CHECKPOINT', help='a row of the table each')
+    add('--config', metavar='FILE', help='the config that they were pretrained by; default: the one in each checkpoint')
+    add(
         '--data',
         metavar='NAME|DIR',
         help=f'of {", ".join(CLASSIFICATION)}: a name such as cifar10 (docs/data.md has all), or a folder with '
         'train/<class>/* and test/<class>/*',
     )
-    parser.add_argument('--data-root', metavar='DIR', help='where a data set with a name lies; default: data/NAME')
-    parser.add_argument('--protocols', nargs='+', choices=PROTOCOLS, default=['knn', 'linear'], help='default: knn linear')
-    parser.add_argument(
-        '--out', metavar='DIR', help='default: work_dirs/evaluation/<name of the data>, without --data .../transfer'
-    )
-    parser.add_argument(
-        '--labels', nargs='+', metavar='NAME', help='names of the rows; default: the paths below a common folder'
-    )
-    parser.add_argument('--token', choices=['mean', 'cls'], default='mean', help='of kNN and few-shot; default: mean')
-    parser.add_argument(
-        '--seeds', type=int, nargs='+', default=[0, 1, 2], help='of linear probe and fine-tuning; default: 0 1 2'
-    )
-    parser.add_argument(
-        '--shots', type=int, nargs='+', default=[1, 2, 4, 8, 16], metavar='N', help='images a class; default: 1 2 4 8 16'
-    )
-    parser.add_argument('--draws', type=int, default=3, help='how often the shots are drawn; default: 3')
-    parser.add_argument(
-        '--finetune-config', metavar='FILE', help='recipe of the fine-tuning; default: by data set and size of the encoder'
-    )
+    add('--data-root', metavar='DIR', help='where a data set with a name lies; default: data/NAME')
+    add('--protocols', nargs='+', choices=PROTOCOLS, default=['knn', 'linear'], help='default: knn linear')
+    add('--out', metavar='DIR', help='default: work_dirs/evaluation/<name of the data>, without --data .../transfer')
+    add('--labels', nargs='+', metavar='NAME', help='names of the rows; default: the paths below a common folder')
+    add('--token', choices=['mean', 'cls'], default='mean', help='of kNN and few-shot; default: mean')
+    add('--seeds', type=int, nargs='+', default=[0, 1, 2], help='of linear probe and fine-tuning; default: 0 1 2')
+    add('--shots', type=int, nargs='+', default=[1, 2, 4, 8, 16], metavar='N', help='images a class; default: 1 2 4 8 16')
+    add('--draws', type=int, default=3, help='how often the shots are drawn; default: 3')
+    add('--finetune-config', metavar='FILE', help='recipe of the fine-tuning; default: by data set and size of the encoder')
     for task in TRANSFER:
-        parser.add_argument(
-            f'--{task}-config', metavar='FILE', help=f'recipe of {task}, which says where its data is; default: by encoder'
-        )
-    parser.add_argument('--transfer-seeds', type=int, nargs='+', default=[0], help=f'of {", ".join(TRANSFER)}; default: 0')
-    parser.add_argument('--batch-size', type=int, default=256, help='images in a batch for features; default: 256')
-    parser.add_argument('--num-workers', type=int, default=2, help='processes that read images; default: 2')
-    parser.add_argument('--amp', action='store_true', help='compute features and fine-tune under bfloat16 autocast')
-    parser.add_argument('--no-cache', action='store_true', help='neither keep features nor use those of an earlier call')
+        add(f'--{task}-config', metavar='FILE', help=f'recipe of {task}, which says where its data is; default: by encoder')
+    add('--transfer-seeds', type=int, nargs='+', default=[0], help=f'of {", ".join(TRANSFER)}; default: 0')
+    add('--batch-size', type=int, default=256, help='images in a batch for features; default: 256')
+    add('--num-workers', type=int, default=2, help='processes that read images; default: 2')
+    add('--amp', action='store_true', help='compute features and fine-tune under bfloat16 autocast')
+    add('--no-cache', action='store_true', help='neither keep features nor use those of an earlier call')
     parser.add_launcher()
     args = parser.read(argv, shots=1, draws=1, batch_size=1)
     if args.labels and len(args.labels) != len(args.checkpoints):
@@ -103,11 +90,7 @@ from mmmlo.visualization import plot_results
 
 
 class Evaluation:
-    """One call of this tool.
-
-    Args:
-        args (argparse.Namespace): The command line.
-    """
+    """One call of this tool."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -116,13 +99,8 @@ class Evaluation:
         self.config = None if args.config is None else load_config(args.config)
         self.recipe = None if args.finetune_config is None else load_config(args.finetune_config)
         self.file = ResultsFile(osp.join(self.out, 'results.json'))
-        self.cache = FeatureCache(
-            None if args.no_cache else osp.join(self.out, 'features'),
-            args.batch_size,
-            args.num_workers,
-            args.amp,
-            get_device(),
-        )
+        folder = None if args.no_cache else osp.join(self.out, 'features')
+        self.cache = FeatureCache(folder, args.batch_size, args.num_workers, args.amp, get_device())
         # The main process alone computes on features. The others wait on gloo: NCCL gives up after ten minutes, and gloo too
         # unless it is told how long this may take. Should the main process die, they are told at once.
         self.waiting = None
@@ -133,22 +111,19 @@ class Evaluation:
         """Run all protocols on one checkpoint, and write results after each."""
         print_log(f'=== {label} ===', 'current')
         encoder = load_encoder(path, self.config)
-        if 'few-shot' in self.args.protocols:
-            self.data.check_shots(max(self.args.shots), encoder.image_size)
-        features, num_classes = {}, 0
-        if set(self.args.protocols) & set(CLASSIFICATION):
-            needs_features = set(self.args.protocols) & set(CLASSIFICATION) - {'finetune'}
-            features = self.cache.get(encoder, self.data) if needs_features else {}
-            num_classes = len(self.data.build('train', encoder.image_size).metainfo['classes'])
+        features = {}
+        asked = set(self.args.protocols) & set(CLASSIFICATION)
+        if asked:
+            self.data.check(encoder.image_size, max(self.args.shots) if 'few-shot' in asked else 1)
+        if asked - {'finetune'}:
+            features = self.cache.get(encoder, self.data)
         for protocol in PROTOCOLS:
             if protocol not in self.args.protocols:
                 continue
-            if protocol in TRANSFER_TASKS:
-                result = self._transfer(protocol, encoder)  # all processes train
-            elif protocol == 'finetune':
-                result = self._finetune(encoder)
+            if protocol in TRANSFER_TASKS or protocol == 'finetune':
+                result = self._train(protocol, encoder)  # all processes do
             elif is_main_process():
-                result = self._on_features(protocol, encoder, features, num_classes)
+                result = self._on_features(protocol, encoder, features)
             if is_main_process():
                 self.file.update(
                     Row(
@@ -167,7 +142,8 @@ class Evaluation:
             if self.waiting is not None:
                 torch.distributed.barrier(self.waiting)
 
-    def _on_features(self, protocol: str, encoder: Encoder, features: dict, num_classes: int) -> ProtocolResult:
+    def _on_features(self, protocol: str, encoder: Encoder, features: dict) -> ProtocolResult:
+        num_classes = len(self.data.build('train', encoder.image_size).metainfo['classes'])
         if protocol == 'knn':
             return knn_protocol(features, num_classes, self.args.token, get_device())
         if protocol == 'few-shot':
@@ -176,38 +152,19 @@ class Evaluation:
         folder = osp.join(self.out, 'linear')
         os.makedirs(folder, exist_ok=True)
         # For whoever wants to look at single images or compute other metrics.
-        torch.save(
-            dict(logits=logits, labels=features['test'].labels),
-            osp.join(folder, f'{encoder.sha256[:12]}_{self.data.name}_logits.pth'),
-        )
+        name = f'{encoder.sha256[:12]}_{self.data.name}_logits.pth'
+        torch.save(dict(logits=logits, labels=features['test'].labels), osp.join(folder, name))
         return result
 
-    def _finetune(self, encoder: Encoder) -> ProtocolResult:
-        recipe = self.recipe or load_config(osp.join(RECIPES, finetune_recipe(encoder, self.data)))
-        return finetune(
-            encoder,
-            self.data,
-            osp.join(self.out, 'finetune'),
-            recipe,
-            self.args.seeds,
-            launcher=self.args.launcher,
-            num_workers=self.args.num_workers,
-            amp=self.args.amp,
-        )
-
-    def _transfer(self, name: str, encoder: Encoder) -> ProtocolResult:
-        task = TRANSFER_TASKS[name]
-        file = getattr(self.args, f'{name}_config') or osp.join(CONFIGS, transfer_recipe(task, encoder))
-        return transfer(
-            task,
-            encoder,
-            osp.join(self.out, name),
-            load_config(file),
-            self.args.transfer_seeds,
-            launcher=self.args.launcher,
-            num_workers=self.args.num_workers,
-            amp=self.args.amp,
-        )
+    def _train(self, protocol: str, encoder: Encoder) -> ProtocolResult:
+        args, folder = self.args, osp.join(self.out, protocol)
+        how = dict(launcher=args.launcher, num_workers=args.num_workers, amp=args.amp)
+        if protocol == 'finetune':
+            recipe = self.recipe or load_config(osp.join(RECIPES, finetune_recipe(encoder, self.data)))
+            return finetune(encoder, self.data, folder, recipe, args.seeds, **how)
+        task = TRANSFER_TASKS[protocol]
+        recipe = load_config(getattr(args, f'{protocol}_config') or osp.join(CONFIGS, transfer_recipe(task, encoder)))
+        return transfer(task, encoder, folder, recipe, args.transfer_seeds, **how)
 
     def report(self) -> None:
         """Write table and picture of all results in the file, and print the table."""

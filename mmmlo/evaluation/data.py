@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mmmlo.datasets import DatasetFolderError, SourceIndex, check_classes, check_dataset_folder, is_hidden, read_labels
+from mmmlo.datasets import DatasetFolderError, SourceIndex, check_classes, check_dataset_folder, read_labels
+from mmmlo.datasets.split_guard import check_same_classes
 from mmmlo.registry import DATASETS
 from mmmlo.utils.errors import DataError
 from mmmlo.utils.text import describe_error, format_list
@@ -90,8 +91,8 @@ class EvaluationData:
     bgr: bool
     layout: str = ''
 
-    def pipeline(self, image_size: tuple[int, int]) -> list[dict]:
-        """Transforms that bring an image to the size of the encoder, without augmentation.
+    def config(self, split: str, image_size: tuple[int, int]) -> dict:
+        """The config of a split's dataset, whose pipeline brings images to so many pixels without augmentation.
 
         Small or oblong images are resized as a whole. Others have their short edge resized to 256 for 224 pixels, and the
         centre cropped: the usual evaluation of ImageNet.
@@ -104,11 +105,7 @@ class EvaluationData:
         else:
             transforms.append(dict(type='ResizeEdge', scale=round(height * 256 / 224), edge='short', **bicubic))
             transforms.append(dict(type='CenterCrop', crop_size=height))
-        return [*transforms, dict(type='PackInputs')]
-
-    def config(self, split: str, image_size: tuple[int, int]) -> dict:
-        """The config of a split's dataset for an encoder of so many pixels."""
-        return dict(self.splits[split], pipeline=self.pipeline(image_size))
+        return dict(self.splits[split], pipeline=[*transforms, dict(type='PackInputs')])
 
     @cache  # noqa: B019
     def build(self, split: str, image_size: tuple[int, int]) -> Any:
@@ -116,9 +113,10 @@ class EvaluationData:
 
         Raises:
             DatasetFolderError: The folder of the data is not there.
-            EvaluationDataError: The folder holds something else, a class is without images, or there are no labels.
+            DataError: The folder holds something else, a class is without images, or there are no labels.
         """
         root = self.splits[split].get('data_root', '')
+        where = f'--data {self.name}, {split} split'
         if self.layout and not osp.isdir(osp.expanduser(root)):
             raise DatasetFolderError(
                 f'--data {self.name}: there is no folder {root} (that is, {osp.abspath(osp.expanduser(root))}). Put the '
@@ -134,40 +132,35 @@ class EvaluationData:
                 raise EvaluationDataError(
                     f'--data {self.name}: {root} cannot be read ({describe_error(error)}). It must hold {self.layout}.'
                 ) from error
-        try:
-            check_classes(read_labels(dataset), dataset.metainfo.get('classes'), f'--data {self.name}, {split} split')
-        except ValueError as error:
-            raise EvaluationDataError(str(error)) from error
+        classes = dataset.metainfo['classes']
+        if len(classes) < 2:
+            raise EvaluationDataError(f'{where}: {root} holds the one class {classes[0]}; there is nothing to tell apart.')
+        # In the test split a class may be without images.
+        present = [] if split == 'train' else range(len(classes))
+        check_classes(np.append(read_labels(dataset), present).astype(int), classes, where)
         return dataset
 
     @cache  # noqa: B019
-    def check_disjoint(self, image_size: tuple[int, int]) -> None:
-        """Check that no file, or entry of an archive, is in both splits.
+    def check(self, image_size: tuple[int, int], shots: int = 1) -> None:
+        """Check that the splits have the same classes, ``shots`` training images of each, and no file in common.
 
         Raises:
-            EvaluationDataError: The splits share images.
+            DataError: They have not.
         """
         train, test = (self.build(split, image_size) for split in ('train', 'test'))
+        check_same_classes({f'--data {self.name}, train split': train, f'--data {self.name}, test split': test})
+        counts = np.bincount(read_labels(train))
+        rarest = int(counts.argmin())
+        if counts[rarest] < shots:
+            raise EvaluationDataError(
+                f'--shots {shots}: class {train.metainfo["classes"][rarest]} of --data {self.name} has only '
+                f'{counts[rarest]} training images; give --shots up to {counts[rarest]}'
+            )
         shared = SourceIndex().shared(train, test)
         if shared:
             raise EvaluationDataError(
                 f'--data {self.name}: the test split shares {len(shared)} of its {len(test)} images with the training '
                 f'split, for example {min(shared)}. Test images must be ones that nothing was fitted to.'
-            )
-
-    def check_shots(self, shots: int, image_size: tuple[int, int]) -> None:
-        """Check that every class has so many training images.
-
-        Raises:
-            EvaluationDataError: A class has fewer.
-        """
-        dataset = self.build('train', image_size)
-        counts = np.bincount(read_labels(dataset))
-        rarest = int(counts.argmin())
-        if counts[rarest] < shots:
-            raise EvaluationDataError(
-                f'--shots {shots}: class {dataset.metainfo["classes"][rarest]} of --data {self.name} has only '
-                f'{counts[rarest]} training images; give --shots up to {counts[rarest]}'
             )
 
     @cache  # noqa: B019
@@ -185,7 +178,7 @@ class EvaluationData:
 
 
 def find_data(data: str, data_root: str | None = None) -> EvaluationData:
-    """Find a data set by its name, or make one of a folder.
+    """Find a data set by its name, or make one of a folder; nothing is read yet.
 
     A folder has ``train/<class>/*`` and ``test/<class>/*``, or ``val`` in place of ``test``; both have the same classes.
 
@@ -193,11 +186,8 @@ def find_data(data: str, data_root: str | None = None) -> EvaluationData:
         data (str): A key of ``NAMED_DATA``, or a folder.
         data_root (str, optional): Where a data set with a name lies. Defaults to ``data/<name>``.
 
-    Returns:
-        EvaluationData: Its splits; nothing is read yet.
-
     Raises:
-        EvaluationDataError: No such name or folder, or a folder without splits, classes or labels.
+        EvaluationDataError: No such name or folder, or a folder without splits.
     """
     if data in NAMED_DATA:
         found = NAMED_DATA[data]
@@ -217,27 +207,6 @@ def find_data(data: str, data_root: str | None = None) -> EvaluationData:
             f'--data {data} holds {format_list(sorted(os.listdir(data))) or "nothing"}; '
             'it needs train/<class>/* and test/<class>/*'
         )
-    classes = {split: _class_folders(osp.join(data, split)) for split in ('train', test)}
-    if classes['train'] != classes[test]:
-        odd = sorted(set(classes['train']) ^ set(classes[test]))
-        raise EvaluationDataError(
-            f'--data {data}: train and {test} do not have the same classes; only one of them has {format_list(odd)}'
-        )
     common = dict(type='mmmlo.ImageFolder', data_root=osp.abspath(data))
     splits = dict(train=dict(common, data_prefix='train'), test=dict(common, data_prefix=test))
     return EvaluationData(osp.basename(osp.abspath(data)), splits, bgr=True)
-
-
-def _class_folders(folder: str) -> list[str]:
-    with os.scandir(folder) as entries:
-        names = sorted((entry.name, entry.is_dir()) for entry in entries if not is_hidden(entry.name))
-    classes = [name for name, is_folder in names if is_folder]
-    if not classes:
-        held = f'{len(names)} files, such as {names[0][0]}, and' if names else 'nothing, so'
-        raise EvaluationDataError(
-            f'--data: {folder} holds {held} no folder, so nothing says which class an image has. Put images into '
-            f'{folder}/<class>/.'
-        )
-    if len(classes) < 2:
-        raise EvaluationDataError(f'--data: {folder} holds the one class {classes[0]}; there is nothing to tell apart')
-    return classes

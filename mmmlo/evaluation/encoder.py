@@ -25,15 +25,12 @@ ARCHITECTURE = (
 
 @dataclass
 class Encoder:
-    """A pretrained encoder.
+    """A pretrained encoder, as the checkpoint at ``path`` holds it, with the configs of its backbone and data preprocessor.
 
     Attributes:
-        path (str): The checkpoint.
-        sha256 (str): The hash of its content.
+        sha256 (str): The hash of the checkpoint.
         model (nn.Module): mmpretrain's ``ImageClassifier`` without neck and head: ``data_preprocessor`` and
             ``extract_feat``, which gives B x (1 + L) x C, class token first.
-        backbone (ConfigDict): The config of the backbone.
-        preprocessor (ConfigDict): The config of the data preprocessor that it was trained with.
         width (int): Channels C of a token.
         image_size (tuple[int, int]): Height and width in pixels that it was pretrained with.
         rgb (bool): Whether it was pretrained on channels in the order red, green, blue.
@@ -121,11 +118,7 @@ def _method(checkpoint: Checkpoint, model_cfg: Mapping) -> str:
 
 
 def _reads_bgr(cfg: Config) -> bool:
-    """Whether the images that the model was trained on come out of their pipeline in OpenCV's order.
-
-    mmcv's loaders return blue, green, red. Datasets that hold arrays, CIFAR and the digits, have no loader and return
-    red, green, blue.
-    """
+    """Whether the model was trained on images in OpenCV's order, as of mmcv's loaders; datasets of arrays have none."""
     dataset = (cfg.get('train_dataloader') or cfg.get('test_dataloader') or {}).get('dataset')
     while dataset is not None:
         if dataset.get('pipeline') is not None:

@@ -13,11 +13,11 @@ from mmengine.runner.amp import autocast
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mmmlo.utils.errors import SettingError
+from mmmlo.utils.errors import DataError, SettingError
 
 __all__ = [
-    'TOKENS', 'batch_features', 'check_finite', 'check_labels', 'check_splits', 'eval_mode', 'extract_features',
-    'extract_tokens', 'gather_rows', 'pool_tokens'
+    'batch_features', 'check_finite', 'check_splits', 'eval_mode', 'extract_features', 'extract_tokens', 'gather_rows',
+    'pool_tokens'
 ]
 
 TOKENS = ('mean', 'cls')
@@ -30,9 +30,6 @@ def pool_tokens(feats: Tensor | Sequence[Tensor], token: str) -> Tensor:
         feats (Tensor | Sequence[Tensor]): Tokens, B x (1+L) x C with the class token first, or vectors, B x C, which
             stay as they are. Of a sequence the last is taken.
         token (str): 'mean' for the mean of the patch tokens, 'cls' for the class token.
-
-    Raises:
-        SettingError: An unknown ``token``, or features of another shape.
     """
     if token not in TOKENS:
         raise SettingError(f"`token` must be 'mean' or 'cls', not {token!r}.")
@@ -62,15 +59,9 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def batch_features(model: Any, batch: dict, token: str) -> tuple[Tensor, list]:
-    """Compute the features of one batch, B x C, float32, on the model's device; its mode is left as it is.
+    """Compute the features of one batch, B x C, float32, on the model's device, and give its B data samples.
 
-    Args:
-        model (nn.Module): A model with ``data_preprocessor`` and ``extract_feat``, or a wrapper of one.
-        batch (dict): What the data loader gives.
-        token (str): See :func:`pool_tokens`.
-
-    Returns:
-        tuple[Tensor, list[DataSample]]: The features and the B data samples.
+    The mode of the model, which may be wrapped, is left as it is. For ``token`` see :func:`pool_tokens`.
 
     Raises:
         SettingError: The batch has no labels.
@@ -89,30 +80,26 @@ def _encode(model: Any, batch: dict) -> tuple[Any, list]:
 
 
 def extract_features(
-    model: nn.Module, dataloader: DataLoader, token: str = 'mean', gather: bool = True, name: str = 'features'
+    model: nn.Module, dataloader: DataLoader, token: str = 'mean', name: str = 'features'
 ) -> tuple[Tensor, Tensor]:
     """Compute features, N x C, and class indices, N, by one token; see :func:`extract_tokens`."""
-    rows, labels = extract_tokens(model, dataloader, (token, ), gather, name)
+    rows, labels = extract_tokens(model, dataloader, (token, ), name)
     return rows[token], labels
 
 
 @torch.no_grad()
 def extract_tokens(
-    model: nn.Module,
-    dataloader: DataLoader,
-    tokens: Sequence[str] = TOKENS,
-    gather: bool = True,
-    name: str = 'features',
-    amp: bool = False,
+    model: nn.Module, dataloader: DataLoader, tokens: Sequence[str] = TOKENS, name: str = 'features', amp: bool = False
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Compute the features of all images of a data loader, in eval mode, by several tokens in one pass.
+
+    With several processes each computes a share and gets the features of all, without the samples that mmengine's sampler
+    repeats to make equal shares.
 
     Args:
         model (nn.Module): A model with ``data_preprocessor`` and ``extract_feat``, or a wrapper of one.
         dataloader (DataLoader): A loader of labelled images.
         tokens (Sequence[str]): See :func:`pool_tokens`. Defaults to 'mean' and 'cls'.
-        gather (bool): Whether each process gets the features of all processes rather than its own share. Samples that
-            mmengine's sampler repeats to make equal shares are dropped then. Defaults to True.
         name (str): What to call this in the log, where a line tells of progress every ten seconds.
         amp (bool): Whether the encoder runs under bfloat16 autocast. Defaults to False.
 
@@ -121,7 +108,7 @@ def extract_tokens(
         the order of the dataset unless the sampler shuffles.
 
     Raises:
-        SettingError: The dataset is empty or has no labels, or a token is unknown.
+        SettingError: The dataset is empty or has no labels.
     """
     parts: dict[str, list[Tensor]] = {part: [] for part in (*tokens, 'labels')}
     told = time.monotonic()
@@ -141,10 +128,8 @@ def extract_tokens(
             f'{name}: the data loader gave no batch. Check that its dataset is not empty and, with '
             '`drop_last`, not smaller than a batch.'
         )
-    rows = {part: torch.cat(some) for part, some in parts.items()}
-    if gather:
-        size = None if dataloader.drop_last else len(dataloader.dataset)  # type: ignore[arg-type]
-        rows = {part: gather_rows(some)[:size] for part, some in rows.items()}
+    size = None if dataloader.drop_last else len(dataloader.dataset)  # type: ignore[arg-type]
+    rows = {part: gather_rows(torch.cat(some))[:size] for part, some in parts.items()}
     labels = rows.pop('labels')
     return rows, labels
 
@@ -152,15 +137,8 @@ def extract_tokens(
 def gather_rows(rows: Tensor, chunk_size: int = 8192) -> Tensor:
     """Collect the rows of all processes in the order in which mmengine's sampler dealt them out.
 
-    The sampler gives sample ``i`` to process ``i % world_size``. Rows travel in chunks, because with NCCL they pass
-    through GPU memory, where the features of a large dataset would not fit.
-
-    Args:
-        rows (Tensor): The rows of this process, N_p x ...; N_p may differ by one between processes.
-        chunk_size (int): How many rows of each process travel at a time. Defaults to 8192.
-
-    Returns:
-        Tensor: All rows, N x ....
+    It gives sample ``i`` to process ``i % world_size``, so that shares differ by one. Rows, N_p x ..., travel in chunks,
+    because with NCCL they pass through GPU memory, where the features of a large dataset would not fit.
     """
     if get_world_size() == 1:
         return rows
@@ -173,48 +151,31 @@ def gather_rows(rows: Tensor, chunk_size: int = 8192) -> Tensor:
     return gathered[real]
 
 
-def check_finite(feats: Tensor, name: str) -> None:
-    """Check that features, N x C, are finite; a SettingError has their ``name`` and the first row that is not."""
-    finite = torch.isfinite(feats).all(dim=1)  # N
-    if not finite.all():
-        raise SettingError(
-            f'the {name} features hold NaN or infinite values: the encoder has diverged. The first such row is '
-            f'{int((~finite).nonzero()[0])}.'
-        )
-
-
-def check_labels(labels: Tensor, num_classes: int, name: str) -> None:
-    """Check that class indices lie in [0, ``num_classes``); a SettingError calls them by their ``name`` otherwise."""
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise SettingError(
-            f'{name} run from {int(labels.min())} to {int(labels.max())}, but there are {num_classes} classes.'
+def check_finite(feats: Tensor, name: str, where: str = '') -> None:
+    """Check that features, N x C, are finite; a DataError has their ``name`` and the rows that are not."""
+    wrong = (~torch.isfinite(feats).all(dim=1)).nonzero().flatten()
+    if len(wrong):
+        raise DataError(
+            f'{where}the {name} features hold NaN or infinite values, {len(wrong)} of {len(feats)}, first row '
+            f'{int(wrong[0])}: the encoder has diverged. Take an earlier checkpoint.'
         )
 
 
 def check_splits(train: Mapping[str, Tensor], labels: Tensor, test: Mapping[str, Tensor], truth: Tensor) -> None:
-    """Check that features of one or more tokens, N x C and M x C, fit each other and their class indices, N and M.
+    """Check that features of the same tokens, N x C and M x C, fit each other and their class indices, N and M.
 
     Raises:
-        SettingError: Tokens or shapes do not fit, a feature is not finite, or a class is in the test data alone.
+        SettingError: Shapes do not fit, or a class is in the test data alone.
+        DataError: A feature is not finite.
     """
-    if not len(train) or set(train) != set(test):
-        raise SettingError(
-            f'training and test features must be of the same tokens, one at least, not {sorted(train)} and {sorted(test)}.'
-        )
-    for part, features, classes in (('training', train, labels), ('test', test, truth)):
-        for token, feats in features.items():
-            name = f'{part} {token!r}'
-            if feats.ndim != 2 or classes.shape != feats.shape[:1] or not len(classes):
+    for token, feats in train.items():
+        for part, some, classes in (('training', feats, labels), ('test', test[token], truth)):
+            if some.shape != (len(classes), feats.shape[1]):
                 raise SettingError(
-                    f'the {name} features {tuple(feats.shape)} and labels {tuple(classes.shape)} do not fit: '
-                    'they must be N x C and N, N at least 1.'
+                    f'the {part} {token!r} features {tuple(some.shape)} and labels {tuple(classes.shape)} do not fit: they '
+                    'must be N x C and N, with one C for training and test.'
                 )
-            width = train[token].shape[1]
-            if feats.shape[1] != width:
-                raise SettingError(
-                    f'the {token!r} features do not fit: they have {width} channels for training, {feats.shape[1]} for test.'
-                )
-            check_finite(feats, name)
+            check_finite(some, f'{part} {token!r}')
     absent = sorted(set(truth.tolist()) - set(labels.tolist()))
     if absent:
         raise SettingError(f'classes {absent} of the test data have no training image.')

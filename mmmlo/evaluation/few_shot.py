@@ -2,48 +2,43 @@
 
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from sklearn.model_selection import StratifiedKFold
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from mmmlo.evaluation.features import check_splits
-from mmmlo.evaluation.linear_probe import fit_logistic_regression
 from mmmlo.utils.errors import SettingError
 
-__all__ = ['FewShotResult', 'few_shot_probe']
+__all__ = ['Draw', 'few_shot_probe', 'fit_logistic_regression']
+
+GRID = (1e-3, 1e-2, 1e-1, 1.0)  # values of C, scikit-learn's inverse regularization, to choose from
+_ONE_SHOT_C = 0.1
+_MOST_FOLDS = 4
 
 
-class FewShotResult(NamedTuple):
-    """What :func:`few_shot_probe` found, by the number of shots, a value for each draw.
+class Draw(NamedTuple):
+    """Accuracy on the test features, in per cent, the C that was chosen, and the training rows, ascending."""
 
-    Attributes:
-        accuracies (dict[int, list[float]]): Accuracies on the test features, in per cent.
-        C (dict[int, list[float]]): The inverse regularizations that were chosen.
-        indices (dict[int, list[np.ndarray]]): The rows of the training data that were drawn, shots x classes each,
-            int64, ascending.
-    """
-
-    accuracies: dict[int, list[float]]
-    C: dict[int, list[float]]
-    indices: dict[int, list[np.ndarray]]
+    accuracy: float
+    C: float
+    rows: np.ndarray
 
 
 def few_shot_probe(
-    train_feats: Tensor | np.ndarray,
-    train_labels: Tensor | np.ndarray,
-    test_feats: Tensor | np.ndarray,
-    test_labels: Tensor | np.ndarray,
+    train_feats: Tensor,
+    train_labels: Tensor,
+    test_feats: Tensor,
+    test_labels: Tensor,
     shots: Sequence[int] = (1, 2, 4, 8, 16),
     draws: int = 3,
     seed: int = 0,
-    grid: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0),
-    one_shot_C: float = 0.1,
-    max_folds: int = 4,
     progress: Callable[[int, int], None] | None = None,
-) -> FewShotResult:
+) -> dict[int, list[Draw]]:
     """Fit a logistic regression to a few images a class, for several numbers of images and several draws.
 
     As the few-shot linear probe of CL-MAE, 1 to 16 shots and 3 draws, whose other settings are not published. Features are
@@ -52,58 +47,56 @@ def few_shot_probe(
     draw depend on ``seed`` and the draw alone, and those of fewer shots are among those of more. All is computed in float64.
 
     Args:
-        train_feats (Tensor | np.ndarray): Training features, N x C.
-        train_labels (Tensor | np.ndarray): Their class indices, N.
-        test_feats (Tensor | np.ndarray): Test features, M x C.
-        test_labels (Tensor | np.ndarray): Their class indices, M.
+        train_feats (Tensor): Training features, N x C.
+        train_labels (Tensor): Their class indices, N.
+        test_feats (Tensor): Test features, M x C.
+        test_labels (Tensor): Their class indices, M.
         shots (Sequence[int]): Numbers of images a class. Defaults to (1, 2, 4, 8, 16).
         draws (int): How often the images are drawn. Defaults to 3.
         seed (int): Seed of the draws. Defaults to 0.
-        grid (Sequence[float]): Values of C, scikit-learn's inverse regularization, to choose from. Of equally good ones
-            the smallest wins. Defaults to (1e-3, 1e-2, 1e-1, 1).
-        one_shot_C (float): The value of C with one shot. Defaults to 0.1.
-        max_folds (int): Most folds of the cross-validation; with fewer shots there are as many as shots. Defaults to 4.
-        progress (Callable, optional): Called after each draw of each number of shots with the number of those done, and
-            with their total.
+        progress (Callable, optional): Called with the number of fits that are done, and with their total.
 
     Returns:
-        FewShotResult: Accuracies in per cent, values of C and rows drawn.
+        dict[int, list[Draw]]: By the number of shots, ascending.
 
     Raises:
         SettingError: A class has fewer images than the most shots, a class of the test data is absent from the training
-            data, there are less than two classes, a setting is out of range, the shapes do not fit, or a feature is not
-            finite.
+            data, the shapes do not fit, or a feature is not finite.
     """
-    tensors = [torch.as_tensor(some).detach().cpu() for some in (train_feats, train_labels, test_feats, test_labels)]
-    check_splits({'given': tensors[0]}, tensors[1], {'given': tensors[2]}, tensors[3])
-    train_feats, labels, test_feats, truth = (some.numpy() for some in tensors)
-    if not len(shots) or min(shots) < 1 or draws < 1 or not len(grid) or not min(grid) > 0 or max_folds < 2:
-        raise SettingError(
-            '`shots` and `draws` must be at least 1, `grid` above 0 and `max_folds` at least 2, not '
-            f'{shots}, {draws}, {grid} and {max_folds}.'
-        )
+    check_splits({'given': train_feats}, train_labels, {'given': test_feats}, test_labels)
+    feats, labels, test, truth = (some.cpu().numpy() for some in (train_feats, train_labels, test_feats, test_labels))
+    test = test.astype(np.float64)
     classes, counts = np.unique(labels, return_counts=True)
-    if len(classes) < 2:
-        raise SettingError(f'there must be two classes at least in the training data, not {len(classes)}.')
     rarest = counts.argmin()
     if counts[rarest] < max(shots):
         raise SettingError(
             f'class {classes[rarest]} has {counts[rarest]} training images, fewer than {max(shots)} shots: at most '
             f'{counts[rarest]} shots are possible.'
         )
-    test_rows = test_feats.astype(np.float64)
     orders = [np.random.default_rng([seed, draw]).permutation(len(labels)) for draw in range(draws)]  # N each
-    counted = sorted(set(shots))
-    result = FewShotResult({n: [] for n in counted}, {n: [] for n in counted}, {n: [] for n in counted})
-    for done, (count, order) in enumerate(product(counted, orders), 1):
+    result: dict[int, list[Draw]] = {count: [] for count in sorted(set(shots))}
+    for done, (count, order) in enumerate(product(result, orders), 1):
         rows = np.sort(np.concatenate([order[labels[order] == label][:count] for label in classes]))
-        feats = train_feats[rows].astype(np.float64)
         # The rows are in the order of the data set: shuffled, so that no fold is one of its sources.
-        folds = StratifiedKFold(max(2, min(count, max_folds)), shuffle=True, random_state=0)
-        model, C = fit_logistic_regression(feats, labels[rows], grid if count > 1 else [one_shot_C], folds)
-        result.accuracies[count].append(100 * float(model.score(test_rows, truth)))
-        result.C[count].append(C)
-        result.indices[count].append(rows)
+        folds = StratifiedKFold(max(2, min(count, _MOST_FOLDS)), shuffle=True, random_state=0)
+        grid = GRID if count > 1 else (_ONE_SHOT_C, )
+        model, C = fit_logistic_regression(feats[rows].astype(np.float64), labels[rows], folds, grid)
+        result[count].append(Draw(100 * float(model.score(test, truth)), C, rows))
         if progress is not None:
-            progress(done, len(counted) * draws)
+            progress(done, len(result) * draws)
     return result
+
+
+def fit_logistic_regression(
+    feats: np.ndarray, labels: np.ndarray, cv: Any, grid: Sequence[float] = GRID
+) -> tuple[Any, float]:
+    """Fit to features standardized with their own mean and deviation, N x C, with the best C in cross-validation.
+
+    Of equally good values in the ascending ``grid`` the smallest wins; ``cv`` is a splitter of scikit-learn. Returned are a
+    fitted model, whose ``score`` is its accuracy, and C.
+    """
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=grid[0], max_iter=1000))
+    if len(grid) == 1:
+        return model.fit(feats, labels), grid[0]
+    search = GridSearchCV(model, {'logisticregression__C': list(grid)}, cv=cv).fit(feats, labels)
+    return search, search.best_params_['logisticregression__C']

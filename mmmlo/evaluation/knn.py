@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmmlo.evaluation.features import check_finite, check_labels
+from mmmlo.evaluation.features import check_finite
 from mmmlo.utils.errors import SettingError
 
-__all__ = ['knn_predict', 'knn_scores', 'vote_winner']
+__all__ = ['knn_predict', 'knn_scores']
 
 
 def knn_scores(
@@ -43,45 +43,37 @@ def knn_predict(
       with weight 1. Distances are computed in float64 from centred features, because the formula of the squared distance
       by inner products cancels.
 
-    The search is exact. Of neighbours at equal distance the one with the smaller index in the bank counts, and of classes
-    with equal votes :func:`vote_winner` takes the smallest label. *Equal* means as computed: the inner products of a row
-    may differ in the last bit with its place in a block of the matrix product, so that duplicates in the bank, or other
-    chunk sizes, can break ties otherwise, except where products are exact.
-
-    The bank may lie on the CPU while ``device`` is a GPU. Besides the scores, ``device`` holds one block of ``query_chunk``
-    x ``bank_chunk`` similarities with its two chunks of features, and the ``max(ks)`` neighbours found so far of each query.
+    The search is exact. Of neighbours at equal distance the one with the smaller index in the bank counts, and classes with
+    equal votes get equal scores, of which ``argmax`` takes the smallest label. *Equal* means as computed: inner products may
+    differ in the last bit with their place in a block of the matrix product.
 
     Args:
         query (Tensor): Features to classify, Q x C.
-        bank (Tensor): Features with known classes, N x C.
+        bank (Tensor): Features with known classes, N x C. It may lie on the CPU while ``device`` is a GPU.
         bank_labels (Tensor): Class indices of ``bank``, N, integers.
         num_classes (int): Number of classes.
         ks (Sequence[int]): Numbers of neighbours. The largest alone decides the cost. Defaults to (10, 20, 100, 200).
         metric (str): 'cosine' or 'l2'. Defaults to 'cosine'.
-        temperature (float, optional): The lower, the more the nearest count; None lets all count the same. Unused by
-            'l2'. Defaults to 0.07.
+        temperature (float, optional): The lower, the more the nearest count. Defaults to 0.07.
         query_chunk (int): How many query features are compared at a time. Defaults to 1024.
         bank_chunk (int): With how many features of the bank they are compared at a time. Defaults to 65536.
         device (torch.device | str, optional): Where to compute. Defaults to where ``query`` lies.
-        progress (Callable, optional): Called with the number of pairs of a query and a bank image that are compared so
-            far, and with their total, Q x N.
+        progress (Callable, optional): Called with the number of pairs that are compared so far, and with their total, Q x N.
 
     Returns:
         dict[int, Tensor]: For each of ``ks``, ascending, the scores, Q x ``num_classes``, each row summing to 1, where
         ``query`` lies. In the features' dtype, but at least float32.
 
     Raises:
-        SettingError: ``ks`` is empty or not within [1, N], ``temperature`` or a chunk size is not positive, ``metric`` is
-            unknown, a label is out of range or no integer, the shapes do not fit, or a feature is not finite.
+        SettingError: ``ks`` is not within [1, N], ``temperature`` is not positive, ``metric`` is unknown, a label is out of
+            range, the shapes do not fit, or a feature is not finite.
     """
     device = query.device if device is None else torch.device(device)
     if query.ndim != 2 or bank.ndim != 2 or query.shape[1] != bank.shape[1] or bank_labels.shape != bank.shape[:1]:
         raise SettingError(
-            f'query {tuple(query.shape)}, bank {tuple(bank.shape)} and bank_labels '
-            f'{tuple(bank_labels.shape)} do not fit: they must be Q x C, N x C and N.'
+            f'query {tuple(query.shape)}, bank {tuple(bank.shape)} and bank_labels {tuple(bank_labels.shape)} do not fit: '
+            'they must be Q x C, N x C and N.'
         )
-    if not len(ks):
-        raise SettingError('`ks` is empty: give at least one number of neighbours.')
     wrong = [k for k in ks if not 1 <= k <= len(bank)]
     if wrong:
         raise SettingError(
@@ -91,11 +83,11 @@ def knn_predict(
         raise SettingError(f"`metric` must be 'cosine' or 'l2', not {metric!r}.")
     if temperature is not None and not temperature > 0:
         raise SettingError(f'`temperature` must be above 0, not {temperature}.')
-    if query_chunk < 1 or bank_chunk < 1:
-        raise SettingError(f'`query_chunk` and `bank_chunk` must be at least 1, not {query_chunk} and {bank_chunk}.')
-    if bank_labels.is_floating_point():
-        raise SettingError(f'the labels of the bank must be integers, not {bank_labels.dtype}.')
-    check_labels(bank_labels, num_classes, 'the labels of the bank')
+    if bank_labels.min() < 0 or bank_labels.max() >= num_classes:
+        raise SettingError(
+            f'the labels of the bank run from {int(bank_labels.min())} to {int(bank_labels.max())}, but there are '
+            f'{num_classes} classes.'
+        )
     check_finite(query, 'query')
     check_finite(bank, 'bank')
     dtype = torch.promote_types(torch.promote_types(query.dtype, bank.dtype), torch.float32)
@@ -145,11 +137,6 @@ def knn_predict(
             if k in parts:
                 parts[k].append((votes / votes.sum(dim=1, keepdim=True)).to(query.device))
     return {k: torch.cat(scores) for k, scores in parts.items()}
-
-
-def vote_winner(scores: Tensor) -> Tensor:
-    """Take the class with the most votes, Q, int64; of equal ones, which get equal scores, that with the smallest label."""
-    return scores.argmax(dim=1)  # documented to return the first maximum
 
 
 def _largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The protocols on features: each from features to a result with its settings."""
+"""The protocols on features: each from features, 'train' and 'test', to a result with its settings."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,9 +7,11 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
+from mmmlo.utils.errors import SettingError
+
 from .feature_cache import Features
 from .few_shot import few_shot_probe
-from .knn import knn_predict, vote_winner
+from .knn import knn_predict
 from .linear_heads import fast_linear_probe
 from .results import Metric, ProtocolResult
 
@@ -18,26 +20,20 @@ __all__ = ['few_shot_protocol', 'knn_protocol', 'linear_protocol']
 Splits = dict[str, Features]
 
 
-def knn_protocol(
-    features: Splits, num_classes: int, token: str = 'mean', device: str | torch.device = 'cpu'
-) -> ProtocolResult:
-    """kNN on features, by the two protocols in use.
+def knn_protocol(features: Splits, num_classes: int, token: str, device: str | torch.device) -> ProtocolResult:
+    """Classify by nearest neighbours, by the two protocols in use; the main metric is 'cosine k=20'.
 
     Cosine similarity with weighted votes, T = 0.07 and k = 10, 20, 100, 200 (Wu et al., 2018, as DINO evaluates); and
     Euclidean distance with equal votes and k = 5, CL-MAE's released evaluation. Values of k beyond the number of training
     images are left out.
 
-    Args:
-        features (dict[str, Features]): 'train', which votes, and 'test', which is asked.
-        num_classes (int): Number of classes.
-        token (str): 'mean' or 'cls'. Defaults to 'mean'.
-        device (str | torch.device): Where similarities are computed. Defaults to 'cpu'.
-
-    Returns:
-        ProtocolResult: Metrics 'cosine k=10' and so on; 'cosine k=20' is the main one.
+    Raises:
+        SettingError: There are fewer than 5 training images.
     """
     start = time.monotonic()
     (bank, bank_labels, *_), (query, labels, *_) = features['train'], features['test']
+    if len(bank_labels) < 5:
+        raise SettingError(f'--protocols knn: needs 5 training images of --data at least, and there are {len(bank_labels)}')
     metrics, notes = {}, []
     for metric, ks, temperature in (('cosine', (10, 20, 100, 200), 0.07), ('l2', (5, ), None)):
         possible = [k for k in ks if k <= len(bank_labels)]
@@ -49,30 +45,24 @@ def knn_protocol(
                 device=device, progress=_progress(f'kNN, {metric}')
             )
             for k, votes in scores.items():
-                metrics[f'{metric} k={k}'] = Metric([100 * (vote_winner(votes) == labels).double().mean().item()])
+                metrics[f'{metric} k={k}'] = Metric([100 * (votes.argmax(dim=1) == labels).double().mean().item()])
     return ProtocolResult(
         'knn',
         settings=dict(token=token, temperature=0.07, votes='weighted for cosine, equal for l2', bank=len(bank_labels)),
         metrics=metrics,
         main='cosine k=20' if 'cosine k=20' in metrics else next(iter(metrics)),
         seconds=time.monotonic() - start,
-        cached=all(split.cached for split in features.values()),
+        cached=_cached(features),
         notes=notes,
     )
 
 
 def linear_protocol(
-    features: Splits, num_classes: int, seeds: Sequence[int] = (0, 1, 2), device: str | torch.device = 'cpu'
+    features: Splits, num_classes: int, seeds: Sequence[int], device: str | torch.device
 ) -> tuple[ProtocolResult, dict[int, Tensor]]:
-    """A linear classifier on features, its weight decay and token chosen on a part of the training split.
+    """Fit a linear classifier, its weight decay and token chosen on a part of the training split; seeds draw that part.
 
     The fast path: no augmentation. MAE's protocol itself, LARS on augmented images, is a config; see docs/evaluation.md.
-
-    Args:
-        features (dict[str, Features]): 'train' and 'test'.
-        num_classes (int): Number of classes.
-        seeds (Sequence[int]): Seeds of the held-out part. Defaults to (0, 1, 2).
-        device (str | torch.device): Where heads are fitted. Defaults to 'cpu'.
 
     Returns:
         tuple[ProtocolResult, dict[int, Tensor]]: Metrics 'top1' and, with more than five classes, 'top5'; and for each seed
@@ -103,43 +93,34 @@ def linear_protocol(
         metrics=metrics,
         main='top1',
         seconds=time.monotonic() - start,
-        cached=all(split.cached for split in features.values()),
+        cached=_cached(features),
     )
     return result, {seed: found.logits for seed, found in results.items()}
 
 
-def few_shot_protocol(
-    features: Splits, token: str = 'mean', shots: Sequence[int] = (1, 2, 4, 8, 16), draws: int = 3, seed: int = 0
-) -> ProtocolResult:
-    """Linear classifiers from a few images a class (CL-MAE, figure 5).
-
-    Args:
-        features (dict[str, Features]): 'train', from which images are drawn, and 'test'.
-        token (str): 'mean' or 'cls'. Defaults to 'mean'.
-        shots (Sequence[int]): Images a class. Defaults to (1, 2, 4, 8, 16).
-        draws (int): How often images are drawn. Defaults to 3.
-        seed (int): Seed of the draws. Defaults to 0.
-
-    Returns:
-        ProtocolResult: Metrics '1-shot' and so on, a value for each draw; the largest number of shots is the main one.
+def few_shot_protocol(features: Splits, token: str, shots: Sequence[int], draws: int) -> ProtocolResult:
+    """Fit linear classifiers to a few images a class (CL-MAE, figure 5), a value for each draw; most shots are the main one.
 
     Raises:
-        ValueError: A class has fewer images than shots.
+        SettingError: A class has fewer images than shots.
     """
     start = time.monotonic()
     (train, train_labels, *_), (test, test_labels, *_) = features['train'], features['test']
     found = few_shot_probe(
-        train[token], train_labels, test[token], test_labels, shots=shots, draws=draws, seed=seed,
-        progress=_progress('few-shot')
+        train[token], train_labels, test[token], test_labels, shots, draws, progress=_progress('few-shot')
     )
     return ProtocolResult(
         'few-shot',
-        settings=dict(token=token, draws=draws, seed=seed, classifier='logistic regression on standardized features'),
-        metrics={f'{count}-shot': Metric(found.accuracies[count]) for count in shots},
+        settings=dict(token=token, draws=draws, seed=0, classifier='logistic regression on standardized features'),
+        metrics={f'{count}-shot': Metric([draw.accuracy for draw in found[count]]) for count in shots},
         main=f'{max(shots)}-shot',
         seconds=time.monotonic() - start,
-        cached=all(split.cached for split in features.values()),
+        cached=_cached(features),
     )
+
+
+def _cached(features: Splits) -> bool:
+    return all(split.cached for split in features.values())
 
 
 def _progress(name: str) -> Callable[[int, int], None]:

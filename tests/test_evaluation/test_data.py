@@ -4,6 +4,7 @@ import shutil
 import pytest
 
 from mmmlo.evaluation.data import EvaluationDataError, find_data
+from mmmlo.utils.errors import DataError
 
 
 def test_a_folder_is_two_splits_of_its_classes(labelled_folder):
@@ -12,7 +13,7 @@ def test_a_folder_is_two_splits_of_its_classes(labelled_folder):
     assert (len(train), len(test)) == (60, 24)
     assert train.metainfo['classes'] == test.metainfo['classes'] == ('blue', 'green', 'red')
     assert train[0]['inputs'].shape == (3, 16, 16)
-    data.check_disjoint((16, 16))
+    data.check((16, 16))
 
 
 def test_val_stands_in_for_test(labelled_folder, tmp_path):
@@ -37,7 +38,7 @@ def test_names(tmp_path):
 )
 def test_images_arrive_at_the_encoder_s_size(labelled_folder, size, types):
     data = find_data(str(labelled_folder))
-    assert [transform['type'] for transform in data.pipeline(size)] == types
+    assert [transform['type'] for transform in data.config('test', size)['pipeline']] == types
     assert data.build('test', size)[0]['inputs'].shape == (3, *size)
 
 
@@ -53,14 +54,14 @@ def folder(root, *paths):
     [
         ([], 'holds nothing; it needs train/<class>/'),
         (['a/1.png', 'b/1.png'], 'holds a, b; it needs train/<class>/'),
-        (['train/1.png', 'train/2.png', 'test/a/1.png'], 'train holds 2 files, such as 1.png, and no folder'),
+        (['train/1.png', 'train/2.png', 'test/a/1.png'], r'train holds no image to read: .*2 \.png outside of'),
         (['train/a/1.png', 'test/a/1.png'], 'holds the one class a'),
-        (['train/a/1.png', 'train/b/1.png', 'test/a/1.png', 'test/c/1.png'], 'only one of them has b, c'),
+        (['train/a/1.png', 'train/b/1.png', 'test/a/1.png', 'test/c/1.png'], 'train split` lacks c and .* lacks b'),
     ],
 )
 def test_a_folder_without_labels_or_splits(tmp_path, paths, words):
-    with pytest.raises(EvaluationDataError, match=words):
-        find_data(folder(tmp_path, *paths))
+    with pytest.raises(DataError, match=words):
+        find_data(folder(tmp_path, *paths)).check((16, 16))
 
 
 def test_neither_name_nor_folder():
@@ -68,19 +69,22 @@ def test_neither_name_nor_folder():
         find_data('cifar')
 
 
-def test_an_empty_class(labelled_folder, tmp_path):
+def test_a_class_may_be_empty_in_the_test_split_alone(labelled_folder, tmp_path):
     shutil.copytree(labelled_folder, tmp_path / 'data')
-    for name in os.listdir(tmp_path / 'data/test/red'):
-        os.remove(tmp_path / 'data/test/red' / name)
-    with pytest.raises(Exception, match='red'):
-        find_data(str(tmp_path / 'data')).build('test', (16, 16))
+    for split in ('test', 'train'):
+        for name in os.listdir(tmp_path / 'data' / split / 'red'):
+            os.remove(tmp_path / 'data' / split / 'red' / name)
+        if split == 'test':
+            find_data(str(tmp_path / 'data')).check((16, 16))
+    with pytest.raises(DataError, match='--data data, train split: no image for class red'):
+        find_data(str(tmp_path / 'data')).check((16, 16))
 
 
 def test_a_link_to_the_training_images_is_no_test_split(labelled_folder, tmp_path):
     for split in ('train', 'test'):
         os.symlink(labelled_folder / 'train', tmp_path / split)
     with pytest.raises(EvaluationDataError, match='shares 60 of its 60 images with the training split'):
-        find_data(str(tmp_path)).check_disjoint((16, 16))
+        find_data(str(tmp_path)).check((16, 16))
 
 
 def test_the_fingerprint_is_of_content_and_pipeline(labelled_folder, tmp_path):

@@ -12,6 +12,7 @@ from mmmlo.evaluation.data import EvaluationDataError, find_data
 from mmmlo.evaluation.encoder import load_encoder
 from mmmlo.evaluation.feature_cache import FeatureCache, Features, check_features
 from mmmlo.evaluation.features import pool_tokens
+from mmmlo.utils.errors import DataError
 
 FOLDER = dict(type='CustomDataset', pipeline=[dict(type='mmmlo.LoadImage'), dict(type='PackInputs')])
 
@@ -69,15 +70,15 @@ def test_other_images_weights_or_precision_are_computed_anew(labelled_folder, en
     assert cached(encoder) == (True, False)
     for name in entries(folder):
         if '_train_' in name:
-            (tmp_path / 'features' / name / 'mean.npy').write_bytes(b'')
+            (tmp_path / 'features' / name).write_bytes(b'')
     assert cached(encoder) == (False, True)
     assert cached(encoder) == (True, True)
-    assert not [name for name in entries(folder) if 'unfinished' in name]
+    assert all(name.endswith('.pth') for name in entries(folder))
 
 
 def test_a_diverged_encoder_leaves_nothing_in_the_cache(labelled_folder, encoder, tmp_path):
     encoder.model.backbone.ln1.weight.data[0] = float('nan')
-    with pytest.raises(EvaluationDataError, match='NaN or infinite features .mean. for 60 of the 60 images of the train'):
+    with pytest.raises(DataError, match="mlo.pth on .*: the train 'mean' features hold NaN or infinite values, 60 of 60"):
         FeatureCache(str(tmp_path), num_workers=0).get(encoder, find_data(str(labelled_folder)))
     assert not entries(tmp_path)
 

@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 import mmmlo.registry  # noqa: F401  # makes mmpretrain importable everywhere
-from mmmlo.evaluation import eval_mode, extract_features, gather_rows, pool_tokens
+from mmmlo.evaluation.features import eval_mode, extract_features, gather_rows, pool_tokens
 
 
 def test_pool_tokens():
@@ -124,7 +124,6 @@ def check_in_each_process():
             reference, reference_labels = reference[order], reference_labels[order]
         torch.testing.assert_close(feats, reference)
         torch.testing.assert_close(labels, reference_labels)
-        assert len(extract_features(wrapped, loader, gather=False)[0]) == 51
     torch.distributed.barrier()
 
 

@@ -49,7 +49,7 @@ def test_pets(tmp_path):
     data = find_data('pets', str(tmp_path))
     assert [len(data.build(split, (16, 16))) for split in ('train', 'test')] == [37, 37]
     assert data.build('test', (16, 16))[0]['inputs'].shape == (3, 16, 16)
-    data.check_disjoint((16, 16))
+    data.check((16, 16))
 
 
 def test_flowers_have_classes_and_train_on_train_and_val(tmp_path):
@@ -61,7 +61,7 @@ def test_flowers_have_classes_and_train_on_train_and_val(tmp_path):
     data = find_data('flowers102', str(tmp_path))
     train, test = (data.build(split, (16, 16)) for split in ('train', 'test'))
     assert (len(train), len(test)) == (204, 102) and len(train.metainfo['classes']) == 102
-    data.check_disjoint((16, 16))
+    data.check((16, 16))
 
 
 def test_every_name_has_both_splits():

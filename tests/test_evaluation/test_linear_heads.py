@@ -43,7 +43,7 @@ def correlated(count=2000, width=192, classes=10, tests=1500):
 
 
 def as_heads(task, **kwargs):
-    train, train_labels, test, test_labels = task
+    train, train_labels, test, test_labels = map(torch.as_tensor, task)
     kwargs.setdefault('num_classes', int(train_labels.max()) + 1)
     return fast_linear_probe(dict(mean=train), train_labels, dict(mean=test), test_labels, **kwargs)
 
@@ -66,7 +66,7 @@ def result(task):
 def test_as_good_as_tuned_logistic_regression(make):
     """C is tuned on the held-out part of the sweep."""
     train, train_labels, test, test_labels = make()
-    fitted, held = linear_heads._split(torch.as_tensor(train_labels), 0.2, 0)
+    fitted, held = linear_heads._split(torch.as_tensor(train_labels), 0)
     scores = {
         C: regression(C).fit(train[fitted], train_labels[fitted]).score(train[held], train_labels[held])
         for C in 10.0 ** np.arange(-4, 3)
@@ -87,7 +87,6 @@ def test_one_head_is_regularized_logistic_regression(make):
     reference.fit((train - mean) / deviation, train_labels)
     expected = reference.predict_proba((test - mean) / deviation)
     np.testing.assert_allclose(found.logits.softmax(1), expected, rtol=0, atol=2e-3)
-    assert found.candidates == ()
 
 
 def test_accuracies_are_those_of_the_logits(task, result):
@@ -108,7 +107,7 @@ def test_the_choice_is_the_best_on_the_held_out_part(task, result):
     best = max(result.candidates, key=lambda candidate: (candidate.accuracy, -candidate.loss))
     assert (result.token, result.weight_decay) == best[:2]
     train, labels, *_ = task
-    fitted, held = linear_heads._split(torch.as_tensor(labels), 0.2, 0)
+    fitted, held = linear_heads._split(torch.as_tensor(labels), 0)
     alone = as_heads((train[fitted], labels[fitted], train[held], labels[held]), **{**FEW, 'weight_decays': [1e-2]})
     assert result.candidates[1].accuracy == pytest.approx(alone.top1)
     assert result.candidates[1].loss == pytest.approx(log_loss(labels[held], alone.logits.double().softmax(1)), rel=1e-3)
@@ -131,9 +130,8 @@ def test_seeds(task):
 
 def test_the_better_token_is_chosen(task):
     train, train_labels, test, test_labels = task
-    noise = np.random.default_rng(0)
-    tokens = [dict(cls=noise.normal(size=feats.shape), mean=feats) for feats in (train, test)]
-    found = fast_linear_probe(tokens[0], train_labels, tokens[1], test_labels, 10, **FEW)
+    tokens = [dict(cls=torch.randn(some.shape), mean=torch.from_numpy(some)) for some in (train, test)]
+    found = fast_linear_probe(tokens[0], torch.as_tensor(train_labels), tokens[1], torch.as_tensor(test_labels), 10, **FEW)
     assert found.token == 'mean' and len(found.candidates) == 6
     assert found.top1 == as_heads(task, **FEW).top1
 
@@ -153,49 +151,42 @@ def test_progress_counts_fits_and_chunks_change_nothing(task, result, monkeypatc
     monkeypatch.setattr(linear_heads, '_ROWS', 64)
     found = as_heads(task, **FEW, progress=lambda *state: told.append(state))
     torch.testing.assert_close(found.logits.softmax(1), result.logits.softmax(1), rtol=0, atol=5e-3)
-    assert told == [(done, 4) for done in range(1, 5)]
+    assert told == [(done, 3) for done in range(1, 4)]
 
 
 def test_a_class_of_one_image_is_fitted_and_not_held_out(task):
     train, train_labels, test, test_labels = task
     rows = np.concatenate([np.flatnonzero(train_labels != 3), np.flatnonzero(train_labels == 3)[:1]])
-    fitted, held = linear_heads._split(torch.as_tensor(train_labels[rows]), 0.2, 0)
+    fitted, held = linear_heads._split(torch.as_tensor(train_labels[rows]), 0)
     assert sorted([*fitted.tolist(), *held.tolist()]) == list(range(len(rows)))
     assert len(rows) - 1 in fitted
     assert as_heads((train[rows], train_labels[rows], test, test_labels), **FEW).top1 > 60
 
     pairs = torch.arange(10).repeat(2)  # a fifth would be four images, fewer than there are classes
-    fitted, held = linear_heads._split(pairs, 0.2, 0)
+    fitted, held = linear_heads._split(pairs, 0)
     assert len(set(pairs[fitted].tolist())) == len(set(pairs[held].tolist())) == 10
 
     single = [np.flatnonzero(train_labels == label)[0] for label in range(10)]
     with pytest.raises(ValueError, match='every class has a single training image'):
         as_heads((train[single], train_labels[single], test, test_labels), **FEW)
-    assert as_heads((train[single], train_labels[single], test, test_labels), weight_decays=[1e-2]).top1 > 30
 
 
 @pytest.mark.parametrize(
     ('wrong', 'message'),
     [
-        (dict(train=dict(cls=torch.zeros(4, 2))), r"of the same tokens.*not \['cls'\] and \['mean'\]"),
-        (dict(train={}, test={}), 'one at least'),
         (dict(train=dict(mean=torch.zeros(5, 2))), "the training 'mean' features"),
-        (dict(test=dict(mean=torch.zeros(2, 3))), 'they have 2 channels for training, 3'),
+        (dict(test=dict(mean=torch.zeros(2, 3))), "the test 'mean' features .* with one C for training and test"),
         (dict(train=dict(mean=torch.full((4, 2), float('nan')))), "the training 'mean' features hold NaN"),
-        (dict(test=dict(mean=np.full((2, 2), np.inf))), "the test 'mean' features hold NaN"),
-        (dict(num_classes=1), 'the training labels run from 0 to 1, but there are 1 classes'),
-        (dict(test_labels=torch.tensor([0, 2])), r'classes \[2\] of the test data have no training image'),
-        (dict(held_out=1), '`held_out` must lie between 0 and 1'),
-        (dict(weight_decays=[]), '`weight_decays` must not be empty or below 0'),
-        (dict(weight_decays=[-1.0]), '`weight_decays` must not be empty or below 0'),
+        (dict(test=dict(mean=torch.full((2, 2), float('inf')))), "the test 'mean' features hold NaN"),
+        (dict(truth=torch.tensor([0, 2])), r'classes \[2\] of the test data have no training image'),
     ],
 )
 def test_bad_input(wrong, message):
     right = dict(
         train=dict(mean=torch.eye(2).repeat(2, 1)),
-        train_labels=torch.tensor([0, 1, 0, 1]),
+        labels=torch.tensor([0, 1, 0, 1]),
         test=dict(mean=torch.eye(2)),
-        test_labels=torch.tensor([0, 1]),
+        truth=torch.tensor([0, 1]),
         num_classes=3,
     )
     fast_linear_probe(**right)
