@@ -99,7 +99,7 @@ def _resized(pipeline: list, data: EvaluationData, image_size: tuple[int, int]) 
         elif transform['type'] == 'RandomCrop':
             transform['crop_size'] = (width, height)
     # Where the recipe crops at random scales, images come as they are; elsewhere as they do for features.
-    before = data.pipeline(image_size)[:-1]
+    before = data.config('train', image_size)['pipeline'][:-1]
     if any(transform['type'] == 'RandomResizedCrop' for transform in transforms):
         before = [transform for transform in before if 'LoadImage' in transform['type']]
     return [*before, *transforms]

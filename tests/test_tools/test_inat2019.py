@@ -52,7 +52,7 @@ def test_what_it_writes_can_be_evaluated_on(tool, download, tmp_path, capsys, in
     train, test = (data.build(split, (16, 16)) for split in ('train', 'test'))
     assert (len(train), len(test)) == (4, 2) and train.metainfo['classes'] == ('Apis', 'Quercus robur')
     assert int(test[0]['data_samples'].gt_label) == 1 and test[0]['inputs'].shape == (3, 16, 16)
-    data.check_disjoint((16, 16))
+    data.check((16, 16))
     tool.main([str(download), str(target)])  # again: the same
 
 
