@@ -236,15 +236,13 @@ def _fast_forward(schedulers: list, steps_at: Callable[[int], int], iterations: 
 
 
 def _data_differences(saved: dict, config: dict) -> Iterator[_Difference]:
-    """Data sets and samplers, and batch sizes where no loop warns of these: it does of a multi-level run's lowest level."""
+    """Data sets, samplers and batch sizes."""
     levels = _get(config, 'train_cfg.dataloaders') or {}
     for key in ['train_dataloader', *(f'train_cfg.dataloaders.{level}' for level in levels)]:
         before, now = _get(saved, key), _get(config, key)
         if not isinstance(before, dict) or not isinstance(now, dict):
             continue
         for name in ('dataset', 'sampler', 'batch_size'):
-            if name == 'batch_size' and key == 'train_dataloader' and 'levels' in config['optim_wrapper']:
-                continue
             yield from [*_leaves(before.get(name), now.get(name), f'{key}.{name}')][:_SHOWN]
 
 

@@ -50,7 +50,8 @@ def test_levels_train_and_resume_with_another_number_of_processes(folder):
     more = ('--resume', '--resume-settings', 'checkpoint', '--no-validate', '--cfg-options', 'train_cfg.max_iters=6')
     code, output = call(sys.executable, osp.join(ROOT, 'tools/train.py'), 'mlo_mae.py', *more, cwd=folder)
     assert code == 0, output
-    assert 'The resumed run had a batch of 16, and this one has 8' in output
+    assert 'The checkpoint is of 2 processes, and there are 1' in output
+    assert 'for a batch of 64, and this run has 8 (8 images on each of 1 processes)' in output
 
 
 @pytest.mark.dist

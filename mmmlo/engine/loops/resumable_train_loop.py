@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmmlo.registry import LOOPS
+from mmmlo.utils.modules import unwrap
 
 from ..non_finite import random_state, set_random_state
 from .resumable_batches import ResumableBatches, build_resumable_loader
@@ -25,8 +26,8 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     resumed from one goes on with the very next batch and the very next random number. On a CPU its end is bit-identical to
     that of a run that was not interrupted. See ``docs/reliability.md`` for the conditions.
 
-    - The augmentation of a sample is a function of seed, epoch and index, whatever the number of workers.
-    - Validation does not move the random state of training.
+    The augmentation of a sample is a function of seed, epoch and index, whatever the number of workers, and validation does
+    not move the random state of training.
 
     Args:
         runner (Runner): The runner.
@@ -44,26 +45,16 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         if isinstance(dataloader, dict):
             dataloader = build_resumable_loader(runner, dataloader, runner.seed)
         super().__init__(runner, dataloader, max_epochs, **kwargs)
+        self._model = unwrap(runner.model)
+        self._device = next(self._model.parameters()).device
         self._base_batches = ResumableBatches(self.dataloader, 'train_dataloader')
+        self._all_batches = [self._base_batches]
         # Where training goes on, while something else may draw.
         self._random: dict[str, Any] | None = None
         self._loaded: dict[str, Any] | None = None
 
-    @property
-    def _all_batches(self) -> dict[str, ResumableBatches]:
-        """Key in the config -> batches of all loaders."""
-        return {self._base_batches.name: self._base_batches}
-
-    @property
-    def _model(self) -> nn.Module:
-        return getattr(self.runner.model, 'module', self.runner.model)
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self._model.parameters()).device
-
     def state_dict(self) -> dict[str, Any]:
-        """Where this loop stands between two iterations. All processes have to call it.
+        """Return where this loop stands between two iterations. All processes have to call it.
 
         Returns:
             dict[str, Any]: ``loaders``, the place in each; ``processes``, for each process its random state and, in the
@@ -73,7 +64,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         # After a step there are no gradients. Before one each process has its own: their mean would round otherwise.
         gradients = {name: p.grad.cpu() for name, p in self._model.named_parameters() if p.grad is not None}
         own = dict(random=self._random or random_state(self._device), gradients=gradients)
-        loaders = {name: batches.state_dict() for name, batches in self._all_batches.items()}
+        loaders = {batches.name: batches.state_dict() for batches in self._all_batches}
         return dict(loaders=loaders, processes=gather_object(own))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -85,46 +76,35 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         if self._iter:
             self._resume()
         self.runner.message_hub.update_info('epoch_length', len(self.dataloader))
-        self._begin()
         return super().run()
-
-    def _begin(self) -> None:
-        """What is to be done when weights and place are those with which training begins."""
 
     def _resume(self) -> None:
         """Go to where the checkpoint stands, whose epoch and iteration are here already."""
-        self._base_batches.go_to(self._epoch)
-        state, self._loaded = self._loaded, None
+        base, state = self._base_batches, self._loaded
+        base.round = self._epoch
         if state is None:
-            self._resume_without_state()
+            _warn(
+                'The checkpoint says nothing about loaders and random numbers, which begin anew. Those of '
+                'mmmlo.SafeCheckpointHook do'
+            )
         else:
-            for name, batches in self._all_batches.items():
-                if name in state['loaders']:
-                    batches.load_state_dict(state['loaders'][name])
+            for batches in self._all_batches:
+                if batches.name in state['loaders']:
+                    batches.load_state_dict(state['loaders'][batches.name])
             self._resume_process(state['processes'])
-        length, batch = len(self.dataloader), self._base_batches.batch
+        length = len(self.dataloader)
         changed = self.runner.message_hub.get_info('epoch_length', length) != length
         if not self._counts_iters and (changed or state is not None):
             # With another batch size or number of processes: the epochs that are left, whatever the iterations were.
-            self._max_iters = self._iter - batch + (self._max_epochs - self._epoch) * length
+            self._max_iters = self._iter - base.batch + (self._max_epochs - self._epoch) * length
         # The iterations say how many epochs are left: one that begins anew takes more of them than it had left.
-        self._max_epochs = self._epoch + math.ceil((max(self._max_iters - self._iter, 0) + batch) / length)
-
-    def _resume_without_state(self) -> None:
-        print_log(
-            'The checkpoint says nothing about loaders and random numbers, which begin anew. Those of '
-            'mmmlo.SafeCheckpointHook do',
-            'current',
-            logging.WARNING,
-        )
+        self._max_epochs = self._epoch + math.ceil((max(self._max_iters - self._iter, 0) + base.batch) / length)
 
     def _resume_process(self, states: list[dict[str, Any]]) -> None:
         if len(states) != get_world_size():
-            print_log(
+            _warn(
                 f'The checkpoint is of {len(states)} processes, and there are {get_world_size()}: random numbers, and '
-                'gradients that were accumulated but not yet applied, begin anew',
-                'current',
-                logging.WARNING,
+                'gradients that were accumulated but not yet applied, begin anew'
             )
             return
         own = states[get_rank()]
@@ -162,3 +142,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     def _gather(self, batch: Any) -> Any:
         """What an iteration gets for a batch of ``train_dataloader``."""
         return batch
+
+
+def _warn(text: str) -> None:
+    print_log(text, 'current', logging.WARNING)

@@ -138,15 +138,13 @@ def levels(tmp_path):
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
         cfg.train_dataloader.update(dataset=part('train'), batch_size=5)
-        # One batch a round and no dropout: a resumed run begins an upper level's round anew, and draws other numbers.
-        cfg.model.downstream.dropout = 0.0
         cfg.train_cfg.dataloaders = {
             level: dict(dataset=part(name), batch_size=20) for level, name in dict(finetune='train', masking='val').items()
         }
         cfg.train_cfg.pop('max_iters')
         cfg.train_cfg.max_epochs = 3
         cfg.optim_wrapper.levels.pretrain.accumulative_counts = accumulation
-        cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1)
+        cfg.default_hooks.checkpoint = dict(type='mmmlo.SafeCheckpointHook', interval=1)
         cfg.custom_hooks = [] if ema is None else [dict(type='mmmlo.BackboneEMAHook', **ema)]
         cfg.update(updates)
         runner = Runner.from_cfg(Config(cfg.to_dict()))
