@@ -12,7 +12,7 @@ from torch.profiler import record_function
 
 from mmmlo.utils.errors import SettingError
 
-from .hypergradients import HypergradientEstimator, LevelGraph
+from .hypergradients import HypergradientEstimator, LevelGraph, precondition
 from .hypergradients.base import norm_of
 from .non_finite import FiniteSteps
 from .reduce import GradientReducer
@@ -20,56 +20,32 @@ from .reduce import GradientReducer
 
 @dataclass(frozen=True)
 class LevelConfig:
-    """What stands in ``optim_wrapper.levels.<level>`` beside the config of the level's ``OptimWrapper``.
+    """What stands in ``optim_wrapper.levels.<level>`` beside the config of the level's ``OptimWrapper``."""
 
-    Attributes:
-        steps (int): Optimizer steps a cycle. Defaults to 1.
-        start (int): Cycles before an upper level begins. Defaults to 0.
-        every (int): Cycles from one run of an upper level to the next. Defaults to 1.
-        paths (list[str], optional): The level moves by its hypergradient along these paths, such as 'finetune>pretrain'.
-            Defaults to None: it moves by the gradient of its own loss.
-        hypergradient (dict, optional): The estimator, or lower level -> estimator for the edges that start there. Defaults
-            to None, ``dict(type='mmmlo.ForwardMode')``.
-        share_passes (bool, optional): For a level with paths: whether a level below whose pass can serve the hypergradient
-            too (the features that MLO-MAE's head learns on) keeps its graph for it. Saves a forward pass, and holds its
-            activations until then. Defaults to None, True.
-
-    Raises:
-        ValueError: If an option would do nothing.
-    """
-
-    steps: int = 1
-    start: int = 0
-    every: int = 1
+    steps: int = 1  # of the optimizer, a cycle
+    start: int = 0  # cycles before an upper level begins
+    every: int = 1  # cycles from one run of an upper level to the next
+    # The level moves by its hypergradient along these paths, such as 'finetune>pretrain'; None: by its own loss's gradient.
     paths: Sequence[str] | None = None
+    # The estimator, or lower level -> estimator for the edges that start there; None: ForwardMode.
     hypergradient: dict | None = None
+    # Whether a level below whose pass can serve the hypergradient too (the features that MLO-MAE's head learns on) keeps its
+    # graph for it: saves a forward pass, and holds its activations until then. None: yes, for a level with paths.
     share_passes: bool | None = None
 
     @classmethod
     def take_from(cls, level: str, cfg: dict) -> 'LevelConfig':
-        """Take the level's own fields out of its config; what is left is its ``OptimWrapper``'s.
+        """Take the level's own fields out of its config, which is changed; what is left is its ``OptimWrapper``'s.
 
-        Args:
-            level (str): The level, for messages.
-            cfg (dict): Its config, changed in place.
-
-        Returns:
-            LevelConfig: The fields.
+        Raises:
+            ValueError: If an option would do nothing.
         """
         key = f'optim_wrapper.levels.{level}'
-        if 'max_skips' in cfg:
-            raise SettingError(
-                f'{key}.max_skips is no more: max_in_a_row of mmmlo.NonFiniteGuardHook is the one limit, for all levels'
-            )
         taken = cls(**{field.name: cfg.pop(field.name) for field in fields(cls) if field.name in cfg})
-        if taken.paths is None and taken.share_passes is not None:
-            raise SettingError(
-                f'{key}.share_passes does nothing without paths; it belongs to the level that moves by a hypergradient'
-            )
-        if taken.paths is None and taken.hypergradient is not None:
-            raise SettingError(
-                f"{key}.hypergradient does nothing without paths; add {key}.paths, such as ['pretrain', 'finetune>pretrain']"
-            )
+        for name in ('share_passes', 'hypergradient'):
+            if taken.paths is None and getattr(taken, name) is not None:
+                right = f"only a level that moves by a hypergradient has it; {key}.paths=['pretrain'] is one such"
+                raise SettingError(f'{key}.{name} does nothing without paths; {right}')
         return taken
 
 
@@ -84,9 +60,9 @@ class Level:
         wrapper (OptimWrapper): Wrapper of its optimizer. Its clipping is taken over: mmengine would read the norm in every
             step, which waits for the device, and log it over that of other levels.
         parameters (dict[str, nn.Parameter]): Its trainable parameters by their name in the model.
-        graph (LevelGraph, optional): The paths of its hypergradient. Defaults to None: it moves by its own loss.
-        estimators (dict[str, HypergradientEstimator], optional): Lower level -> what crosses the edges from there.
-        share_passes (bool): See :class:`LevelConfig`. Defaults to True.
+        graph (LevelGraph, optional): The paths of its hypergradient; None if it moves by its own loss.
+        estimators (dict[str, HypergradientEstimator]): Lower level -> what crosses the edges from there.
+        share_passes (bool): See :class:`LevelConfig`.
 
     Attributes:
         step_count (int): Optimizer steps so far.
@@ -104,12 +80,12 @@ class Level:
         name: str,
         wrapper: OptimWrapper,
         parameters: dict[str, nn.Parameter],
-        graph: LevelGraph | None = None,
-        estimators: dict[str, HypergradientEstimator] | None = None,
-        share_passes: bool = True,
+        graph: LevelGraph | None,
+        estimators: dict[str, HypergradientEstimator],
+        share_passes: bool,
     ) -> None:
         self.name, self.wrapper, self.parameters = name, wrapper, parameters
-        self.graph, self.estimators, self.share_passes = graph, estimators or {}, share_passes
+        self.graph, self.estimators, self.share_passes = graph, estimators, share_passes
         kwargs, wrapper.clip_grad_kwargs = wrapper.clip_grad_kwargs, None
         self._clip = (wrapper.clip_func, kwargs) if kwargs else None
         self._reducer = GradientReducer(list(parameters.values()), name)
@@ -146,6 +122,12 @@ class Level:
         logged, self.logged = self.logged, {}
         return {name: torch.stack(values).mean() for name, values in logged.items()}
 
+    def preconditioned(self, kind: str, vector: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        """Multiply a vector, by the names of parameters, by the derivative of the last step; see :func:`precondition`."""
+        gradients = [self.last_gradients.get(name) for name in vector] if self.last_gradients else None
+        parameters = [self.parameters[name] for name in vector]
+        return precondition(kind, self.wrapper.optimizer, parameters, list(vector.values()), gradients)
+
     def backward(self, loss: torch.Tensor) -> None:
         """Differentiate a micro-batch's loss by the level's parameters, and apply the gradient."""
         loss, scale = loss / self.accumulation, self.loss_scale
@@ -157,48 +139,42 @@ class Level:
             (loss if scale is None else loss * scale).backward(inputs=list(self.parameters.values()))
         self.apply_gradient()
 
-    def apply_gradient(self, gradients: Sequence[torch.Tensor | None] | None = None) -> bool:
+    def apply_gradient(self, gradients: Sequence[torch.Tensor] | None = None) -> None:
         """Count a gradient and, when enough are accumulated, average, clip and step: the one way in which a level moves.
 
         Args:
-            gradients (Sequence[torch.Tensor | None], optional): For each of the level's parameters its gradient on this
-                process, free of loss scale; ``None`` leaves the parameter out of the step. Defaults to None: a backward
-                pass has added them, with the level's loss scale and divided by the micro-batches, to ``.grad``.
-
-        Returns:
-            bool: Whether the optimizer was due to step, be it that a non-finite gradient was left out.
+            gradients (Sequence[torch.Tensor], optional): For each of the level's parameters its gradient on this process,
+                free of loss scale. Defaults to None: a backward pass has added them, with the level's loss scale and
+                divided by the micro-batches, to ``.grad``.
         """
         if gradients is not None:
             scale = self.loss_scale
             for parameter, gradient in zip(self.parameters.values(), gradients):
-                if gradient is not None:
-                    gradient = gradient.detach() / self.accumulation if self.accumulation > 1 else gradient.detach()
-                    gradient = gradient if scale is None else gradient * scale
-                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+                gradient = gradient.detach() / self.accumulation if self.accumulation > 1 else gradient.detach()
+                gradient = gradient if scale is None else gradient * scale
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         self.gradient_count += 1
         if self.gradient_count % self.accumulation:
-            return False
+            return
         with record_function('reduce'):
             self._reducer.finish()
         with record_function('step'):
             self._step()
         self.step_count += 1
-        return True
 
     def _step(self) -> None:
         wrapper, optimizer = self.wrapper, self.wrapper.optimizer
         moved = [parameter for parameter in self.parameters.values() if parameter.grad is not None]
         if self.scaled:
             wrapper.loss_scaler.unscale_(optimizer)
-        if moved:
-            norm = norm_of(parameter.grad for parameter in moved)
-            self.log('grad_norm', norm)
-            left_out = self.guard.before_step(optimizer, norm, self.scaled, self.keeps_gradients)
-            if self._clip and not left_out:
-                self._clip[0](moved, **self._clip[1])
-            if self.keeps_gradients and not left_out and (not self.scaled or bool(norm.isfinite())):
-                # Those of a step that is left out are not the last step's.
-                self.last_gradients = {name: parameter.grad for name, parameter in self.parameters.items()}
+        norm = norm_of(parameter.grad for parameter in moved)
+        self.log('grad_norm', norm)
+        left_out = self.guard.before_step(optimizer, norm, self.scaled, self.keeps_gradients)
+        if self._clip and not left_out:
+            self._clip[0](moved, **self._clip[1])
+        if self.keeps_gradients and not left_out and (not self.scaled or bool(norm.isfinite())):
+            # Those of a step that is left out are not the last step's.
+            self.last_gradients = {name: parameter.grad for name, parameter in self.parameters.items()}
         # A loss scaler leaves the step out by itself where a gradient is not finite, and lowers its scale.
         wrapper.step()
         self.guard.after_step(optimizer)

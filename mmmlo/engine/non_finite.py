@@ -22,9 +22,6 @@ class FiniteSteps:
     A step that is left out changes nothing: no parameter, no momentum, no weight decay. A fused optimizer of PyTorch leaves
     it out on its device, by ``found_inf``, and nothing waits for that. Any other makes each step wait for the device once.
 
-    Args:
-        device (torch.device): Device of the parameters.
-
     Attributes:
         counts (torch.Tensor): Steps left out in the run, and in a row until now; on the device.
         waits (bool): Whether the last step waited for the device, so that reading the counts costs no wait of its own. False
@@ -94,11 +91,7 @@ class FiniteSteps:
         self.counts = self.counts + 1
 
     def read(self) -> tuple[int, int]:
-        """Read the counts, which waits for the device.
-
-        Returns:
-            tuple[int, int]: Steps left out in the run, and in a row until now.
-        """
+        """Read the counts, of the run and in a row until now, which waits for the device."""
         count, in_a_row = self.counts.tolist()
         return count, in_a_row
 
@@ -108,13 +101,9 @@ class FiniteSteps:
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Note where the random generators of this process stand. Nothing waits for the device.
+    """Note where Python's, NumPy's and PyTorch's generators stand, in types that a checkpoint may hold.
 
-    Args:
-        device (torch.device): The device of the model.
-
-    Returns:
-        dict[str, Any]: The states of Python's, NumPy's and PyTorch's generators, of types that a checkpoint may hold.
+    Nothing waits for the device, which is the model's.
     """
     state = dict(python=random.getstate(), numpy=np.random.get_state(), cpu=torch.get_rng_state())
     if device.type == 'cuda':
@@ -123,12 +112,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Put the random generators back to where :func:`random_state` found them.
-
-    Args:
-        state (dict[str, Any]): What it returned.
-        device (torch.device): The device of the model; one of another kind draws other numbers.
-    """
+    """Put the generators back to where :func:`random_state` found them; a device of another kind draws other numbers."""
     random.setstate(state['python'])
     np.random.set_state(state['numpy'])
     torch.set_rng_state(state['cpu'])

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -11,14 +13,7 @@ from mmmlo.utils.errors import UnsupportedError
 
 
 def reduce_mean(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
-    """Average tensors over all processes, in one message; a no-op in a single process.
-
-    Args:
-        tensors (Iterable[torch.Tensor]): Tensors of one dtype and device, the same shapes on every process.
-
-    Returns:
-        list[torch.Tensor]: The averages, in the given order.
-    """
+    """Average tensors of one dtype and device over all processes, in one message; a no-op in a single process."""
     tensors = list(tensors)
     if get_world_size() == 1 or not tensors:
         return tensors
@@ -31,9 +26,6 @@ class UsageCheck:
     """Checks that all processes, in all steps, have a gradient for the same parameters.
 
     One that only some processes have would move their copies of the parameter apart, or make their messages differ in size.
-
-    Args:
-        name (str): Whose gradients they are, for the message.
     """
 
     def __init__(self, name: str) -> None:
@@ -52,11 +44,9 @@ class UsageCheck:
         if self._before is None:
             share = torch.tensor(used, dtype=torch.float32, device=parameters[0].device)
             all_reduce(share, op='mean')
-            differing = [i for i, value in enumerate(share.tolist()) if value not in (0.0, 1.0)]
-            what = 'processes'
+            what, differing = 'processes', [i for i, value in enumerate(share.tolist()) if value not in (0.0, 1.0)]
         else:
-            differing = [i for i, (now, before) in enumerate(zip(used, self._before)) if now != before]
-            what = 'steps'
+            what, differing = 'steps', [i for i, pair in enumerate(zip(used, self._before)) if pair[0] != pair[1]]
         if differing:
             raise UnsupportedError(
                 f'level {self.name}: {what} differ in whether its loss reaches {len(differing)} of the parameters, the '
@@ -66,15 +56,15 @@ class UsageCheck:
         self._before = used
 
 
+@dataclass
 class _Bucket:
     """Parameters whose gradients travel in one message."""
 
-    def __init__(self) -> None:
-        self.parameters: list[torch.nn.Parameter] = []
-        self.bytes = 0
-        self.missing = 0
-        self.flat: torch.Tensor | None = None
-        self.work: distributed.Work | None = None
+    parameters: list[torch.nn.Parameter] = field(default_factory=list)
+    bytes: int = 0
+    missing: int = 0
+    flat: Any = None
+    work: Any = None
 
 
 class GradientReducer:
@@ -82,14 +72,12 @@ class GradientReducer:
 
     Inside :meth:`overlapped` each bucket is sent as soon as a backward pass has accumulated the last of its gradients, as
     in PyTorch's ``DistributedDataParallel``; :meth:`finish` sends what is left and waits. PyTorch's own reducer cannot be
-    used: it belongs to one module with one forward and one loss.
-
-    In a single process it does nothing.
+    used: it belongs to one module with one forward and one loss. In a single process this does nothing.
 
     Args:
         parameters (Sequence[nn.Parameter]): The parameters, in the order of the forward pass; the same on every process.
         name (str): The level, for messages.
-        bucket_cap_mb (float): Size of a bucket in MiB. Defaults to 25, as in ``DistributedDataParallel``.
+        bucket_cap_mb (float): Size of a bucket in MiB. Defaults to 25.
     """
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], name: str, bucket_cap_mb: float = 25.0) -> None:
@@ -102,23 +90,17 @@ class GradientReducer:
         self._bucket_of: dict[int, _Bucket] = {}
         if self.world_size == 1:
             return
-        self._fill_buckets(bucket_cap_mb * 2**20)
-        for parameter in self._parameters:
-            parameter.register_post_accumulate_grad_hook(self._after_gradient)
-
-    def _fill_buckets(self, cap: float) -> None:
-        # A backward pass reaches the last parameters first.
-        latest: dict[tuple[torch.dtype, torch.device], _Bucket] = {}
-        for parameter in reversed(self._parameters):
-            kind = (parameter.dtype, parameter.device)
+        bucket = _Bucket()
+        for parameter in reversed(self._parameters):  # a backward pass reaches the last parameters first
             size = parameter.numel() * parameter.element_size()
-            bucket = latest.get(kind)
-            if bucket is None or bucket.bytes + size > cap:
-                bucket = latest[kind] = _Bucket()
+            last = bucket.parameters[-1:]
+            if not last or last[0].dtype != parameter.dtype or bucket.bytes + size > bucket_cap_mb * 2**20:
+                bucket = _Bucket()
                 self._buckets.append(bucket)
             bucket.parameters.append(parameter)
             bucket.bytes += size
             self._bucket_of[id(parameter)] = bucket
+            parameter.register_post_accumulate_grad_hook(self._after_gradient)
 
     @contextmanager
     def overlapped(self) -> Iterator[None]:
@@ -161,7 +143,6 @@ class GradientReducer:
         self._next = 0
         self._check(self._parameters, [parameter.grad is not None for parameter in self._parameters])
         for bucket in self._buckets:
-            assert bucket.work is not None and bucket.flat is not None
             bucket.work.wait()
             parts = bucket.flat.split([parameter.numel() for parameter in bucket.parameters])
             for parameter, part in zip(bucket.parameters, parts):

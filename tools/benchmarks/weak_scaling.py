@@ -104,7 +104,7 @@ def reduced_bytes(training: Training) -> dict[str, tuple[int, int]]:
     if not training.multi_level:
         return {'pretrain': (size(list(training.model.parameters())), 0)}
     wrapper = training.wrapper
-    own = {level: size(wrapper.level_parameters(level)) for level in wrapper.levels}
+    own = {level: size(wrapper.level(level).parameters.values()) for level in wrapper.levels}
     # A decoder, which no downstream loss reaches, is in no vector.
     reached = own | {wrapper.base: size(list(training.model.backbone.parameters()))}
     result = {}

@@ -8,11 +8,14 @@ import torch
 from mmmlo.registry import HYPERGRADIENTS
 from mmmlo.utils.errors import SettingError
 
-LossFunction = Callable[[Sequence[torch.Tensor]], torch.Tensor]
-"""Loss of a lower level, a scalar, as a function of that level's parameters, in the order given to the estimator."""
-
 Vector = Sequence[torch.Tensor]
 """A tensor for each of a level's parameters."""
+
+LossFunction = Callable[[Vector], torch.Tensor]
+"""Loss of a lower level, a scalar, as a function of that level's parameters, in the order given to the estimator."""
+
+Products = list[torch.Tensor | None]
+"""A tensor for each of the upper level's parameters, or None where the loss does not depend on it."""
 
 Average = Callable[[Vector], list[torch.Tensor]]
 """Averages a vector over processes; ``list`` does nothing."""
@@ -25,62 +28,25 @@ class HypergradientEstimator(metaclass=ABCMeta):
 
     Let the lower level minimize L(u, w) over w, with u the upper level's parameters. By the implicit function theorem the
     gradient of an upper loss F(w*(u)) is ``- d2L/du dw . H^-1 . dF/dw``, with H = d2L/dw2. An estimator computes that
-    product for a given vector in place of dF/dw. What stands in place of H^-1 tells them apart.
+    product for a given vector in place of dF/dw. What stands in place of H^-1 tells them apart: the identity, which is what
+    one step of gradient descent on L comes to, up to its learning rate, and what the released MLO-MAE has by Betty's
+    ``darts``; a diagonal; or an approximation of H^-1 itself.
 
     Estimators know tensors and closures only: no images, no levels, no optimizers.
-
-    Attributes:
-        full_precision (bool): Whether the loss must not run under autocast. Defaults to False.
-        precondition (str): Which diagonal, taken from the lower level's optimizer, stands in place of H^-1; whoever calls
-            :meth:`product` applies it to the vector, see :func:`precondition`. Defaults to 'identity'.
-    """
-
-    full_precision: bool = False
-    precondition: str = 'identity'
-
-    @abstractmethod
-    def product(
-        self,
-        loss: LossFunction,
-        lower: Sequence[torch.Tensor],
-        upper: Sequence[torch.Tensor],
-        vector: Vector,
-        average: Average = list,
-    ) -> list[torch.Tensor | None]:
-        """Compute ``- d2L/du dw . H^-1 . vector``, or what the estimator has in place of H^-1.
-
-        Args:
-            loss (LossFunction): L as a function of the lower parameters w. It must be deterministic: called twice with the
-                same w it returns the same, dropout included.
-            lower (Sequence[torch.Tensor]): w, the point at which to differentiate. Never written to.
-            upper (Sequence[torch.Tensor]): u, leaves that require grad and that ``loss`` reads.
-            vector (Vector): A tensor for each of ``lower``, the same on every process.
-            average (Average): Averages products with H over processes, each of which has its own batch and with it its own
-                H. The result is not averaged. Defaults to ``list``: a single process.
-
-        Returns:
-            list[torch.Tensor | None]: A tensor for each of ``upper``, ``None`` where the loss does not depend on it
-            (a zero tensor where only the estimator's arithmetic shows that).
-
-        Raises:
-            NotDifferentiableError: If the loss has an operation that cannot be differentiated this way.
-        """
-
-
-class SecondDerivatives(HypergradientEstimator):
-    """An estimator with the identity, or a diagonal, in place of H^-1, and a way to multiply by second derivatives.
-
-    The identity is what one step of gradient descent on L comes to, up to its learning rate, and what the released MLO-MAE
-    has by Betty's ``darts``.
 
     Args:
         precondition (str): The diagonal that stands in place of H^-1: 'identity'; 'lr', the learning rate of each
             parameter; or 'adam', the derivative of Adam's last step by its gradient, as in SAMA (Choe et al., 2023).
-            Defaults to 'identity'.
+            Whoever calls :meth:`product` applies it to the vector, see :func:`precondition`. Defaults to 'identity'.
+
+    Attributes:
+        full_precision (bool): Whether the loss must not run under autocast. Defaults to False.
 
     Raises:
         ValueError: If ``precondition`` is none of these.
     """
+
+    full_precision: bool = False
 
     def __init__(self, precondition: str = 'identity') -> None:
         if precondition not in PRECONDITIONS:
@@ -88,21 +54,27 @@ class SecondDerivatives(HypergradientEstimator):
         self.precondition = precondition
 
     @abstractmethod
-    def hessian(self, loss: LossFunction, lower: Sequence[torch.Tensor]) -> Callable[[Vector], list[torch.Tensor]]:
-        """Prepare products with H = d2L/dw2.
+    def product(
+        self, loss: LossFunction, lower: Vector, upper: Vector, vector: Vector, average: Average = list
+    ) -> Products:
+        """Compute ``- d2L/du dw . H^-1 . vector``, or what the estimator has in place of H^-1.
 
         Args:
-            loss (LossFunction): L as a function of w.
-            lower (Sequence[torch.Tensor]): w.
+            loss (LossFunction): L as a function of the lower parameters w. It must be deterministic: called twice with the
+                same w it returns the same, dropout included.
+            lower (Vector): w, the point at which to differentiate. Never written to.
+            upper (Vector): u, leaves that require grad and that ``loss`` reads.
+            vector (Vector): A tensor for each of ``lower``, the same on every process.
+            average (Average): Averages products with H over processes, each of which has its own batch and with it its own
+                H. The result is not averaged. Defaults to ``list``: a single process.
 
         Returns:
-            Callable[[Vector], list[torch.Tensor]]: A vector -> H times the vector, with zeros where L is linear.
+            Products: A tensor for each of ``upper``, ``None`` where the loss does not depend on it (a zero tensor where
+            only the estimator's arithmetic shows that).
+
+        Raises:
+            NotDifferentiableError: If the loss has an operation that cannot be differentiated this way.
         """
-
-
-def dense(products: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Write zeros where there is no tensor."""
-    return [torch.zeros_like(parameter) if p is None else p for p, parameter in zip(products, like)]
 
 
 def norm_of(tensors: Iterable[torch.Tensor | None]) -> torch.Tensor:
@@ -116,9 +88,6 @@ def build_estimator(cfg: dict, key: str = 'hypergradient') -> HypergradientEstim
     Args:
         cfg (dict): ``type``, and the estimator's arguments.
         key (str): Where the config stands, for the message. Defaults to 'hypergradient'.
-
-    Returns:
-        HypergradientEstimator: The estimator.
 
     Raises:
         ValueError: If the type is unknown or the arguments are wrong.

@@ -1,6 +1,7 @@
 """Routes of a hypergradient through the levels below."""
 
 from collections.abc import Sequence
+from graphlib import CycleError, TopologicalSorter
 
 from mmmlo.utils.errors import SettingError
 
@@ -19,8 +20,7 @@ class LevelGraph:
 
     Attributes:
         seeds (list[str]): Levels whose parameters the upper loss is differentiated by.
-        edges (list[tuple[str, str]]): (lower level, a level next to it on the way up to ``upper``), in crossing order.
-        targets (dict[str, list[str]]): Lower level -> all levels next to it, in crossing order.
+        targets (dict[str, list[str]]): Lower level -> all levels next to it on the way up to ``upper``, in crossing order.
 
     Raises:
         ValueError: If there is no path, a path is written twice, names an unknown level or one level twice, or the paths
@@ -48,41 +48,28 @@ class LevelGraph:
             listed.add(levels)
 
         self.seeds = list(dict.fromkeys(levels[0] for levels in sorted(listed)))
-        pairs = {pair for levels in listed for pair in zip(levels, (*levels[1:], upper))}
-        successors: dict[str, list[str]] = {}
-        for source, target in sorted(pairs):
-            successors.setdefault(source, []).append(target)
-        order = self._topological_order(key, successors)
-        self.targets = {source: successors[source] for source in order}
-        self.edges = [(source, target) for source in order for target in successors[source]]
+        targets: dict[str, list[str]] = {}
+        for source, target in sorted({pair for levels in listed for pair in zip(levels, (*levels[1:], upper))}):
+            targets.setdefault(source, []).append(target)
+        try:
+            order = list(TopologicalSorter(targets).static_order())  # a level after all those that it leads to
+        except CycleError as error:
+            raise SettingError(f'{key} makes a circle through {error.args[1][0]!r}') from None
+        self.targets = {source: targets[source] for source in reversed(order) if source != upper}
 
-        implied = {path for seed in self.seeds for path in self._walk(seed, successors)}
+        implied = {path for seed in self.seeds for path in self._walk(seed)}
         if implied != listed:
             extra = '>'.join(sorted(implied - listed)[0])
             raise SettingError(
                 f'{key} {list(paths)} together contain the path {extra!r} too: list it or drop one of them'
             )
 
-    def _topological_order(self, key: str, successors: dict[str, list[str]]) -> list[str]:
-        order: list[str] = []
-        visiting: set[str] = set()
+    @property
+    def edges(self) -> list[tuple[str, str]]:
+        """list[tuple[str, str]]: (lower level, a level next to it), in crossing order."""
+        return [(source, target) for source, targets in self.targets.items() for target in targets]
 
-        def visit(level: str) -> None:
-            if level in visiting:
-                raise SettingError(f'{key} makes a circle through {level!r}')
-            if level in order or level == self.upper:
-                return
-            visiting.add(level)
-            for target in successors[level]:
-                visit(target)
-            visiting.remove(level)
-            order.insert(0, level)
-
-        for level in sorted(successors):
-            visit(level)
-        return order
-
-    def _walk(self, level: str, successors: dict[str, list[str]]) -> list[tuple[str, ...]]:
+    def _walk(self, level: str) -> list[tuple[str, ...]]:
         if level == self.upper:
             return [()]
-        return [(level, *rest) for target in successors[level] for rest in self._walk(target, successors)]
+        return [(level, *rest) for target in self.targets[level] for rest in self._walk(target)]

@@ -6,7 +6,7 @@ import torch
 
 from mmmlo.utils.errors import SettingError
 
-from .base import PRECONDITIONS, Vector
+from .base import Vector
 
 
 def precondition(
@@ -23,27 +23,20 @@ def precondition(
     are left out.
 
     Args:
-        kind (str): 'identity'; 'lr', the learning rate of each parameter, which is SGD's; or 'adam', Adam's and AdamW's,
-            with bias correction (SAMA, Choe et al., 2023, section 3.2; there without).
+        kind (str): See :class:`HypergradientEstimator`; 'adam' with bias correction (SAMA, section 3.2, has none).
         optimizer (torch.optim.Optimizer): The lower level's optimizer, after its step.
         parameters (Sequence[torch.Tensor]): Its parameters, or some of them.
         vector (Vector): A tensor for each of them.
         gradients (Sequence[torch.Tensor | None], optional): For 'adam', the gradient of the last step for each of them.
 
-    Returns:
-        list[torch.Tensor]: The products.
-
     Raises:
-        ValueError: If the optimizer is not what ``kind`` needs or has not stepped yet.
+        ValueError: If 'adam' has no gradients.
     """
-    if kind not in PRECONDITIONS:
-        raise SettingError(f'hypergradient.precondition must be one of {PRECONDITIONS}, got {kind!r}')
     if kind == 'identity':
         return list(vector)
     groups = {id(p): group for group in optimizer.param_groups for p in group['params']}
     if kind == 'lr':
         return [groups[id(p)]['lr'] * v for p, v in zip(parameters, vector)]
-    check_adam(optimizer)
     if gradients is None:
         raise SettingError("hypergradient.precondition='adam' needs the gradients of the lower level's last step; got none")
     return [

@@ -1,8 +1,9 @@
 """A hypergradient along its paths: down to the levels that an upper loss reads, and up again, edge by edge."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple, Protocol
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from torch.profiler import record_function
 
 from mmmlo.utils.errors import SettingError
 
-from .base import HypergradientEstimator, norm_of
+from .base import Average, HypergradientEstimator, norm_of
 from .not_differentiable import NotDifferentiableError
 from .paths import LevelGraph
 
@@ -19,20 +20,8 @@ Named = dict[str, torch.Tensor]
 """A vector: tensors by the names of a level's parameters; those that are left out are zero."""
 
 
-class MultiLevelProblem(Protocol):
-    """What multi-level training asks of a module; :class:`mmmlo.models.BaseMaskedAutoencoder` provides it.
-
-    A problem may also have ``fix_level(level, batch)``: what every pass of one hypergradient through ``level`` shares. It
-    is handed to ``level_loss`` as ``fixed``; without it, that is None. In ``fixed_by_others`` it may name levels for which
-    this reads no parameter of their own. The level's own loss then uses the same, and it is computed once.
-    """
-
-    def level_loss(self, level: str, batch: Any, fixed: Any = None) -> dict[str, torch.Tensor]:
-        """Compute the losses of a level on a batch; those with 'loss' in their name are summed."""
-
-
 class Hypergradient(NamedTuple):
-    """What :meth:`Traversal.__call__` found.
+    """What a :class:`Traversal` found.
 
     Attributes:
         gradients (list[torch.Tensor]): The hypergradient, a tensor for each of the level's parameters.
@@ -67,38 +56,31 @@ def differentiate(parameters: Mapping[str, Mapping[str, nn.Parameter]], *levels:
                 parameter.requires_grad_(True)
 
 
+@dataclass
 class Traversal:
     """Differentiate an upper level's loss by its parameters, through the solutions of the levels below.
 
     Vectors are averaged over processes before they are used, and so must be the result: the product of two averages is not
     the average of the products.
 
-    Args:
+    Attributes:
         graph (LevelGraph): The paths.
         estimators (Mapping[str, HypergradientEstimator]): Lower level -> what crosses the edges from there.
         parameters (Mapping[str, Mapping[str, nn.Parameter]]): Level -> its parameters by their name in the problem.
-        context (Callable[[str], AbstractContextManager], optional): Level -> the context of its passes, such as autocast.
-        full_precision (Callable[[str], bool], optional): Lower level -> whether its passes must not run under autocast.
-        average (Callable, optional): Averages tensors over processes. Defaults to ``list``: a single process.
-        check (Callable[[str, Named], None], optional): Is shown each vector, with its level, before it is averaged.
-        precondition (Callable[[str, Named], list[torch.Tensor]], optional): Lower level and vector -> the vector times the
-            diagonal that its estimator names. Needed for estimators with another ``precondition`` than 'identity'.
+        context (Callable[[str], AbstractContextManager]): Level -> the context of its passes, such as autocast.
+        average (Average): Averages tensors over processes; ``list`` in a single one.
+        check (Callable[[str, Named], None]): Is shown each vector, with its level, before it is averaged.
+        precondition (Callable[[str, Named], list[torch.Tensor]]): Lower level and vector -> the vector times the diagonal
+            that its estimator names.
     """
 
-    def __init__(
-        self,
-        graph: LevelGraph,
-        estimators: Mapping[str, HypergradientEstimator],
-        parameters: Mapping[str, Mapping[str, nn.Parameter]],
-        context: Callable[[str], AbstractContextManager] = lambda level: nullcontext(),
-        full_precision: Callable[[str], bool] = lambda level: False,
-        average: Callable[[Sequence[torch.Tensor]], list[torch.Tensor]] = list,
-        check: Callable[[str, Named], None] = lambda level, vector: None,
-        precondition: Callable[[str, Named], list[torch.Tensor]] | None = None,
-    ) -> None:
-        self.graph, self.estimators, self.parameters = graph, estimators, parameters
-        self.context, self.full_precision = context, full_precision
-        self.average, self.check, self.precondition = average, check, precondition
+    graph: LevelGraph
+    estimators: Mapping[str, HypergradientEstimator]
+    parameters: Mapping[str, Mapping[str, nn.Parameter]]
+    context: Callable[[str], AbstractContextManager]
+    average: Average
+    check: Callable[[str, Named], None]
+    precondition: Callable[[str, Named], list[torch.Tensor]]
 
     def __call__(
         self,
@@ -111,7 +93,8 @@ class Traversal:
         """Compute the hypergradient.
 
         Args:
-            problem (nn.Module): A module that is a :class:`MultiLevelProblem`.
+            problem (nn.Module): A module with ``level_loss(level, batch, fixed)``, and perhaps ``fix_level(level, batch)``:
+                what every pass through a level shares.
             batch (Any): The upper level's batch.
             lower_batches (Mapping[str, Any]): A batch of every level that the paths pass.
             scale (torch.Tensor, optional): Loss scale of the upper level's backward pass; the result is free of it.
@@ -123,7 +106,6 @@ class Traversal:
 
         Raises:
             ValueError: If a loss does not depend on a level that the paths pass.
-            NotDifferentiableError: If an estimator cannot differentiate a module.
         """
         upper, seeds = self.graph.upper, self.graph.seeds
         with differentiate(self.parameters, upper, *seeds), self.context(upper):
@@ -177,19 +159,10 @@ class Traversal:
         shared: tuple[Any, Any] | None = None,
     ) -> dict[str, list[torch.Tensor | None]]:
         """Carry a vector from a lower level to all parameters of the levels next to it; see :meth:`__call__`."""
-        estimator = self.estimators[lower]
         parameters = [self.parameters[lower][name] for name in vector]
-        values = list(vector.values())
-        if estimator.precondition != 'identity':
-            assert self.precondition is not None, 'an optimizer is needed to precondition by'
-            values = self.precondition(lower, vector)
+        values = self.precondition(lower, vector)
         level_loss = _LevelLoss(problem)
         buffers = {f'problem.{name}': buffer for name, buffer in problem.named_buffers()}
-        device = parameters[0].device
-
-        def precision() -> AbstractContextManager:
-            return torch.autocast(device.type, enabled=False) if self.full_precision(lower) else self.context(lower)
-
         # One seed for all passes, so that each draws the same dropout and drop path. Drawing it moves the generator on.
         seed = int(torch.randint(2**31, ()))
         with differentiate(self.parameters, *targets):
@@ -197,19 +170,19 @@ class Traversal:
                 fixed = shared[1]
             else:
                 fix_level = getattr(problem, 'fix_level', None)
-                with precision():
+                with self.context(lower):
                     fixed = fix_level(lower, batch) if fix_level else None
 
             def loss(given: Sequence[torch.Tensor]) -> torch.Tensor:
                 replaced = {f'problem.{name}': value for name, value in zip(vector, given)}
                 # Copies: no statistics of a norm are to be those of these passes.
                 replaced.update({name: buffer.clone() for name, buffer in buffers.items()})
-                with _seeded(seed, device), precision():
+                with _seeded(seed, parameters[0].device), self.context(lower):
                     return total_loss(lower, functional_call(level_loss, replaced, (lower, batch, fixed)))
 
             wanted = [list(self.parameters[target].values()) for target in targets]
             try:
-                products = iter(estimator.product(loss, parameters, sum(wanted, []), values, self.average))
+                products = iter(self.estimators[lower].product(loss, parameters, sum(wanted, []), values, self.average))
             except NotDifferentiableError as error:
                 raise error.located_in(problem) from error.cause
         return {target: [next(products) for _ in own] for target, own in zip(targets, wanted)}

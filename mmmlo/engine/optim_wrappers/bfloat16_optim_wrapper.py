@@ -21,6 +21,5 @@ class BFloat16OptimWrapper(OptimWrapper):
     @contextmanager
     def optim_context(self, model: nn.Module):
         """Autocast to bfloat16, and skip gradient synchronization while accumulating."""
-        device = get_device()
-        with super().optim_context(model), torch.autocast(device.split(':')[0], dtype=torch.bfloat16):
+        with super().optim_context(model), torch.autocast(get_device().split(':')[0], dtype=torch.bfloat16):
             yield

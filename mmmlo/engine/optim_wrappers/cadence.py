@@ -15,8 +15,8 @@ class Cadence:
     Args:
         steps (Mapping[str, int]): Optimizer steps a cycle, level by level, the lowest level first.
         accumulation (Mapping[str, int]): Micro-batches an optimizer step, level by level.
-        start (Mapping[str, int], optional): Cycles before an upper level begins; 0 for those that are left out.
-        every (Mapping[str, int], optional): Cycles from one run of an upper level to the next; 1 for those left out.
+        start (Mapping[str, int], optional): Cycles before a level begins, 0 for those left out.
+        every (Mapping[str, int], optional): Cycles from one run of a level to the next, 1 for those left out.
 
     Raises:
         ValueError: If a number is not a whole number in its range, or the lowest level, which sets the rhythm, has a
@@ -30,21 +30,18 @@ class Cadence:
         start: Mapping[str, int] | None = None,
         every: Mapping[str, int] | None = None,
     ) -> None:
-        self.steps = dict(steps)
-        self.accumulation = dict(accumulation)
+        self.steps, self.accumulation = dict(steps), dict(accumulation)
         self.base, *self.upper = steps
-        self.start = {level: (start or {}).get(level, 0) for level in steps}
-        self.every = {level: (every or {}).get(level, 1) for level in steps}
+        self.start, self.every = dict.fromkeys(steps, 0) | (start or {}), dict.fromkeys(steps, 1) | (every or {})
         for name, counts, least in (('steps', self.steps, 1), ('start', self.start, 0), ('every', self.every, 1)):
             for level, count in counts.items():
                 if not isinstance(count, int) or count < least:
                     kind = 'a positive integer' if least else 'an integer from 0'
                     raise SettingError(f'optim_wrapper.levels.{level}.{name} must be {kind}, got {count!r}')
-        for name, count, default in (('start', self.start[self.base], 0), ('every', self.every[self.base], 1)):
-            if count != default:
+            if name != 'steps' and counts[self.base] != least:
                 raise SettingError(
-                    f'optim_wrapper.levels.{self.base}.{name} is {count}, but the lowest level runs in every cycle; '
-                    f'{name} belongs to a level above it'
+                    f'optim_wrapper.levels.{self.base}.{name} is {counts[self.base]}, but the lowest level runs in every '
+                    f'cycle; {name} belongs to a level above it'
                 )
 
     @property
@@ -58,14 +55,7 @@ class Cadence:
         return offset >= 0 and offset % self.every[level] == 0 and self.every[upper] % self.every[level] == 0
 
     def due(self, iteration: int) -> dict[str, int]:
-        """Micro-batches that each level needs in an iteration.
-
-        Args:
-            iteration (int): Micro-batches of the lowest level so far.
-
-        Returns:
-            dict[str, int]: Level -> micro-batches, for the levels that run, in running order.
-        """
+        """Micro-batches that each level needs after so many of the lowest one: of those that run, in running order."""
         due = {self.base: 1}
         cycles, rest = divmod(iteration + 1, self.iterations)
         if rest == 0:
@@ -78,9 +68,5 @@ class Cadence:
     def total_steps(self, iterations: int) -> dict[str, int]:
         """Optimizer steps of each level in a run of so many iterations."""
         cycles = iterations // self.iterations
-        return {
-            self.base: iterations // self.accumulation[self.base],
-            **{
-                level: max(cycles - self.start[level], 0) // self.every[level] * self.steps[level] for level in self.upper
-            },
-        }
+        steps = {level: max(cycles - self.start[level], 0) // self.every[level] * self.steps[level] for level in self.upper}
+        return {self.base: iterations // self.accumulation[self.base]} | steps

@@ -16,8 +16,6 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     ``foreach`` and ``fused`` kernels have nothing to put together; schedulers too go through them one by one. The result is
     the same. Only what tells groups apart by their position differs: a state of the optimizer is loaded by the constructor
     that saved it.
-
-    The arguments are those of mmengine's constructor.
     """
 
     def add_params(
@@ -25,9 +23,8 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     ) -> None:
         """Add all parameters of a module; see mmengine's ``DefaultOptimWrapperConstructor``."""
         super().add_params(params, module, prefix, is_dcn_module)
-        if prefix:  # a child, for which mmengine calls this too
-            return
-        params[:] = merge_groups(params)
+        if not prefix:  # not a child, for which mmengine calls this too
+            params[:] = merge_groups(params)
 
 
 def merge_groups(singles: Iterable[dict]) -> list[dict]:

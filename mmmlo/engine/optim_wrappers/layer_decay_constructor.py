@@ -1,6 +1,6 @@
 """Layer-wise learning-rate decay for a vision transformer inside any model."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.logging import print_log
@@ -27,20 +27,14 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
 
     mmpretrain's constructor asks the model for the depth of a parameter, which segmentors and detectors cannot tell. Here
     the backbone is looked for: a ``VisionTransformer`` anywhere, or what is called ``backbone``, or is in it, and has
-    mmpretrain's ``get_layer_depth`` or a list ``layers``. Parameters with equal settings share one group, so that fused and
-    foreach optimizers have something to fuse. A group says where it comes from: ``layer_id`` and ``lr_scale``.
+    mmpretrain's ``get_layer_depth``. Parameters with equal settings share one group, so that fused and foreach optimizers
+    have something to fuse. A group says where it comes from: ``layer_id`` and ``lr_scale``.
 
     Args:
         optim_wrapper_cfg (dict): Config of the wrapper, as for mmengine's default constructor.
-        paramwise_cfg (dict): The settings below; the first one must be given.
-
-            - ``layer_decay_rate`` (float): the rate, in (0, 1].
-            - ``norm_decay_mult`` (float): factor of the weight decay of all parameters of norms.
-            - ``bias_decay_mult`` (float): factor of the weight decay of other biases.
-            - ``flat_decay_mult`` (float): factor of the weight decay of other one-dimensional parameters.
-            - ``custom_keys`` (dict): part of a parameter's name -> ``lr_mult``, a factor on top of the layer's learning
-              rate, and ``decay_mult``, a factor of the weight decay in place of the three above. Of several keys in a name
-              the longest counts.
+        paramwise_cfg (dict): mmpretrain's settings: ``layer_decay_rate``, in (0, 1], which must be given;
+            ``norm_decay_mult``, ``bias_decay_mult`` and ``flat_decay_mult``; and ``custom_keys``, part of a parameter's name
+            -> ``decay_mult`` and, here, ``lr_mult``, a factor on top of the layer's learning rate.
 
     Raises:
         SettingError: If a key is unknown or missing, or the rate is not in (0, 1].
@@ -58,51 +52,41 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
 
     def _validate_cfg(self) -> None:
         where, settings = 'optim_wrapper.paramwise_cfg', self.paramwise_cfg
-        _check_known(where, settings, _KEYS)
-        for key, own in settings.get('custom_keys', {}).items():
-            _check_known(f'{where}.custom_keys[{key!r}]', own, ('lr_mult', 'decay_mult'))
+        custom = {f'{where}.custom_keys[{key!r}]': own for key, own in settings.get('custom_keys', {}).items()}
+        for place, own in {where: settings, **custom}.items():
+            known = _KEYS if own is settings else ('lr_mult', 'decay_mult')
+            for name in own:
+                if name not in known:
+                    raise SettingError(f'{place} has {name!r}, which is none of {list(known)}')
         rate = settings.get('layer_decay_rate')
-        if rate is None:
-            raise SettingError(f'{where}.layer_decay_rate is missing: a number in (0, 1], such as 0.75')
         if not isinstance(rate, int | float) or not 0 < rate <= 1:
-            raise SettingError(f'{where}.layer_decay_rate must be a number in (0, 1], got {rate!r}')
+            raise SettingError(f'{where}.layer_decay_rate must be a number in (0, 1], such as 0.75, got {rate!r}')
         if self.base_lr is None:
             raise SettingError('optim_wrapper.optimizer.lr is missing: layer_decay_rate scales it layer by layer')
-        for name in _DECAY_MULTS:
-            if name in settings and self.base_wd is None:
-                raise SettingError(f'optim_wrapper.optimizer.weight_decay is missing, but {where}.{name} scales it')
+        scaling = [name for name in _DECAY_MULTS if name in settings]
+        if scaling and self.base_wd is None:
+            raise SettingError(f'optim_wrapper.optimizer.weight_decay is missing, but {where}.{scaling[0]} scales it')
         super()._validate_cfg()
 
     def add_params(
         self, params: list[dict], module: nn.Module, prefix: str = '', get_layer_depth: Any = None, **kwargs
     ) -> None:
-        """Append one group for each layer, learning rate and weight decay.
-
-        Args:
-            params (list[dict]): Parameter groups, changed in place.
-            module (nn.Module): The model.
-            prefix (str): Prefix of its parameters' names. Defaults to ''.
-            get_layer_depth (Callable, optional): What mmpretrain's constructor asks when it calls this for a child.
-            **kwargs: For compatibility with mmengine; not used.
-
-        Raises:
-            SettingError: If the model has no backbone with layers.
-        """
-        if get_layer_depth is not None:
+        """Append one group for each layer, learning rate and weight decay; an error if no backbone has layers."""
+        if get_layer_depth is not None:  # mmpretrain's constructor calls this for a child
             super().add_params(params, module, prefix, get_layer_depth)
             return
         backbones = dict(_find_backbones(module))
         if not backbones:
             raise SettingError(
                 f'optim_wrapper.paramwise_cfg.layer_decay_rate: {type(module).__name__} has no backbone with layers; '
-                "model.backbone must be a 'VisionTransformer', or have `get_layer_depth` or a list `layers`"
+                "model.backbone must be a 'VisionTransformer' of mmpretrain, or have its `get_layer_depth`"
             )
-        depth = max(_layer_depth(backbone, '', '')[1] for backbone in backbones.values())
+        depth = max(backbone.get_layer_depth('', '')[1] for backbone in backbones.values())
 
         def find_depth(name: str) -> tuple[int, int]:
             for start, backbone in backbones.items():
                 if name.startswith(start):
-                    return _layer_depth(backbone, name, start)
+                    return backbone.get_layer_depth(name, start)
             return depth - 1, depth
 
         own_decay: float | None = self.base_wd  # type: ignore[has-type]
@@ -129,33 +113,14 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
         )
 
 
-def _check_known(where: str, settings: Mapping[str, Any], known: Collection[str]) -> None:
-    for name in settings:
-        if name not in known:
-            raise SettingError(f'{where} has {name!r}, which is none of {list(known)}')
-
-
-def _find_backbones(module: nn.Module, prefix: str = '', in_backbone: bool = False) -> Iterator[tuple[str, nn.Module]]:
+def _find_backbones(module: nn.Module, prefix: str = '', in_backbone: bool = False) -> Iterator[tuple[str, Any]]:
     """Prefix of the parameters' names, such as 'backbone.', and backbone, the outermost ones only.
 
-    Names decide besides classes: decoders of detectors have `layers` too, and whole models a `get_layer_depth`.
+    Names decide besides classes: whole models have a `get_layer_depth` too.
     """
     in_backbone = in_backbone or prefix.split('.')[-2:-1] == ['backbone']
-    layered = hasattr(module, 'get_layer_depth') or isinstance(getattr(module, 'layers', None), nn.ModuleList)
-    if isinstance(module, VisionTransformer) or in_backbone and layered:
+    if isinstance(module, VisionTransformer) or in_backbone and hasattr(module, 'get_layer_depth'):
         yield prefix, module
         return
     for name, child in module.named_children():
         yield from _find_backbones(child, f'{prefix}{name}.', in_backbone)
-
-
-def _layer_depth(backbone: Any, name: str, prefix: str) -> tuple[int, int]:
-    """Layer of a backbone's parameter, and the number of layers, embedding and head included, as in mmpretrain."""
-    if hasattr(backbone, 'get_layer_depth'):
-        return backbone.get_layer_depth(name, prefix)
-    depth = len(backbone.layers) + 2
-    first, *rest = name[len(prefix):].split('.')
-    if first == 'layers':
-        return int(rest[0]) + 1, depth
-    embeds = first in ('cls_token', 'mask_token', 'pos_embed', 'patch_embed', 'pre_norm')
-    return 0 if embeds else depth - 1, depth

@@ -1,6 +1,7 @@
 """Nested optimization problems behind mmengine's optimizer wrapper interface."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.profiler import record_function
 from mmmlo.registry import OPTIM_WRAPPERS
 from mmmlo.utils.errors import SettingError
 
-from ..hypergradients import precondition
+from ..hypergradients import LevelGraph
 from ..hypergradients.base import norm_of
 from ..hypergradients.traverse import Hypergradient, Named, Traversal, differentiate, total_loss
 from ..level import Level
@@ -30,20 +31,14 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
     by :meth:`Level.apply_gradient` alone. Nothing here knows images.
 
     Over several processes every gradient is averaged, and every vector of a hypergradient before it is used. Levels in
-    fp16 have a loss scale each, by mmengine's ``AmpOptimWrapper``; vectors are free of it.
-
-    A profile by ``torch.profiler`` has the ranges ``level: <level>``, and in them ``edge: from <lower>``, ``reduce`` and
-    ``step``; ``tools/benchmarks/profile_cycle.py`` makes a table of one.
+    fp16 have a loss scale each, by mmengine's ``AmpOptimWrapper``; vectors are free of it. A profile by ``torch.profiler``
+    has the ranges ``level: <level>``, and in them ``edge: from <lower>``, ``reduce`` and ``step``.
 
     Build it from a config with :class:`MultiLevelOptimWrapperConstructor`.
 
     Args:
         levels (Sequence[Level]): The levels, the lowest first.
-        cadence (Cadence): When each is due.
-
-    Attributes:
-        cadence (Cadence): When each level is due. The gradients of the lowest level are the position in the cycle.
-        meter (LevelMeter): What the levels' updates cost.
+        cadence (Cadence): When each is due. The gradients of the lowest level are the position in the cycle.
     """
 
     def __init__(self, levels: Sequence[Level], cadence: Cadence) -> None:
@@ -52,15 +47,14 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         self._parameters = {level.name: level.parameters for level in levels}
         self.cadence = cadence
         self.meter = LevelMeter(levels[0].device)
-        self._traversals = {level.name: self._traversal(level) for level in levels if level.graph}
+        self._traversals = {level.name: self._traversal(level, level.graph) for level in levels if level.graph}
         # Level -> the batch of its last pass and what was fixed there, with the graph to the levels that are named.
         self._shared: dict[str, tuple[Any, Any]] = {}
         for level in levels:
             for lower, estimator in level.estimators.items():
                 self._levels[lower].keeps_gradients |= estimator.precondition == 'adam'
 
-    def _traversal(self, level: Level) -> Traversal:
-        assert level.graph is not None
+    def _traversal(self, level: Level, graph: LevelGraph) -> Traversal:
         checks = {lower: UsageCheck(f'{level.name!r}, carried on from {lower!r}') for lower in level.estimators}
 
         def check(lower: str, vector: Named) -> None:
@@ -68,23 +62,15 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             parameters = self._parameters[lower]
             checks[lower](parameters.values(), [name in vector for name in parameters])
 
-        def preconditioned(lower: str, vector: Named) -> list[torch.Tensor]:
-            below = self._levels[lower]
-            gradients = [below.last_gradients.get(name) for name in vector] if below.last_gradients else None
-            parameters = [below.parameters[name] for name in vector]
-            kind = level.estimators[lower].precondition
-            return precondition(kind, below.wrapper.optimizer, parameters, list(vector.values()), gradients)
+        def context(name: str) -> AbstractContextManager:
+            if name != level.name and self._needs_full_precision(name, level):
+                return torch.autocast(level.device.type, enabled=False)
+            return self[name].optim_context(None)
 
-        return Traversal(
-            level.graph,
-            level.estimators,
-            self._parameters,
-            context=lambda name: self[name].optim_context(None),
-            full_precision=lambda lower: self._needs_full_precision(lower, level),
-            average=reduce_mean,
-            check=check,
-            precondition=preconditioned,
-        )
+        def preconditioned(lower: str, vector: Named) -> list[torch.Tensor]:
+            return self._levels[lower].preconditioned(level.estimators[lower].precondition, vector)
+
+        return Traversal(graph, level.estimators, self._parameters, context, reduce_mean, check, preconditioned)
 
     def _needs_full_precision(self, lower: str, upper: Level) -> bool:
         # The products of small vectors would vanish in fp16, and there is no loss here that could be scaled for them.
@@ -117,15 +103,14 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         """Run every level that is due in this iteration.
 
         Args:
-            problem (nn.Module): A module that is a :class:`MultiLevelProblem`.
+            problem (nn.Module): A module with ``level_loss(level, batch, fixed)``, and perhaps ``fix_level(level, batch)``
+                and ``fixed_by_others``; :class:`mmmlo.models.BaseMaskedAutoencoder` is one.
             batches (Mapping[str, Sequence]): Level -> as many batches as :meth:`due` says.
 
         Returns:
-            dict[str, Any]: What to log, tensors on their device. ``<level>/<name>``: the losses, the mean over the level's
-            batches. ``<level>/grad_norm``: the norm of what its optimizer was given, averaged over processes, before
-            clipping. For a level with paths ``<level>/hypergradient_norm``, and ``<level>/vector_norm/<lower>``: the norm
-            of the vector that was carried on from each lower level. ``<level>/seconds`` and ``<level>/memory``: see
-            :class:`LevelMeter`.
+            dict[str, Any]: What to log, tensors on their device: ``<level>/<name>`` -> losses, means over the level's
+            batches; ``grad_norm``; for a level with paths ``hypergradient_norm`` and ``vector_norm/<lower>``; and what
+            :class:`LevelMeter` measures.
 
         Raises:
             ValueError: If the batches are not those that are due.
@@ -134,38 +119,33 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         given = {level: len(level_batches) for level, level_batches in batches.items()}
         if given != due:
             raise SettingError(f'this iteration needs batches {due} (level: number), got {given}')
-        costs: dict[str, Any] = {}
+        logged: dict[str, Any] = {}
         for name in due:
             level = self._levels[name]
             level.random_state = random_state(level.device)
-            with self.meter.measure(name) as cost, record_function(f'level: {name}'):
+            with self.meter.measure(name) as costs, record_function(f'level: {name}'):
                 for position, batch in enumerate(batches[name], start=1):
                     level.batch = batch
                     if level.graph:
                         losses = self._hypergradient_update(problem, level)
                     else:
                         losses = self._loss_update(problem, level, due if position == due[name] else {})
-                    if 'loss' not in losses:  # several terms: their sum is the level's loss
-                        losses = losses | dict(loss=total_loss(name, losses).detach())
-                    for key, value in losses.items():
+                    # Of several terms the sum is the level's loss.
+                    for key, value in (dict(loss=total_loss(name, losses)) | losses).items():
                         level.log(key, value)
-            costs.update({f'{name}/{key}': value for key, value in cost.items()})
+            logged |= level.take_log() | {f'{name}/{key}': cost for key, cost in costs.items()}
         self._shared.clear()
-        logged: dict[str, Any] = {}
-        for name in due:
-            logged.update(self._levels[name].take_log())
-        return logged | costs
+        return logged
 
     def _loss_update(self, problem: Any, level: Level, due: dict[str, int]) -> dict[str, torch.Tensor]:
         recorded = self._recorded(problem, level, due)
         with differentiate(self._parameters, level.name, *recorded):
             with level.wrapper.optim_context(problem):
+                fixed = None
                 if recorded:
                     fixed = problem.fix_level(level.name, level.batch)
                     self._shared[level.name] = level.batch, fixed
-                    losses = problem.level_loss(level.name, level.batch, fixed)
-                else:
-                    losses = problem.level_loss(level.name, level.batch)
+                losses = problem.level_loss(level.name, level.batch, fixed)
             level.backward(total_loss(level.name, losses))
         return losses
 
@@ -193,36 +173,12 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         level.apply_gradient(found.gradients)
         return found.losses
 
-    def hypergradient(
-        self, problem: Any, level: str, batch: Any, lower_batches: dict[str, Any]
-    ) -> Hypergradient:
-        """Compute a level's hypergradient on given batches, and move nothing; see :class:`Traversal`.
-
-        Args:
-            problem (nn.Module): A module that is a :class:`MultiLevelProblem`.
-            level (str): A level with paths.
-            batch (Any): Its batch.
-            lower_batches (dict[str, Any]): A batch of every level that the paths pass.
-
-        Returns:
-            Hypergradient: Of this process, free of loss scale, not finite where fp16 overflowed.
-        """
+    def hypergradient(self, problem: Any, level: str, batch: Any, lower_batches: dict[str, Any]) -> Hypergradient:
+        """Compute a level's hypergradient on given batches, and move nothing; see :meth:`Traversal.__call__`."""
         return self._traversals[level](problem, batch, lower_batches, self._levels[level].loss_scale)
 
-    def level_parameters(self, level: str) -> list[nn.Parameter]:
-        """List the trainable parameters of a level."""
-        return list(self._parameters[level].values())
-
     def optim_context(self, model: nn.Module) -> None:
-        """Refuse a single loss; see :meth:`update_params`."""
-        self.update_params()
-
-    def update_params(self, *args, **kwargs) -> None:
-        """Refuse a single loss: there is one for each level.
-
-        Raises:
-            TypeError: Always.
-        """
+        """Refuse a single loss, with a ValueError: there is one for each level."""
         raise SettingError(
             f"this optim_wrapper has the levels {self.levels} and takes no single loss; set "
             "train_cfg.type='mmmlo.MultiLevelTrainLoop'"
@@ -258,10 +214,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         for name, level in self._levels.items():
             level.step_count = state_dict['step_counts'][name]
             level.gradient_count = state_dict['gradient_counts'][name]
-            skips = (state_dict.get(key, {}).get(name, 0) for key in ('skip_counts', 'skips_in_a_row'))
-            level.guard.load(*skips)
-            if level.keeps_gradients:
-                level.last_gradients = {
-                    key: value if value is None else value.to(level.device)
-                    for key, value in state_dict.get('last_gradients', {}).get(name, {}).items()
-                }
+            level.guard.load(state_dict['skip_counts'][name], state_dict['skips_in_a_row'][name])
+            if level.keeps_gradients:  # none where the run that was saved did not keep them
+                gradients = state_dict['last_gradients'].get(name, {})
+                level.last_gradients = {k: None if g is None else g.to(level.device) for k, g in gradients.items()}

@@ -1,7 +1,7 @@
 """The model on several processes."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,24 +19,18 @@ from ..reduce import GradientReducer
 class _AveragingOptimWrapper:
     """An optimizer wrapper whose gradients are averaged over processes before it steps; all else is the wrapper's own."""
 
-    def __init__(self, optim_wrapper: OptimWrapper, model: 'MultiLevelDistributedDataParallel') -> None:
-        self._optim_wrapper = optim_wrapper
-        self._model = model
+    def __init__(self, optim_wrapper: OptimWrapper, reducer: GradientReducer) -> None:
+        self._optim_wrapper, self._reducer = optim_wrapper, reducer
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._optim_wrapper, name)
 
-    def optim_context(self, model: nn.Module) -> Any:
-        return self._optim_wrapper.optim_context(self._model)
-
     def backward(self, loss: torch.Tensor, **kwargs) -> None:
-        sync = self._model.synchronized and self._optim_wrapper.should_sync()
-        with self._model.reducer.overlapped() if sync else nullcontext():
+        with self._reducer.overlapped() if self._optim_wrapper.should_sync() else nullcontext():
             self._optim_wrapper.backward(loss, **kwargs)
 
     def step(self, **kwargs) -> None:
-        if self._model.synchronized:
-            self._model.reducer.finish()
+        self._reducer.finish()
         self._optim_wrapper.step(**kwargs)
 
     def update_params(self, *args, **kwargs) -> None:
@@ -56,24 +50,18 @@ class MultiLevelDistributedDataParallel(nn.Module):
 
     Args:
         module (nn.Module): The model, on its device.
-        bucket_cap_mb (float): Size of a bucket in MiB, for ordinary optimizer wrappers. Defaults to 25.
     """
 
-    def __init__(self, module: nn.Module, bucket_cap_mb: float = 25.0) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module: Any = module
-        self.bucket_cap_mb = bucket_cap_mb
-        self.synchronized = True
-        self._reducer: GradientReducer | None = None
         self.broadcast_state()
 
-    @property
+    @cached_property
     def reducer(self) -> GradientReducer:
         """GradientReducer: Of all trainable parameters; for ordinary optimizer wrappers."""
-        if self._reducer is None:
-            parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
-            self._reducer = GradientReducer(parameters, type(self.module).__name__, self.bucket_cap_mb)
-        return self._reducer
+        parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        return GradientReducer(parameters, type(self.module).__name__)
 
     @torch.no_grad()
     def broadcast_state(self) -> None:
@@ -81,30 +69,13 @@ class MultiLevelDistributedDataParallel(nn.Module):
         for tensor in (*self.module.parameters(), *self.module.buffers()):
             broadcast(tensor.data)
 
-    @contextmanager
-    def no_sync(self) -> Iterator[None]:
-        """Do not average the gradients of an ordinary optimizer wrapper inside."""
-        before, self.synchronized = self.synchronized, False
-        try:
-            yield
-        finally:
-            self.synchronized = before
-
     def forward(self, *args, **kwargs) -> Any:
         """Run the model."""
         return self.module(*args, **kwargs)
 
-    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Any]:
-        """Run the model's own ``train_step``.
-
-        Args:
-            data (Any): What the training loop hands over.
-            optim_wrapper (OptimWrapper): A wrapper of one optimizer.
-
-        Returns:
-            dict[str, Any]: What to log.
-        """
-        return self.module.train_step(data, _AveragingOptimWrapper(optim_wrapper, self))
+    def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> dict[str, Any]:
+        """Run the model's own ``train_step``, and average its gradients."""
+        return self.module.train_step(data, _AveragingOptimWrapper(optim_wrapper, self.reducer))
 
     def val_step(self, data: Any) -> Any:
         """Run the model's own ``val_step``."""
@@ -116,14 +87,7 @@ class MultiLevelDistributedDataParallel(nn.Module):
 
 
 def check_model_wrapper(model: nn.Module) -> None:
-    """Check that a model with several levels is in a wrapper that trains them.
-
-    Args:
-        model (nn.Module): The runner's model.
-
-    Raises:
-        RuntimeError: If its wrapper would train one loss.
-    """
+    """Raise a RuntimeError if a model with several levels is in a wrapper that would train one loss."""
     if is_model_wrapper(model) and not isinstance(model, MultiLevelDistributedDataParallel):
         levels = getattr(getattr(model, 'module', model), 'level_modules', {})
         if len(levels) > 1:

@@ -13,20 +13,13 @@ SHARDING_IS_NOT_SUPPORTED = (
 )
 
 _SHARDED = {
-    'DTensor',
-    'DeepSpeedEngine',
-    'FSDPModule',
-    'FullyShardedDataParallel',
-    'MMDeepSpeedEngineWrapper',
-    'MMFullyShardedDataParallel',
+    'DTensor', 'DeepSpeedEngine', 'FSDPModule', 'FullyShardedDataParallel', 'MMDeepSpeedEngineWrapper',
+    'MMFullyShardedDataParallel'
 }
 
 
 def check_not_sharded(model: nn.Module) -> None:
     """Check that every process has whole parameters.
-
-    Args:
-        model (nn.Module): The runner's model.
 
     Raises:
         NotImplementedError: If a sharding wrapper or a sharded parameter is found.
@@ -39,10 +32,6 @@ def check_not_sharded(model: nn.Module) -> None:
 
 def check_optimizer_not_sharded(level: str, optimizer: torch.optim.Optimizer) -> None:
     """Check that every process has the whole state of a level's optimizer.
-
-    Args:
-        level (str): The level, for the message.
-        optimizer (torch.optim.Optimizer): Its optimizer.
 
     Raises:
         NotImplementedError: If the state is split over processes.

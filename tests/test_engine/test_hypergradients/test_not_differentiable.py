@@ -48,7 +48,10 @@ def problem():
     return net, loss, lower, [u], [torch.randn_like(p) for p in lower]
 
 
-@pytest.mark.parametrize('estimator', [ForwardMode(), DoubleBackward()], ids=lambda e: type(e).__name__)
+ESTIMATORS = [ForwardMode(), DoubleBackward(), ConjugateGradient(), Neumann()]
+
+
+@pytest.mark.parametrize('estimator', ESTIMATORS, ids=lambda e: type(e).__name__)
 def test_names_the_innermost_module(estimator):
     net, loss, lower, upper, vector = problem()
     with pytest.raises(NotDifferentiableError) as error:
@@ -58,26 +61,6 @@ def test_names_the_innermost_module(estimator):
     assert text.startswith(f'{type(estimator).__name__} cannot differentiate a Custom:')
     assert text.endswith("Use hypergradient=dict(type='mmmlo.FiniteDifference'), which needs first derivatives only")
     assert 'model.block.1: Custom' in str(error.value.located_in(net))
-
-
-@pytest.mark.parametrize('estimator', [ForwardMode(), DoubleBackward()], ids=lambda e: type(e).__name__)
-def test_hessian_products_name_it_too(estimator):
-    net, loss, lower, _, vector = problem()
-    with pytest.raises(NotDifferentiableError) as error:
-        estimator.hessian(loss, lower)(vector)
-    assert error.value.module is net.block[1]
-
-
-@pytest.mark.parametrize('estimator', [ConjugateGradient(), Neumann(products=ForwardMode())], ids=lambda e: type(e).__name__)
-def test_inverse_hessians_name_their_own_key(estimator):
-    net, loss, lower, upper, vector = problem()
-    with pytest.raises(NotDifferentiableError) as error:
-        estimator.product(loss, lower, upper, vector)
-    assert error.value.module is net.block[1]
-    text = str(error.value.located_in(net))
-    by = f'{type(estimator).__name__}, by {type(estimator.products).__name__},'
-    assert text.startswith(f'{by} cannot differentiate model.block.1: Custom')
-    assert "Use hypergradient.products=dict(type='mmmlo.FiniteDifference')" in text
 
 
 def test_the_estimator_it_names_works():

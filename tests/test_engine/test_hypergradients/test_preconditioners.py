@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmmlo.engine import ForwardMode, precondition
+from mmmlo.engine import ForwardMode, check_adam, precondition
 
 
 def run(optimizer_class, u, steps, **kwargs):
@@ -80,7 +80,7 @@ def test_a_parameter_that_did_not_move_carries_nothing():
 def test_adam_needs_adam(optimizer, words):
     w = torch.ones(2, requires_grad=True)
     with pytest.raises(ValueError, match=words):
-        precondition('adam', optimizer([w]), [w], [torch.ones(2)], [torch.ones(2)])
+        check_adam(optimizer([w]))
 
 
 def test_adam_needs_the_last_gradient():

@@ -1,7 +1,6 @@
 """Layer-wise learning-rate decay in classifiers, segmentors, detectors and anything else."""
 
 import pytest
-import torch
 from mmengine.optim import CosineAnnealingLR, LinearLR, build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import nn
@@ -54,17 +53,6 @@ class Detector(nn.Module):
         self.backbone.pyramid = nn.Conv2d(16, 16, 1)
         self.decoder = nn.Module()
         self.decoder.layers = nn.ModuleList([nn.Linear(16, 16)])
-
-
-class PlainViT(nn.Module):
-    """Names as in mmseg's ViT, which does not tell the depth of a parameter."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, 16))
-        self.patch_embed = nn.Conv2d(3, 16, 4, 4)
-        self.layers = nn.ModuleList([nn.Linear(16, 16) for _ in range(BLOCKS)])
-        self.ln1 = nn.LayerNorm(16)
 
 
 def build_model(cfg: dict) -> nn.Module:
@@ -143,10 +131,9 @@ def scale(name: str, prefix: str) -> float:
         (DETECTOR, 'backbone.'),
         (dict(VIT, type='mmmlo.MaskedViT', learnable_pos_embed=True), ''),
         (lambda: Detector(MODELS.build(VIT)), 'backbone.body.'),
-        (lambda: Detector(PlainViT()), 'backbone.body.'),
         (lambda: nn.ModuleDict(dict(encoder=MODELS.build(VIT), head=nn.Linear(16, 3))), 'encoder.'),
     ],
-    ids=['classifier', 'segmentor', 'detector', 'bare', 'nested', 'without get_layer_depth', 'another name'],
+    ids=['classifier', 'segmentor', 'detector', 'bare', 'nested', 'another name'],
 )
 def test_every_parameter_has_the_scale_of_its_layer(cfg, prefix):
     model = cfg() if callable(cfg) else build_model(cfg)
@@ -162,7 +149,7 @@ def test_every_parameter_has_the_scale_of_its_layer(cfg, prefix):
 
 
 def test_frozen_and_shared_parameters():
-    model = Detector(PlainViT())
+    model = Detector(MODELS.build(VIT))
     model.backbone.body.patch_embed.requires_grad_(False)
     model.shared = model.decoder.layers[0]
     groups = settings(model, build(model))
@@ -255,10 +242,10 @@ def test_log(monkeypatch):
 @pytest.mark.parametrize(
     ('paramwise_cfg', 'message'),
     [
-        (dict(layer_decay_rate=None), r'paramwise_cfg.layer_decay_rate is missing: a number in \(0, 1\]'),
-        (dict(layer_decay_rate=0), r'paramwise_cfg.layer_decay_rate must be a number in \(0, 1\], got 0'),
-        (dict(layer_decay_rate=1.5), r'must be a number in \(0, 1\], got 1.5'),
-        (dict(layer_decay_rate='0.5'), r"must be a number in \(0, 1\], got '0.5'"),
+        (dict(layer_decay_rate=None), r'layer_decay_rate must be a number in \(0, 1\], such as 0.75, got None'),
+        (dict(layer_decay_rate=0), r'paramwise_cfg.layer_decay_rate must be a number in \(0, 1\], such as 0.75, got 0'),
+        (dict(layer_decay_rate=1.5), r'such as 0.75, got 1.5'),
+        (dict(layer_decay_rate='0.5'), r"such as 0.75, got '0.5'"),
         (dict(bias_lr_mult=2.0), r"paramwise_cfg has 'bias_lr_mult', which is none of \['layer_decay_rate'"),
         (dict(custom_keys=dict(head=dict(lr_mul=2))), r"custom_keys\['head'\] has 'lr_mul', which is none of \['lr_mult'"),
     ],

@@ -125,16 +125,6 @@ def check_a_train_step_of_the_model_s_own(rank):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-15)
 
 
-def check_no_sync(rank):
-    module = Regression()
-    wrapped = MultiLevelDistributedDataParallel(module)
-    with wrapped.no_sync():
-        alone = train(wrapped, module, slice(rank, None, 2))
-    gathered = [torch.zeros_like(alone[0]) for _ in range(2)]
-    torch.distributed.all_gather(gathered, alone[0])
-    assert not torch.equal(*gathered)
-
-
 def check_broadcast(rank):
     module = Regression()
     with torch.no_grad():
