@@ -44,8 +44,8 @@ class LevelConfig:
         taken = cls(**{field.name: cfg.pop(field.name) for field in fields(cls) if field.name in cfg})
         for name in ('share_passes', 'hypergradient'):
             if taken.paths is None and getattr(taken, name) is not None:
-                right = f"only a level that moves by a hypergradient has it; {key}.paths=['pretrain'] is one such"
-                raise SettingError(f'{key}.{name} does nothing without paths; {right}')
+                right = f"add {key}.paths, such as ['pretrain', 'finetune>pretrain'], or leave it out"
+                raise SettingError(f'{key}.{name} does nothing without paths: {right}')
         return taken
 
 
