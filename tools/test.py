@@ -52,6 +52,7 @@ from mmengine.model import is_model_wrapper
 from mmmlo.engine.hooks import PredictionPictureHook
 from mmmlo.engine.loops import KNNTestLoop
 from mmmlo.launch.config import build_runner, load_config, resolve_loaders, resolve_norms, set_work_dir
+from mmmlo.launch.data_errors import data_errors
 from mmmlo.preflight.check_transfer import check_frameworks
 from mmmlo.utils.checkpoints import trust_checkpoints
 from mmmlo.utils.errors import SettingError
@@ -72,15 +73,16 @@ def main() -> None:
     resolve_loaders(cfg, pin_memory=not args.no_pin_memory)
     resolve_norms(cfg)
     check_frameworks(cfg)
-    runner = build_runner(cfg)
-    # mmengine itself loads whatever matches, also nothing.
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    check_whole_model(model, args.checkpoint, only_backbone=isinstance(runner.test_loop, KNNTestLoop))
-    if args.out and args.out_item == 'pred':
-        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
-    if args.show_dir:
-        runner.register_hook(PredictionPictureHook(args.show_dir, args.show_count, args.show_score_thr))
-    metrics = runner.test()
+    with data_errors(cfg):
+        runner = build_runner(cfg)
+        # mmengine itself loads whatever matches, also nothing.
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        check_whole_model(model, args.checkpoint, only_backbone=isinstance(runner.test_loop, KNNTestLoop))
+        if args.out and args.out_item == 'pred':
+            runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+        if args.show_dir:
+            runner.register_hook(PredictionPictureHook(args.show_dir, args.show_count, args.show_score_thr))
+        metrics = runner.test()
     if args.show_dir:
         print(f'Pictures: {args.show_dir}')
     if args.out and args.out_item == 'metrics':

@@ -6,9 +6,7 @@
 
 import argparse
 import os.path as osp
-import signal
 import sys
-import traceback
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 
@@ -59,7 +57,7 @@ def parse_args() -> argparse.Namespace:
 start(__name__, parse_args)
 
 from mmengine.config import Config
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from mmmlo.launch.config import (
     build_runner,
@@ -70,13 +68,13 @@ from mmmlo.launch.config import (
     set_backbone,
     set_work_dir,
 )
+from mmmlo.launch.data_errors import data_errors
 from mmmlo.launch.resume import resolve_resume
 from mmmlo.launch.resume_settings import ResumeSettingsHook
 from mmmlo.preflight.check_config import check_config
 from mmmlo.preflight.check_transfer import check_transfer
 from mmmlo.utils.checkpoints import trust_checkpoints
-from mmmlo.utils.errors import MmmloError, SettingError
-from mmmlo.utils.text import describe_error
+from mmmlo.utils.errors import SettingError
 
 
 def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
@@ -108,49 +106,11 @@ def main() -> None:
         check_config(cfg)
     cfg = merge_args(cfg, args)
     check_transfer(cfg)
-    try:
+    with data_errors(cfg):
         runner = build_runner(cfg)
         if isinstance(runner, Runner):
             runner.register_hook(ResumeSettingsHook(args.resume_settings))
         runner.train()
-    except MmmloError:
-        raise
-    except (RuntimeError, OSError, EOFError) as error:
-        try:
-            if not _is_of_lost_worker(error):
-                raise
-            message = _lost_worker(error, cfg)
-        except RuntimeError as late:  # PyTorch's own may come while a broken connection is looked at
-            if not _is_of_lost_worker(late):
-                raise
-            message = _lost_worker(late, cfg)
-        raise LostWorkerError(message) from error
-
-
-class LostWorkerError(MmmloError):
-    """A worker of a loader that was killed, most often for its memory."""
-
-
-def _is_of_lost_worker(error: Exception) -> bool:
-    """Whether an error says that a loader's worker is gone, as after SIGKILL.
-
-    PyTorch raises its own wherever the main process happens to be, so the iteration cannot be finished; or the connection
-    breaks while a batch is fetched.
-    """
-    if str(error).startswith(('DataLoader worker', 'Pin memory thread')):
-        return True
-    return any(frame.name == '_try_get_data' for frame in traceback.extract_tb(error.__traceback__))
-
-
-def _lost_worker(error: Exception, cfg: Config) -> str:
-    # PyTorch's handler would raise once more while this process ends.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    last = find_latest_checkpoint(cfg.work_dir)
-    kept = f'--resume goes on from {last}' if last else 'There is no checkpoint yet'
-    return (
-        f'a worker of a loader was lost ({describe_error(error).rstrip(".")}). If memory was short, take fewer '
-        f'num_workers or smaller batches. {kept}'
-    )
 
 
 if __name__ == '__main__':

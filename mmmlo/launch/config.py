@@ -1,12 +1,14 @@
 """What the command-line tools do to a config, and the runner that is built from it."""
 
+import logging
 import os
 import os.path as osp
 import re
+from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -26,6 +28,9 @@ _MOVED = (
         '; it is a variant in configs/ablations/studies.json now, which tools/analysis_tools/run_study.py trains',
     ),
 )
+
+# How the messages begin that are for the log file only: environment, config, hooks, settings of single parameters.
+_FOR_FILE = ('\n' + 60 * '-', 'Config:\n', 'Hooks will be executed', 'paramwise_options -- ')
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -143,6 +148,27 @@ def set_backbone(cfg: Config, checkpoint: str) -> None:
         cfg.model.pretrained = None
 
 
+def _is_for_console(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_FOR_FILE)
+
+
+class _ConsoleRunner(Runner):
+    """mmengine's runner, whose long lists go to the log file and not to the console."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(_is_for_console)
+        return logger
+
+    def dump_config(self) -> None:
+        super().dump_config()
+        config = osp.basename(self.cfg.filename or f'{self.timestamp}.py')
+        self.logger.info(f'{self.work_dir}: config in {config}; environment, hooks and parameter groups in '
+                         f'{self.timestamp}/{self.timestamp}.log')
+
+
 def build_runner(cfg: Config) -> Runner:
     """Build the runner that a config asks for, in the launcher's process group if there is a launcher.
 
@@ -173,4 +199,4 @@ def build_runner(cfg: Config) -> Runner:
         )
     use_safe_loaders()
     compat.init_dist_on_cpu(cfg.get('launcher', 'none'), cfg.get('env_cfg', {}).get('dist_cfg', {}))
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else _ConsoleRunner.from_cfg(cfg)

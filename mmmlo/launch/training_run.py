@@ -16,6 +16,7 @@ from mmengine.dist import get_world_size, is_main_process
 from mmmlo.engine import NonFiniteError, NonFiniteGuardHook
 from mmmlo.evaluation.results import Metric, ProtocolResult
 from mmmlo.launch.config import build_runner, enable_amp, resolve_loaders, resolve_norms
+from mmmlo.launch.data_errors import data_errors
 from mmmlo.preflight import VerifyPretrainedHook
 from mmmlo.utils.config import dataloaders
 from mmmlo.utils.whole_file import write_whole
@@ -93,6 +94,11 @@ def _train_and_test(cfg: Config, keep: Callable[[dict[str, float]], dict[str, fl
     if osp.isfile(result):
         with open(result) as file:
             return json.load(file), True
+    with data_errors(cfg):
+        return _measure(cfg, keep, result), False
+
+
+def _measure(cfg: Config, keep: Callable[[dict[str, float]], dict[str, float]], result: str) -> dict[str, float]:
     runner = build_runner(cfg)
     # Whatever the recipe: what is kept must be of these weights, and of a run that trained.
     for hook in (VerifyPretrainedHook, NonFiniteGuardHook):
@@ -107,7 +113,7 @@ def _train_and_test(cfg: Config, keep: Callable[[dict[str, float]], dict[str, fl
     metrics = keep({name: float(value) for name, value in runner.test().items() if isinstance(value, Real)})
     if is_main_process():
         write_whole(result, json.dumps(metrics))
-    return metrics, False
+    return metrics
 
 
 def _digest(cfg: Config, identity: Any) -> str:

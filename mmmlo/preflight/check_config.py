@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from mmmlo.engine.level import LevelConfig
 from mmmlo.preflight.config_types import accepted_fields, closest, find_type, kind_of, why_not_found
+from mmmlo.utils.config import named_dataloaders
 from mmmlo.utils.errors import SettingError
 
 __all__ = ['ConfigError', 'Problem', 'check_config', 'find_config_problems']
@@ -193,7 +194,7 @@ def _check_names(cfg: Config) -> Iterator[Problem]:
     yield from _unknown('randomness', cfg.get('randomness'), randomness)
     yield from _unknown('auto_scale_lr', cfg.get('auto_scale_lr'), ['enable', 'base_batch_size'])
     yield from _unknown('env_cfg', cfg.get('env_cfg'), ['cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'], False)
-    for key, loader in _loaders(cfg):
+    for key, loader in named_dataloaders(cfg):
         more = ['data_preprocessor'] if '.dataloaders.' in key else []
         yield from _unknown(key, loader, _LOADER_FIELDS + more)
     wrapper = cfg.get('optim_wrapper') or {}
@@ -203,18 +204,6 @@ def _check_names(cfg: Config) -> Iterator[Problem]:
         wrappers = {f'optim_wrapper.levels.{level}': own for level, own in levels.items() if isinstance(own, Mapping)}
     for key, wrapper in wrappers.items():
         yield from _check_wrapper(key, wrapper, cfg.get('default_scope') or 'mmengine')
-
-
-def _loaders(cfg: Config) -> Iterator[tuple[str, Mapping]]:
-    for split in ('train', 'val', 'test'):
-        loader, loop = cfg.get(f'{split}_dataloader'), cfg.get(f'{split}_cfg') or {}
-        if isinstance(loader, Mapping):
-            yield f'{split}_dataloader', loader
-        if isinstance(loop.get('bank_dataloader'), Mapping):
-            yield f'{split}_cfg.bank_dataloader', loop['bank_dataloader']
-        for level, own in (loop.get('dataloaders') or {}).items():
-            if isinstance(own, Mapping):
-                yield f'{split}_cfg.dataloaders.{level}', own
 
 
 def _check_wrapper(key: str, wrapper: Mapping, scope: str) -> Iterator[Problem]:
@@ -342,7 +331,7 @@ def _check_preprocessor(cfg: Config) -> Iterator[Problem]:
     cls = find_type(kind, cfg.get('default_scope') or 'mmengine', ['MODELS']) if isinstance(kind, str) else kind
     if cls is None or any(parent.__name__ == 'DeviceDataPreprocessor' for parent in inspect.getmro(cls)):
         return
-    for key, loader in _loaders(cfg):
+    for key, loader in named_dataloaders(cfg):
         dataset = loader.get('dataset') if key.startswith('train') else None
         while isinstance(dataset, Mapping):
             if dataset.get('type') == 'mmmlo.InMemoryImages':

@@ -11,15 +11,20 @@ def is_multi_level(cfg: Config) -> bool:
     return 'levels' in (cfg.get('optim_wrapper') or {})
 
 
-def dataloaders(cfg: Config) -> Iterator[ConfigDict]:
-    """Find the configs of all loaders: train, val, test, those of the upper levels and kNN's banks."""
+def named_dataloaders(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
+    """Find keys and configs of all loaders: train, val, test, those of the upper levels and kNN's banks."""
     for split in ('train', 'val', 'test'):
-        if cfg.get(f'{split}_dataloader') is not None:
-            yield cfg[f'{split}_dataloader']
         loop = cfg.get(f'{split}_cfg') or {}
-        if loop.get('bank_dataloader') is not None:
-            yield loop['bank_dataloader']
-        yield from (loader for loader in (loop.get('dataloaders') or {}).values() if not isinstance(loader, str))
+        loaders = {f'{split}_dataloader': cfg.get(f'{split}_dataloader')}
+        loaders[f'{split}_cfg.bank_dataloader'] = loop.get('bank_dataloader')
+        loaders |= {f'{split}_cfg.dataloaders.{level}': own for level, own in (loop.get('dataloaders') or {}).items()}
+        # A name in place of a config says that the level shares another's batches.
+        yield from ((key, loader) for key, loader in loaders.items() if isinstance(loader, Mapping))
+
+
+def dataloaders(cfg: Config) -> Iterator[ConfigDict]:
+    """Find the configs of all loaders."""
+    return (loader for _, loader in named_dataloaders(cfg))
 
 
 def dataset_leaves(dataset: Mapping[str, Any], key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from mmmlo.launch import data_errors
 from mmmlo.launch.config import load_config
 from mmmlo.launch.shrink import shrink
 
@@ -125,7 +126,7 @@ def test_a_work_dir_whose_only_checkpoint_holds_code(train, folder, tmp_path):
     assert not (folder / 'trace').exists()
 
 
-def test_workers_that_are_lost(tool):
+def test_workers_that_are_lost():
     """By the ways in which a main process hears of it; a broken connection of another kind is an error of its own."""
 
     def _try_get_data():
@@ -137,8 +138,8 @@ def test_workers_that_are_lost(tool):
     def says(call):
         with pytest.raises(ConnectionResetError) as error:
             call()
-        return tool._is_of_lost_worker(error.value)
+        return data_errors._is_of_lost_worker(error.value)
 
     assert says(_try_get_data) and not says(read)
-    assert tool._is_of_lost_worker(RuntimeError('DataLoader worker (pid(s) 7) exited unexpectedly'))
-    assert not tool._is_of_lost_worker(RuntimeError('CUDA error: out of memory'))
+    assert data_errors._is_of_lost_worker(RuntimeError('DataLoader worker (pid(s) 7) exited unexpectedly'))
+    assert not data_errors._is_of_lost_worker(RuntimeError('CUDA error: out of memory'))

@@ -45,6 +45,15 @@ def test_train_writes_where_the_config_s_name_says(trained):
     assert 'BFloat16OptimWrapper' in (folder / 'work_dirs/tiny/tiny.py').read_text()
 
 
+def test_the_console_is_short_and_the_log_file_is_whole(trained):
+    folder, output = trained
+    before = output[:output.index('Saving checkpoint')]
+    assert len(before.splitlines()) < 60 and 'paramwise_options' not in before and 'config in tiny.py' in before
+    (log, ) = (folder / 'work_dirs/tiny').rglob('*.log')
+    for words in ('System environment:', 'Config:', 'Hooks will be executed', 'paramwise_options -- backbone'):
+        assert words in log.read_text()
+
+
 def test_test_reports_knn_of_the_test_split(trained):
     folder, _ = trained
     checkpoint = folder / 'work_dirs/tiny/epoch_1.pth'
