@@ -15,6 +15,7 @@ import os
 import os.path as osp
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
@@ -111,6 +112,8 @@ class Evaluation:
         """Run all protocols on one checkpoint, and write results after each."""
         print_log(f'=== {label} ===', 'current')
         encoder = load_encoder(path, self.config)
+        if self.data is not None and self.data.loader != encoder.loader:
+            self.data = replace(self.data, loader=encoder.loader)
         features = {}
         asked = set(self.args.protocols) & set(CLASSIFICATION)
         if asked:

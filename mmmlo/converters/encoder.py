@@ -24,6 +24,7 @@ class EncoderShape(NamedTuple):
         hidden (int): Width of a block's hidden layer.
         patch (int): Side of a patch in pixels.
         length (int): Patches L.
+        channels (int): Channels of an image.
     """
 
     width: int
@@ -31,6 +32,7 @@ class EncoderShape(NamedTuple):
     hidden: int
     patch: int
     length: int
+    channels: int
 
 
 def encoder_shape(state: Mapping[str, Tensor], source: str) -> EncoderShape:
@@ -43,7 +45,7 @@ def encoder_shape(state: Mapping[str, Tensor], source: str) -> EncoderShape:
     projection = state.get('backbone.patch_embed.projection.weight')
     if projection is None or not blocks:
         raise ConversionError(f'{source} holds a part of an encoder only: it lacks its patch embedding or its blocks')
-    width, _, height, patch = projection.shape
+    width, channels, height, patch = projection.shape
     if height != patch:
         raise ConversionError(f'{source} has patches of {height} x {patch} pixels; only square patches are supported')
     depth = 1 + max(blocks)
@@ -78,7 +80,7 @@ def encoder_shape(state: Mapping[str, Tensor], source: str) -> EncoderShape:
             f'{source} is no plain vision transformer of width {width}: {format_list(wrong, 3)}. Encoders whose blocks '
             'differ in width are not supported.'
         )
-    return EncoderShape(width, depth, hidden, patch, length)
+    return EncoderShape(width, depth, hidden, patch, length, channels)
 
 
 def check_fits(shape: EncoderShape, backbone: VisionTransformer, source: str, config: str) -> None:
@@ -92,6 +94,7 @@ def check_fits(shape: EncoderShape, backbone: VisionTransformer, source: str, co
         'number of blocks': (shape.depth, backbone.num_layers),
         'hidden width of a block': (shape.hidden, backbone.arch_settings['feedforward_channels']),
         'side of a patch': (shape.patch, backbone.patch_embed.projection.weight.shape[-1]),
+        'channels of an image': (shape.channels, backbone.patch_embed.projection.weight.shape[1]),
     }
     wrong = [f'{words} {found} in place of {value}' for words, (found, value) in asked.items() if found != value]
     if wrong:

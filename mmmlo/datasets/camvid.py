@@ -44,12 +44,5 @@ class CamVidDataset(BaseSegDataset):
 
     @classmethod
     def get_label_map(cls, new_classes: Sequence[str] | None = None) -> dict[int, int]:
-        """What becomes of a label when it is loaded.
-
-        Args:
-            new_classes (Sequence[str], optional): The classes to keep. Defaults to None, all.
-
-        Returns:
-            dict[int, int]: Label in the file -> label in training; void, and classes that are not kept -> 255.
-        """
+        """Map labels in the file to those in training; void, and classes not among ``new_classes``, to 255."""
         return {**(super().get_label_map(new_classes) or {}), _VOID: 255}

@@ -7,7 +7,7 @@ import numpy as np
 from mmpretrain.datasets import BaseDataset
 from sklearn.datasets import load_digits
 
-from mmmlo.datasets.stratify import stratified_parts
+from mmmlo.datasets.split_dataset import stratified_parts
 from mmmlo.registry import DATASETS
 from mmmlo.utils.errors import DataError
 
@@ -25,12 +25,9 @@ def _scans() -> tuple[np.ndarray, np.ndarray]:
 class Digits(BaseDataset):
     """The 1,797 handwritten digits that come with scikit-learn, as RGB images. Nothing is downloaded.
 
-    The scans are 8 x 8 with 17 grey levels; they are stretched to 0-255 and resized with bicubic interpolation. A
-    sample is made as mmpretrain's ``CIFAR10`` makes its own: ``img`` is H x W x 3, uint8, and ``gt_label`` an int.
-    ``source`` says which scan it is, so that :mod:`mmmlo.datasets.sources` can tell scans apart.
-
-    The data set has no split of its own. This one is fixed: a stratified cut into 1,438 training and 359 test images
-    with seed 0 (see :func:`mmmlo.datasets.stratify.stratified_parts`), the same for every ``size``.
+    The scans are 8 x 8 with 17 grey levels; they are stretched to 0-255 and resized with bicubic interpolation. ``source``
+    says which scan a sample is, so that :mod:`mmmlo.datasets.sources` can tell them apart. The data set has no split of its
+    own. This one is fixed: a stratified cut into 1,438 training and 359 test images with seed 0.
 
     Args:
         split (str): 'train' or 'test'. Defaults to 'train'.
@@ -62,7 +59,3 @@ class Digits(BaseDataset):
             image = np.repeat(image[..., None], 3, axis=2)
             data_list.append({'img': image, 'gt_label': int(labels[i]), 'source': f'Digits#{i}'})
         return data_list
-
-    def extra_repr(self) -> list[str]:
-        """The lines that ``repr`` adds."""
-        return [f'Split: \t{self.split}', f'Size: \t{self.size}']

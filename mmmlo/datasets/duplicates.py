@@ -7,35 +7,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
-from mmcv import imread
+
+from mmmlo.datasets.transforms import CorruptImageError, LoadImage
+from mmmlo.utils.errors import DataError
 
 __all__ = ['broken_images', 'shared_arrays', 'shared_files']
 
 
 def shared_files(first: Iterable[str], second: Iterable[str]) -> list[tuple[str, str]]:
-    """Find the files of one split whose bytes are also those of a file of another.
-
-    Only files of a size that occurs in both are read. Copies that were scaled or saved anew are not found.
-
-    Args:
-        first (Iterable[str]): Paths, as of the split to train on.
-        second (Iterable[str]): Paths, as of the test split.
+    """Find the files of one split whose bytes are also those of a file of another; only those of equal sizes are read.
 
     Returns:
-        list[tuple[str, str]]: For each file of the second that has a copy in the first, one such copy, and the file.
+        list[tuple[str, str]]: For each path of the second that has a copy in the first, one such copy, and the path.
     """
-    by_size: dict[int, list[str]] = defaultdict(list)
-    for path in first:
-        by_size[os.path.getsize(path)].append(path)
-    candidates: dict[int, list[str]] = defaultdict(list)
-    for path in second:
-        size = os.path.getsize(path)
-        if size in by_size:
-            candidates[size].append(path)
+    by_size: tuple[dict[int, list[str]], ...] = (defaultdict(list), defaultdict(list))
+    for paths, sizes in zip((first, second), by_size):
+        for path in paths:
+            sizes[os.path.getsize(path)].append(path)
     pairs = []
-    for size, paths in candidates.items():
-        known = {_hash_file(path): path for path in reversed(by_size[size])}
-        pairs += [(known[digest], path) for path in paths if (digest := _hash_file(path)) in known]
+    for size in by_size[0].keys() & by_size[1].keys():
+        known = {_hash_file(path): path for path in reversed(by_size[0][size])}
+        pairs += [(known[digest], path) for path in by_size[1][size] if (digest := _hash_file(path)) in known]
     return sorted(pairs, key=lambda pair: pair[1])
 
 
@@ -46,14 +38,15 @@ def shared_arrays(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> 
 
 
 def broken_images(splits: Mapping[str, Iterable[str]]) -> Iterator[str]:
-    """Decode every image of the splits' paths, and yield the paths of those that cannot be decoded."""
+    """Load every image of the splits' paths as training does, and yield those that cannot be decoded, or why else not."""
+    load = LoadImage()
     for path in chain.from_iterable(splits.values()):
         try:
-            whole = imread(path) is not None
-        except Exception:  # a decoder raises anything
-            whole = False
-        if not whole:
+            load(dict(img_path=path))
+        except (CorruptImageError, OSError):
             yield path
+        except DataError as error:
+            yield str(error)
 
 
 def _hash_file(path: str) -> bytes:

@@ -21,7 +21,7 @@ def check_dataset_folder(dataset: Mapping[str, Any], key: str = 'dataset') -> No
     """Check that the folders and the annotation file that a dataset's config names are there.
 
     mmpretrain's datasets answer a wrong path with a bare ``[Errno 2]`` out of a directory scan, without its key. Wrappers
-    (``dataset=``, ``datasets=``) are looked into; remote paths and datasets that download what is missing are left alone.
+    are looked into; remote paths and datasets that download what is missing are left alone.
 
     Args:
         dataset (Mapping): The config of a dataset or of a wrapper.

@@ -1,4 +1,4 @@
-"""A folder of images with a folder for each class, of which all that can be decoded is read."""
+"""Folders of images with a folder for each class, of which all that can be decoded is read, and lists of images."""
 
 import logging
 import os.path as osp
@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 from mmengine.fileio import get_file_backend
 from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 
+from mmmlo.datasets.labels import read_annotations, read_text
 from mmmlo.registry import DATASETS
 from mmmlo.utils.errors import DataError
 from mmmlo.utils.text import format_list
@@ -23,7 +25,10 @@ EXTENSIONS = (
     '.gif', '.avif'
 )
 # Images too, which OpenCV does not decode, or not as photographs.
-_UNREADABLE = ('.heic', '.heif', '.jxl', '.tga', '.dds', '.ico', '.psd', '.svg', '.dng', '.cr2', '.nef', '.arw')
+_UNREADABLE = (
+    '.heic', '.heif', '.jxl', '.tga', '.dds', '.ico', '.psd', '.svg', '.dng', '.cr2', '.nef', '.arw', '.npy', '.npz', '.dcm',
+    '.nii', '.exr', '.hdr', '.mat'
+)
 
 
 def is_hidden(path: str) -> bool:
@@ -76,19 +81,30 @@ class ImageFolder(CustomDataset):
     """mmpretrain's ``CustomDataset``, which reads all that OpenCV decodes, skips what is hidden and says what it leaves out.
 
     The names of the folders are the classes. The log counts the files once for each folder, and warns of images that are not
-    read and of classes without images. With an ``ann_file`` the files are those that it lists.
+    read and of classes without images. With an ``ann_file`` the images are those that it lists, in any form that
+    :func:`mmmlo.datasets.labels.read_annotations` reads. Where some have several labels, a sample's ``gt_label`` is a list
+    and its ``gt_score`` 1 for each of them, 0 for the other classes.
 
     Args:
         *args: Arguments of :class:`mmpretrain.datasets.CustomDataset`.
-        extensions (Sequence[str]): Endings of the files to read, in any case. Defaults to ``EXTENSIONS``.
+        extensions (Sequence[str]): Endings of the files to read, in any case; '.npy' is possible too. Defaults to
+            ``EXTENSIONS``.
+        first_label (int): The number of the first class in ``ann_file``. Defaults to 0.
+        classes (str | Sequence[str], optional): The names of the classes, or a file with a line for each. Defaults to None.
         **kwargs: Other arguments of mmpretrain's class.
 
     Raises:
-        DataError: There is no image, or the number of folders is not that of ``classes``.
+        DataError: There is no image, the number of folders is not that of ``classes``, or a line cannot be read.
     """
 
-    def __init__(self, *args: Any, extensions: Sequence[str] = EXTENSIONS, **kwargs: Any) -> None:
-        super().__init__(*args, extensions=extensions, **kwargs)
+    def __init__(
+        self, *args: Any, extensions: Sequence[str] = EXTENSIONS, first_label: int = 0,
+        classes: str | Sequence[str] | None = None, **kwargs: Any
+    ) -> None:
+        self.first_label = first_label
+        if isinstance(classes, str):
+            classes = [name.strip() for name in read_text(osp.expanduser(classes)) if name.strip()]
+        super().__init__(*args, extensions=extensions, classes=classes, **kwargs)
 
     def _find_samples(self) -> list:
         """List paths below the folder, each with its class if there are any."""
@@ -112,6 +128,40 @@ class ImageFolder(CustomDataset):
             )
         self.folder_to_idx = {name: index for index, name in enumerate(images)}
         return [(path, index) for index, paths in enumerate(images.values()) for path in paths]
+
+
+def _load_list(self: CustomDataset) -> list[dict]:
+    """Read the folder, or ``ann_file`` in any form."""
+    if not self.ann_file:
+        return _load_folder(self)
+    names, labels, classes = read_annotations(
+        self.ann_file, self.CLASSES, self.with_label, getattr(self, 'first_label', 0)
+    )
+    if classes is not None and self.CLASSES is None:
+        self._metainfo['classes'] = tuple(classes)
+    join = get_file_backend(self.img_prefix, enable_singleton=True).join_path
+    first = join(self.img_prefix, names[0])
+    if '://' not in first and not osp.exists(first):
+        ending = next((ending for ending in EXTENSIONS if osp.exists(first + ending)), None)
+        if ending is None:
+            raise DataError(
+                f'{self.ann_file}: {names[0]!r}, its first image, is not there: there is no file {first}. Write paths below '
+                f'`data_root` and `data_prefix`, which are {self.img_prefix or "empty"}'
+            )
+        names = [name + ending for name in names]
+    samples: list[dict] = [dict(img_path=join(self.img_prefix, name)) for name in names]
+    several = any(len(own) != 1 for own in labels)
+    count = len(classes) if classes else max(map(max, filter(None, labels)), default=-1) + 1
+    for sample, own in zip(samples, labels):
+        sample['gt_label'] = own if several else own[0]
+        if several:
+            sample['gt_score'] = np.isin(np.arange(count), own).astype(np.float32)
+    return samples
+
+
+# mmpretrain's own classes of folders, ImageNet among them, take the last word of a line for a number and read nothing else.
+_load_folder = CustomDataset.load_data_list
+CustomDataset.load_data_list = _load_list
 
 
 @cache

@@ -5,17 +5,41 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dataset import force_full_init
+from mmengine.dataset import default_collate
 from mmpretrain.structures import DataSample
 
-from mmmlo.datasets.collate import GatheredBatch
 from mmmlo.datasets.folders import check_dataset_folder
-from mmmlo.registry import DATASETS
+from mmmlo.registry import DATASETS, FUNCTIONS
 from mmmlo.utils.errors import DataError
 
-__all__ = ['InMemoryImages', 'uniform_integers']
+__all__ = ['GatheredBatch', 'InMemoryImages', 'batch_collate', 'uniform_integers']
 
 _META = ('sample_idx', 'img_path', 'ori_shape')
+
+
+class GatheredBatch(Sequence):
+    """A batch that was fetched as a whole, which collate functions other than :func:`batch_collate` find sample by sample.
+
+    Args:
+        batch (dict): Key -> tensor of B x ..., or a list of B.
+    """
+
+    def __init__(self, batch: dict[str, Any]) -> None:
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return len(next(iter(self.batch.values())))
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self[j] for j in range(*i.indices(len(self)))]
+        return {key: values[i] for key, values in self.batch.items()}
+
+
+@FUNCTIONS.register_module()
+def batch_collate(data_batch: Sequence) -> Any:
+    """Collate samples as mmengine's ``default_collate`` does, and leave a :class:`GatheredBatch` as it is."""
+    return data_batch.batch if isinstance(data_batch, GatheredBatch) else default_collate(data_batch)
 
 
 def uniform_integers(seeds: np.ndarray, stream: int, count: int) -> np.ndarray:
@@ -46,28 +70,21 @@ class InMemoryImages:
     It stands in for a pipeline of ``RandomCrop(crop_size=<size of the images>, padding=padding)``, ``RandomFlip`` and
     ``PackInputs``: it draws where to crop and whether to mirror, and :class:`mmmlo.DeviceDataPreprocessor` does both, on the
     device of the model. The dataset inside gives images of one size, by a pipeline that draws nothing: none for images that
-    are in memory anyway, ``[LoadImage, Resize]`` for files::
-
-        train = dict(type='CIFAR10', data_root='data/cifar10', split='train', pipeline=[])
-        dataset = dict(type='mmmlo.InMemoryImages', padding=4, flip_prob=0.5, dataset=dict(
-            type='mmmlo.SplitDataset', part='train', dataset=train))
+    are in memory anyway, ``[LoadImage, Resize]`` for files. In everything else it is the dataset inside.
 
     With ``collate_fn=dict(type='mmmlo.batch_collate')`` a batch stays in one piece. A sample holds
 
-    - ``inputs``: the whole image, 3 x H x W, uint8;
-    - ``data_samples``: ``img_shape`` and, as far as the dataset gives them, ``gt_label``, ``sample_idx``, ``img_path`` and
-      ``ori_shape``;
+    - ``inputs``: the whole image, C x H x W, uint8;
+    - ``data_samples``: ``img_shape`` and, as far as the dataset gives them, ``gt_label``, ``gt_score``, ``sample_idx``,
+      ``img_path`` and ``ori_shape``;
     - ``shift``: rows and columns from ``-padding`` to ``padding`` by which the crop begins further down and to the right
       than the image, 2, int64;
     - ``flip``: whether the crop is mirrored, bool.
-
-    In everything else it is the dataset inside.
 
     Args:
         dataset (Any): The dataset, or its config, with :class:`SplitDataset` and other wrappers.
         padding (int): Pixels by which a crop may stick out of the image on each side. Defaults to 0, no crop.
         flip_prob (float): Probability that an image is mirrored. Defaults to 0.
-        lazy_init (bool): Whether to wait with loading the images until they are needed. Defaults to False.
 
     Raises:
         DataError: Padding or probability are out of range, or the images do not fit into one tensor.
@@ -76,7 +93,7 @@ class InMemoryImages:
     # SeededDataset leaves the seeds to this class, which draws all of a batch at once.
     takes_seeds = True
 
-    def __init__(self, dataset: Any, padding: int = 0, flip_prob: float = 0.0, lazy_init: bool = False) -> None:
+    def __init__(self, dataset: Any, padding: int = 0, flip_prob: float = 0.0) -> None:
         if isinstance(padding, bool) or not isinstance(padding, int) or padding < 0:
             raise DataError(f'`padding` of InMemoryImages must be a number of pixels, 0 or more, not {padding!r}.')
         if not 0 <= flip_prob <= 1:
@@ -87,9 +104,7 @@ class InMemoryImages:
             check_dataset_folder(dataset)
             dataset = DATASETS.build(dataset)
         self.dataset = dataset
-        self._fully_initialized = False
-        if not lazy_init:
-            self.full_init()
+        self._load()
 
     def __getattr__(self, name: str) -> Any:
         # Neither what a copy is asked for before it has a dataset, nor what Python itself looks for, nor the way by which
@@ -98,44 +113,38 @@ class InMemoryImages:
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
-    def full_init(self) -> None:
-        """Load the images."""
-        if self._fully_initialized:
-            return
-        if hasattr(self.dataset, 'full_init'):
-            self.dataset.full_init()
-        count = len(self.dataset)
-        if not count:
-            raise DataError(f'{type(self.dataset).__name__} in InMemoryImages holds no image.')
-        self._labels: list[torch.Tensor | None] = []
+    def _load(self) -> None:
+        kind = type(self.dataset).__name__
+        if not len(self.dataset):
+            raise DataError(f'{kind} in InMemoryImages holds no image.')
+        self._labels: list[dict[str, torch.Tensor]] = []
         self._metas: list[dict[str, Any]] = []
-        for i in range(count):
+        for i in range(len(self.dataset)):
             sample = self.dataset[i]
-            image = _image(sample, i)  # 3 x H x W
+            image = _image(sample, i)  # C x H x W
             if i == 0:
-                images = torch.empty((count, *image.shape), dtype=torch.uint8)  # N x 3 x H x W
-            elif image.shape != images.shape[1:]:
+                self.images = torch.empty((len(self.dataset), *image.shape), dtype=torch.uint8)  # N x C x H x W
+            elif image.shape != self.images.shape[1:]:
                 raise DataError(
-                    f'image {i} of {type(self.dataset).__name__} in InMemoryImages has the shape {tuple(image.shape)}, and '
-                    f"those before it {tuple(images.shape[1:])}. Add dict(type='Resize', scale=(W, H)) to the dataset's "
-                    'pipeline.'
+                    f'image {i} of {kind} in InMemoryImages has the shape {tuple(image.shape)}, and those before it '
+                    f"{tuple(self.images.shape[1:])}. Add dict(type='Resize', scale=(W, H)) to the dataset's pipeline."
                 )
-            images[i] = image
-            label = sample.get('gt_label')
-            self._labels.append(None if label is None else DataSample().set_gt_label(label).gt_label)
+            self.images[i] = image
+            label = DataSample()
+            if sample.get('gt_label') is not None:
+                label.set_gt_label(sample['gt_label'])
+            if sample.get('gt_score') is not None:
+                label.set_gt_score(sample['gt_score'])
+            self._labels.append(dict(label.items()))
             meta = {name: sample[name] for name in _META if name in sample}
             self._metas.append(meta | dict(img_shape=tuple(image.shape[1:])))
-        self.images = images
-        self._fully_initialized = True
 
-    @force_full_init
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
         return self.__getitems__([idx])[0]
 
-    @force_full_init
     def __getitems__(self, indices: Sequence[int]) -> GatheredBatch:
         """Fetch a batch; PyTorch's loaders call this with the indices of one.
 
@@ -148,11 +157,11 @@ class InMemoryImages:
             sample = DataSample()
             for name, value in self._metas[i].items():  # set_metainfo would copy each
                 sample.set_field(value, name, field_type='metainfo')
-            if self._labels[i] is not None:
-                sample.set_field(self._labels[i], 'gt_label')
+            for name, value in self._labels[i].items():
+                sample.set_field(value, name)
             samples.append(sample)
         # Copies whole images; indexing by a tensor takes twenty times as long.
-        images = self.images.index_select(0, torch.tensor(chosen))  # B x 3 x H x W
+        images = self.images.index_select(0, torch.tensor(chosen))  # B x C x H x W
         return GatheredBatch(dict(inputs=images, data_samples=samples, shift=shift, flip=flip))
 
     def _draw(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -166,18 +175,15 @@ class InMemoryImages:
         flip = uniform_integers(seeds, 2, 2**32) < self.flip_prob * 2**32
         return torch.from_numpy(shift), torch.from_numpy(flip)
 
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(padding={self.padding}, flip_prob={self.flip_prob}, dataset={self.dataset!r})'
-
 
 def _image(sample: Any, i: int) -> torch.Tensor:
-    """Take the image of a sample, 3 x H x W."""
+    """Take the image of a sample, C x H x W."""
     image = sample.get('img') if isinstance(sample, Mapping) else None
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3):
         kind = f'{image.dtype} of the shape {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
         found = 'no `img`' if image is None else f'an `img` that is {kind}'
         raise DataError(
-            f'image {i} in InMemoryImages has {found}, and should have one of H x W x 3 in uint8. The pipeline of the '
+            f'image {i} in InMemoryImages has {found}, and should have one of H x W x C in uint8. The pipeline of the '
             'dataset ends before PackInputs: [] for images in memory such as CIFAR-10, LoadImage and Resize for files.'
         )
-    return torch.from_numpy(image).permute(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(image.reshape(*image.shape[:2], -1))).permute(2, 0, 1)

@@ -4,9 +4,11 @@ Two samples are the same image if their sources are equal, whatever wrappers, pi
 of a file under another name counts as another image.
 """
 
+import hashlib
 import logging
 import os
 import os.path as osp
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,11 +20,11 @@ from mmpretrain.datasets import MNIST, BaseDataset, CustomDataset, KFoldDataset
 from torch.utils.data import ConcatDataset, Subset
 
 from mmmlo.datasets.in_memory_images import InMemoryImages
-from mmmlo.datasets.seeded_dataset import SeededDataset
+from mmmlo.datasets.seeding import SeededDataset
 from mmmlo.datasets.split_dataset import SplitDataset
 from mmmlo.utils.errors import DataError
 
-__all__ = ['SourceIndex', 'archive_split', 'leaves', 'sample_sources']
+__all__ = ['SourceIndex', 'archive_split', 'data_fingerprint', 'leaves', 'sample_sources']
 
 
 def sample_sources(dataset: Any) -> set[str]:
@@ -30,64 +32,78 @@ def sample_sources(dataset: Any) -> set[str]:
 
     A file is named by its real path, and an image of an archive by archive, split and index, whatever ``indices=`` says, as
     in ``CIFAR10:/data/cifar10:train#123``. A dataset that makes images in memory can name each under the key ``source`` of
-    its annotations. For a large dataset use :class:`SourceIndex`, which compares without holding the names.
+    its annotations.
 
     Raises:
         DataError: A ``KFoldDataset`` of an archive, which forgets the indices. A dataset in memory that someone cut with
             ``get_subset`` forgets them too, and says nothing: use ``indices=`` or ``SplitDataset``.
     """
-    paths = _Paths()
-    return {name for leaf, indices in leaves(dataset) for name in _names(leaf, indices, paths)}
+    return SourceIndex().names(dataset)
 
 
 class SourceIndex:
     """Find the images that datasets share.
 
     It reads the annotations of each distinct base dataset once, however many wrappers cut it (two bases are the same if
-    their stored annotations are, byte for byte), and keeps 8 bytes a sample: a few seconds for ImageNet's 1.28 million.
+    their stored annotations are, byte for byte): a few seconds for ImageNet's 1.28 million.
     """
 
     def __init__(self) -> None:
-        self._read: list[tuple[Any, np.ndarray]] = []
+        self._read: list[tuple[Any, list[str]]] = []
         self._paths = _Paths()
 
     def shared(self, first: Any, second: Any) -> set[str]:
-        """Name the images that two datasets share, as :func:`sample_sources` does."""
-        common = np.intersect1d(self._keys(first), self._keys(second))
-        if not len(common):
-            return set()
-        # Keys are hashes: names decide, so that no accident of hashing accuses anyone.
-        return self._named(first, common) & self._named(second, common)
+        """Name the images that two datasets share."""
+        return self.names(first) & self.names(second)
 
-    def _keys(self, dataset: Any) -> np.ndarray:
-        return np.unique(np.concatenate([self._leaf_keys(leaf)[indices] for leaf, indices in leaves(dataset)]))
+    def names(self, dataset: Any) -> set[str]:
+        """Name the images of a dataset; see :func:`sample_sources`."""
+        return {names[i] for leaf, indices in leaves(dataset) for names in [self._leaf_names(leaf)] for i in indices}
 
-    def _leaf_keys(self, leaf: Any) -> np.ndarray:
-        for other, keys in self._read:
+    def _leaf_names(self, leaf: Any) -> list[str]:
+        for other, names in self._read:
             if _same_annotations(leaf, other):
-                return keys
-        names = _names(leaf, np.arange(len(leaf)), self._paths)
-        keys = np.fromiter((hash(name) for name in names), dtype=np.int64, count=len(leaf))
-        self._read.append((leaf, keys))
-        return keys
+                return names
+        names = _names(leaf, self._paths)
+        self._read.append((leaf, names))
+        return names
 
-    def _named(self, dataset: Any, keys: np.ndarray) -> set[str]:
-        return {
-            name
-            for leaf, indices in leaves(dataset)
-            for name in _names(leaf, indices[np.isin(self._leaf_keys(leaf)[indices], keys)], self._paths)
-        }
+
+def data_fingerprint(dataset: Any) -> dict[str, Any]:
+    """Hash the annotations of the samples of a dataset, in their order.
+
+    These are paths as the config has them, labels, and for images in memory, such as CIFAR's, their pixels. Files are not
+    opened: about a second for ImageNet.
+
+    Returns:
+        dict[str, Any]: ``dataset``, the class of the dataset inside all wrappers; ``images``, their number;
+        ``sha256``, None where a dataset does not say what it holds.
+    """
+    digest, images, kinds, known = hashlib.sha256(), 0, [], True
+    for leaf, indices in leaves(dataset):
+        kinds.append(type(leaf).__name__)
+        images += len(indices)
+        if getattr(leaf, 'serialize_data', False) and hasattr(leaf, 'data_bytes'):  # records one after another
+            ends = leaf.data_address
+            if np.array_equal(indices, np.arange(len(ends))):
+                digest.update(leaf.data_bytes)
+                continue
+            for i in indices:
+                digest.update(leaf.data_bytes[0 if i == 0 else int(ends[i - 1]):int(ends[i])])
+        elif hasattr(leaf, 'get_data_info'):
+            for i in indices:
+                digest.update(pickle.dumps(leaf.get_data_info(int(i)), protocol=4))
+        else:
+            known = False
+    return dict(dataset=' + '.join(dict.fromkeys(kinds)), images=images, sha256=digest.hexdigest() if known else None)
 
 
 def leaves(dataset: Any, indices: np.ndarray | None = None) -> Iterator[tuple[Any, np.ndarray]]:
-    """Look through wrappers for the datasets that hold the samples; of an unknown wrapper, all that it wraps is used.
-
-    Args:
-        dataset (Any): A dataset, or wrappers around datasets.
-        indices (np.ndarray, optional): The samples wanted. Defaults to None, all.
+    """Look through wrappers for the datasets that hold the samples, all or those of ``indices``.
 
     Yields:
-        tuple[Any, np.ndarray]: A dataset that wraps nothing, and the indices of its samples that are used.
+        tuple[Any, np.ndarray]: A dataset that wraps nothing, and the indices of its samples that are used: all, where a
+        wrapper is unknown.
     """
     # First, because these hand every attribute through to the dataset inside.
     if isinstance(dataset, (SeededDataset, InMemoryImages)):
@@ -138,10 +154,8 @@ def archive_split(dataset: Any) -> str | None:
     return split if isinstance(split, str) and split else None
 
 
-def _names(leaf: Any, indices: np.ndarray, paths: '_Paths') -> Iterator[str]:
+def _names(leaf: Any, paths: '_Paths') -> list[str]:
     """Name the samples of a dataset that wraps nothing."""
-    if not len(indices):
-        return
     if not hasattr(leaf, 'get_data_info'):
         print_log(
             f'{type(leaf).__name__} has no `get_data_info`: its images are told apart by their place in this '
@@ -149,14 +163,12 @@ def _names(leaf: Any, indices: np.ndarray, paths: '_Paths') -> Iterator[str]:
             'current',
             logging.WARNING,
         )
-        yield from (f'{type(leaf).__name__}@{id(leaf)}#{i}' for i in indices)
-    elif _is_archive(leaf):
+        return [f'{type(leaf).__name__}@{id(leaf)}#{i}' for i in range(len(leaf))]
+    if _is_archive(leaf):
         archive = _archive(leaf)
-        yield from (f'{archive}#{place}' for place in _places_in_archive(leaf)[indices])
-    else:
-        for i in indices:
-            info = leaf.get_data_info(int(i))
-            yield str(info['source']) if 'source' in info else paths.real(info['img_path'])
+        return [f'{archive}#{place}' for place in _places_in_archive(leaf)]
+    infos = map(leaf.get_data_info, range(len(leaf)))
+    return [str(info['source']) if 'source' in info else paths.real(info['img_path']) for info in infos]
 
 
 def _archive(leaf: Any) -> str:

@@ -3,41 +3,36 @@
 import copy
 import math
 import os.path as osp
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset, force_full_init
+from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
+from mmengine.logging import print_log
 from mmpretrain.datasets import KFoldDataset
 
 from mmmlo.datasets.folders import check_dataset_folder
-from mmmlo.datasets.labels import check_classes, read_labels
-from mmmlo.datasets.stratify import stratified_parts
+from mmmlo.datasets.labels import check_classes, read_label_sets
 from mmmlo.registry import DATASETS
 from mmmlo.utils.errors import DataError
 
-__all__ = ['SplitDataset']
+__all__ = ['SplitDataset', 'stratified_parts']
 
 _MOST_REPLACEMENTS = 1000  # as in mmengine's datasets
 
 
 @DATASETS.register_module()
 class SplitDataset:
-    """One part of a labelled dataset, cut by class with a seed.
+    """One part of a labelled dataset, cut by class with a seed; where images have several labels, at random with that seed.
 
     Parts are disjoint and together hold every image. The cut depends on the labels, ``fractions`` and ``seed`` only, so a
-    config cuts D_tr and D_val from a training set like this::
-
-        train = dict(type='CIFAR10', data_root='data/cifar10', split='train')
-        d_tr = dict(type='mmmlo.SplitDataset', part='train', dataset=dict(**train, pipeline=[...]))
-        d_val = dict(type='mmmlo.SplitDataset', part='val', dataset=dict(**train, pipeline=[...]))
+    config cuts D_tr and D_val by ``part='train'`` and ``part='val'`` of one training set, with pipelines of their own.
 
     Args:
         dataset (dict | BaseDataset): The dataset to cut, or its config. Repeating wrappers go around a split, not into it.
         part (str): The part that this dataset holds; a key of ``fractions``. Defaults to 'train'.
         fractions (dict[str, float]): The share of every part. They sum to 1. Defaults to ``dict(train=0.8, val=0.2)``.
         seed (int): Seed of the cut. Defaults to 0.
-        lazy_init (bool): Whether to wait with reading the labels until they are needed. Defaults to False.
 
     Raises:
         DatasetFolderError: The folder of the dataset is not there.
@@ -45,27 +40,20 @@ class SplitDataset:
     """
 
     def __init__(
-        self,
-        dataset: Any,
-        part: str = 'train',
-        fractions: Mapping[str, float] | None = None,
-        seed: int = 0,
-        lazy_init: bool = False,
+        self, dataset: Any, part: str = 'train', fractions: Mapping[str, float] | None = None, seed: int = 0
     ) -> None:
-        self.fractions = dict(fractions or {'train': 0.8, 'val': 0.2})
-        _check_fractions(self.fractions)
-        if part not in self.fractions:
+        fractions = dict(fractions or {'train': 0.8, 'val': 0.2})
+        _check_fractions(fractions)
+        if part not in fractions:
             raise DataError(
-                f'`part` of SplitDataset must be one of the keys of `fractions`, '
-                f'{", ".join(map(repr, self.fractions))}, not {part!r}.'
+                f'`part` of SplitDataset must be one of the keys of `fractions`, {", ".join(map(repr, fractions))}, '
+                f'not {part!r}.'
             )
         if not isinstance(seed, int):
             raise DataError(
                 f'`seed` of SplitDataset must be an integer, not {seed!r}: without a fixed seed the '
                 "parts would not be each other's complement."
             )
-        self.part = part
-        self.seed = seed
         if isinstance(dataset, Mapping):
             check_dataset_folder(dataset)
             dataset = DATASETS.build(dataset)
@@ -75,64 +63,47 @@ class SplitDataset:
                 f'would land in several parts. Wrap the split instead: {type(dataset).__name__}(dataset='
                 'SplitDataset(...)).'
             )
+        dataset.full_init()
         self.dataset = dataset
-        self._metainfo = dataset.metainfo
-        self._fully_initialized = False
-        if not lazy_init:
-            self.full_init()
+        self.part = part
+        self.CLASSES: tuple[str, ...] | None = dataset.metainfo.get('classes')
+        labels = read_label_sets(dataset)
+        if isinstance(labels, np.ndarray):
+            check_classes(labels, self.CLASSES, _place(dataset), least=len(fractions))
+        else:
+            print_log(f'{_place(dataset)}: images have several labels, so the cut is not by class', 'current')
+        strata = labels if isinstance(labels, np.ndarray) else [0] * len(labels)
+        # Indices of this part in the whole dataset, ascending, int64.
+        self.indices = stratified_parts(strata, fractions, seed)[part]
+        self._labels = [labels[i] for i in self.indices]
 
     @property
     def metainfo(self) -> dict:
         """dict: A copy of the meta information of the dataset."""
-        return copy.deepcopy(self._metainfo)
-
-    @property
-    def CLASSES(self) -> tuple[str, ...] | None:
-        """tuple[str, ...] | None: The names of the classes, as mmpretrain's datasets have them."""
-        return self._metainfo.get('classes')
+        return copy.deepcopy(self.dataset.metainfo)
 
     def full_init(self) -> None:
-        """Read the labels and cut."""
-        if self._fully_initialized:
-            return
-        self.dataset.full_init()
-        self._metainfo = self.dataset.metainfo
-        labels = read_labels(self.dataset)
-        check_classes(labels, self.CLASSES, _place(self.dataset), least=len(self.fractions))
-        self._indices = stratified_parts(labels, self.fractions, self.seed)[self.part]
-        self._labels = labels[self._indices]
-        self._fully_initialized = True
+        """Do nothing: mmengine calls it, and all is read."""
 
-    @property
-    @force_full_init
-    def indices(self) -> np.ndarray:
-        """np.ndarray: The indices of this part in the whole dataset, ascending, int64."""
-        return self._indices
-
-    @force_full_init
     def get_data_info(self, idx: int) -> dict:
         """Get the annotation of a sample of this part; ``sample_idx`` counts in the whole dataset."""
-        return self.dataset.get_data_info(int(self._indices[idx]))
+        return self.dataset.get_data_info(int(self.indices[idx]))
 
-    @force_full_init
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Get the class of a sample of this part, as a list of one."""
-        return [int(self._labels[idx])]
+        """Get the classes of a sample of this part."""
+        return [int(label) for label in np.reshape(self._labels[idx], -1)]
 
-    @force_full_init
     def get_gt_labels(self) -> np.ndarray:
-        """Get the class of every sample of this part, N, int64."""
-        return self._labels.copy()
+        """Get the class of every sample of this part, N, int64; a ValueError where there are several an image."""
+        return np.array(self._labels)
 
-    @force_full_init
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.indices)
 
-    @force_full_init
     def __getitem__(self, idx: int) -> Any:
         # mmengine's datasets replace an image that their pipeline drops by any of their own, also of the other parts.
         for _ in range(_MOST_REPLACEMENTS):
-            data = self._prepare(self.dataset, int(self._indices[idx]))
+            data = self._prepare(self.dataset, int(self.indices[idx]))
             if data is not None:
                 return data
             idx = np.random.randint(len(self))
@@ -152,22 +123,6 @@ class SplitDataset:
             return dataset.prepare_data(idx)
         return dataset[idx]
 
-    def get_subset(self, indices: Any) -> None:
-        """Refuse to cut, as mmengine's own wrappers do."""
-        raise NotImplementedError(
-            'SplitDataset has no `get_subset`. Give `indices` to the dataset inside it, or cut '
-            'another part with `fractions`.'
-        )
-
-    get_subset_ = get_subset
-
-    def __repr__(self) -> str:
-        size = f'{len(self)} images, ' if self._fully_initialized else ''
-        return (
-            f'{type(self).__name__}({size}part={self.part!r}, fractions={self.fractions}, seed={self.seed}, '
-            f'dataset={type(self.dataset).__name__})'
-        )
-
 
 def _check_fractions(fractions: dict[str, float]) -> None:
     if any(
@@ -184,3 +139,53 @@ def _place(dataset: Any) -> str:
     prefixes = getattr(dataset, 'data_prefix', None) or {}
     place = getattr(dataset, 'ann_file', '') or prefixes.get('img_path') or getattr(dataset, 'data_root', '')
     return f'{type(dataset).__name__} in {osp.normpath(place)}' if place else type(dataset).__name__
+
+
+def stratified_parts(labels: Sequence[int] | np.ndarray, fractions: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
+    """Cut samples into named parts in which every class keeps its share.
+
+    The parts are disjoint and hold every sample. Each class appears in each part, and each part's size is within one of its
+    exact share unless rare classes need more. A recorded split has to outlive upgrades, so it draws from
+    ``numpy.random.RandomState``, whose stream is frozen. scikit-learn's splitters cut in two, may leave a rare class out of
+    a small part, and do not promise the same cut in the next release.
+
+    Args:
+        labels (Sequence[int] | np.ndarray): One class index a sample, N.
+        fractions (Mapping[str, float]): The share of each part, in order. They are positive and sum to 1, and every
+            class has at least as many samples as there are parts: who calls checks it, since it knows better names.
+        seed (int): Seed of the cut.
+
+    Returns:
+        dict[str, np.ndarray]: The indices of each part, ascending.
+    """
+    labels = np.asarray(labels)
+    shares = np.array(list(fractions.values()), dtype=np.float64)
+    rng = np.random.RandomState(seed)
+
+    by_class = np.argsort(labels, kind='stable')
+    starts = np.flatnonzero(np.diff(labels[by_class])) + 1
+    pieces: list[list[np.ndarray]] = [[] for _ in shares]
+    owed = np.zeros(len(shares))  # what rounding has so far kept from each part
+    for members in np.split(by_class, starts):
+        counts = _counts(len(members), shares, owed)
+        for part, piece in zip(pieces, np.split(rng.permutation(members), np.cumsum(counts)[:-1])):
+            part.append(piece)
+    return {name: np.sort(np.concatenate(part)).astype(np.int64) for name, part in zip(fractions, pieces)}
+
+
+def _counts(size: int, shares: np.ndarray, owed: np.ndarray) -> np.ndarray:
+    """Share out ``size`` samples of one class; ``owed`` is updated in place."""
+    exact = size * shares
+    counts = np.floor(exact).astype(int)
+    owed += exact - counts
+    for _ in range(size - counts.sum()):
+        part = int(owed.argmax())
+        counts[part] += 1
+        owed[part] -= 1
+    while size >= len(counts) and counts.min() == 0:
+        giver, taker = int(counts.argmax()), int(counts.argmin())
+        counts[giver] -= 1
+        counts[taker] += 1
+        owed[giver] += 1
+        owed[taker] -= 1
+    return counts

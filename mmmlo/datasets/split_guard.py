@@ -51,17 +51,9 @@ def _imagenet_split(dataset: ImageNet) -> str | None:
 
 
 def check_disjoint(first: Any, second: Any, keys: tuple[str, str], advice: str, index: SourceIndex | None = None) -> None:
-    """Check that two datasets share no image.
+    """Check that two datasets share no image; a SplitOverlapError names their config keys and closes with the advice.
 
-    Args:
-        first (Any): A dataset, or wrappers around datasets.
-        second (Any): Another.
-        keys (tuple[str, str]): Their config keys, for the message.
-        advice (str): A sentence that says what would be right.
-        index (SourceIndex, optional): Reused over several checks, it reads each base dataset once.
-
-    Raises:
-        SplitOverlapError: They share images.
+    An ``index`` that is reused over several checks reads each base dataset once.
     """
     shared = (index or SourceIndex()).shared(first, second)
     if shared:
@@ -77,13 +69,10 @@ def class_names(dataset: Any) -> list[str] | None:
 
 
 def check_same_classes(datasets: Mapping[str, Any]) -> None:
-    """Check that a label stands for the same class in all datasets: that names and order of the classes are the same.
+    """Check that names and order of the classes are the same in all datasets, given by their config keys.
 
     Of folders of classes, the folders count too, because mmpretrain's labels follow them and not ``classes``. Datasets that
     name no classes are left alone.
-
-    Args:
-        datasets (Mapping[str, Any]): Config key -> dataset. Each is compared with the first.
 
     Raises:
         DataError: Two of them have different classes.
@@ -101,14 +90,7 @@ def _folder_names(dataset: Any) -> list[str] | None:
 
 
 def compare_class_names(classes: Mapping[str, list[str] | None]) -> None:
-    """Check that lists of class names are the same, as :func:`check_same_classes` does for those of datasets.
-
-    Args:
-        classes (Mapping[str, list[str] | None]): Config key -> names, or None for those to leave alone.
-
-    Raises:
-        DataError: Two of them differ.
-    """
+    """Check that lists of class names, by config key, are the same; None is left alone. See :func:`check_same_classes`."""
     named = {key: names for key, names in classes.items() if names is not None}
     first = next(iter(named), '')
     second = next((key for key in named if named[key] != named[first]), None)
@@ -137,7 +119,7 @@ def check_level_splits(
     """Check that the levels' data is disjoint where it must be, and that none of it is test data.
 
     D_u (``pretrain``) and D_tr (``finetune``) may be the same images. D_val (``masking``) may not share any with D_tr: it
-    would reward a head that has learned its images by heart. :class:`SourceIndex` tells images apart.
+    would reward a head that has learned its images by heart.
 
     Args:
         datasets (Mapping[str, Any]): The dataset of each level.
@@ -156,25 +138,17 @@ def check_level_splits(
                 f'`{level_key(level)}` is {reason}, an official test split, and no level may '
                 'learn from test data. Cut it from the training split with `mmmlo.SplitDataset`.'
             )
-    for first, second in disjoint:
-        if first in datasets and second in datasets:
-            check_disjoint(
-                datasets[first],
-                datasets[second],
-                (level_key(first), level_key(second)),
-                'Cut both from one training set with `mmmlo.SplitDataset`: the same `fractions` and `seed`, '
-                "`part='train'` for one and `part='val'` for the other.",
-                index,
-            )
-    if test_dataset is not None:
-        for level, dataset in datasets.items():
-            check_disjoint(
-                dataset,
-                test_dataset,
-                (level_key(level), 'test_dataloader.dataset'),
-                'No level may learn from test data: cut it from the training split with `mmmlo.SplitDataset`.',
-                index,
-            )
+    advice = (
+        'Cut both from one training set with `mmmlo.SplitDataset`: the same `fractions` and `seed`, '
+        "`part='train'` for one and `part='val'` for the other."
+    )
+    for pair in disjoint:
+        if all(level in datasets for level in pair):
+            first, second = pair
+            check_disjoint(datasets[first], datasets[second], (level_key(first), level_key(second)), advice, index)
+    advice = 'No level may learn from test data: cut it from the training split with `mmmlo.SplitDataset`.'
+    for level, dataset in datasets.items() if test_dataset is not None else ():
+        check_disjoint(dataset, test_dataset, (level_key(level), 'test_dataloader.dataset'), advice, index)
 
 
 def read_test_dataset(runner: Any) -> Any:

@@ -30,11 +30,7 @@ class SyntheticImages(BaseDataset):
         super().__init__(ann_file='', metainfo=metainfo, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Make the images.
-
-        Returns:
-            list[dict]: ``img``, H x W x 3 in uint8, and ``gt_label``.
-        """
+        """Make the images, H x W x 3 in uint8, and their labels."""
         random = np.random.RandomState(0 if self.split == 'train' else 1)
         data = []
         for index in range(self.num_classes * self.per_class):

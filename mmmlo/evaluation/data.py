@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import os.path as osp
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -84,12 +84,14 @@ class EvaluationData:
         splits (dict[str, dict]): 'train' and 'test' -> config of the dataset, without a pipeline.
         bgr (bool): Whether the images come with OpenCV's order of channels.
         layout (str): What the folder must hold, for messages; empty where mmpretrain's own are clear. Defaults to ''.
+        loader (dict): The transform that loads images from files, of which an encoder knows channels and depth.
     """
 
     name: str
     splits: dict[str, dict]
     bgr: bool
     layout: str = ''
+    loader: dict = field(default_factory=lambda: dict(type='mmmlo.LoadImage'))
 
     def config(self, split: str, image_size: tuple[int, int]) -> dict:
         """The config of a split's dataset, whose pipeline brings images to so many pixels without augmentation.
@@ -99,7 +101,9 @@ class EvaluationData:
         """
         height, width = image_size
         bicubic: dict[str, Any] = dict(backend='pillow', interpolation='bicubic')
-        transforms: list[dict[str, Any]] = [dict(type='mmmlo.LoadImage')] if self.bgr else []
+        if self.loader.get('channels', 3) not in (1, 3) or self.loader.get('to_float32'):  # which Pillow does not resize
+            bicubic = dict(backend='cv2', interpolation='area')
+        transforms: list[dict[str, Any]] = [self.loader] if self.bgr else []
         if not self.bgr or height != width or height <= _SMALL:
             transforms.append(dict(type='Resize', scale=(width, height), **bicubic))
         else:

@@ -34,6 +34,7 @@ class Encoder:
         width (int): Channels C of a token.
         image_size (tuple[int, int]): Height and width in pixels that it was pretrained with.
         rgb (bool): Whether it was pretrained on channels in the order red, green, blue.
+        loader (dict): The transform that loaded its images, with their channels and depth.
         method (str): The class of the algorithm that trained it.
         iteration (int | None): How long, if the checkpoint says so.
         report (KeyReport): Which weights were loaded.
@@ -47,6 +48,7 @@ class Encoder:
     width: int
     image_size: tuple[int, int]
     rgb: bool
+    loader: dict
     method: str
     iteration: int | None
     report: KeyReport
@@ -87,6 +89,7 @@ def load_encoder(path: str, config: Config | None = None) -> Encoder:
             )
     except Exception as error:  # whatever a model's own code raises
         raise CheckpointError(f'the encoder of {whose} cannot be built: {describe_error(error)}') from error
+    loader = _loader(cfg)
     prefix = backbone_prefix(checkpoint.state_dict)
     state = checkpoint.state_dict if prefix is None else cut_prefix(checkpoint.state_dict, prefix, path)
     report = load_weights(model.backbone, state, path)
@@ -98,7 +101,8 @@ def load_encoder(path: str, config: Config | None = None) -> Encoder:
         preprocessor=preprocessor,
         width=int(model.backbone.embed_dims),
         image_size=tuple(to_2tuple(backbone.get('img_size', 224))),
-        rgb=bool(preprocessor.get('to_rgb', False)) == _reads_bgr(cfg),
+        rgb=bool(preprocessor.get('to_rgb', False)) == bool(loader),
+        loader=loader or dict(type='mmmlo.LoadImage'),
         method=_method(checkpoint, model_cfg),
         iteration=checkpoint.meta.get('iter'),
         report=report,
@@ -117,14 +121,19 @@ def _method(checkpoint: Checkpoint, model_cfg: Mapping) -> str:
     return kind.split('.')[-1]
 
 
-def _reads_bgr(cfg: Config) -> bool:
-    """Whether the model was trained on images in OpenCV's order, as of mmcv's loaders; datasets of arrays have none."""
+def _loader(cfg: Config) -> dict | None:
+    """The transform that loads the images that the model was trained on; None where the dataset holds arrays.
+
+    mmcv's loaders return blue, green, red; arrays, of CIFAR and the digits, are red, green, blue.
+    """
     dataset = (cfg.get('train_dataloader') or cfg.get('test_dataloader') or {}).get('dataset')
     while dataset is not None:
         if dataset.get('pipeline') is not None:
-            return any('LoadImage' in str(transform.get('type')) for transform in dataset['pipeline'])
+            loaders = [dict(transform) for transform in dataset['pipeline'] if 'LoadImage' in str(transform.get('type'))]
+            own = loaders[:1] and loaders[0]['type'] == 'mmmlo.LoadImage'
+            return loaders[0] if own else dict(type='mmmlo.LoadImage') if loaders else None
         dataset = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
-    return True
+    return dict(type='mmmlo.LoadImage')
 
 
 def checkpoint_config(path: str, checkpoint: Checkpoint) -> Config:

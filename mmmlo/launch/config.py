@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from mmmlo import compat
 from mmmlo.engine.wrappers.sharding import SHARDING_IS_NOT_SUPPORTED
 from mmmlo.utils.checkpoints import read_checkpoint, use_safe_loaders
-from mmmlo.utils.config import dataloaders, is_multi_level
+from mmmlo.utils.config import dataloaders, is_multi_level, resolve_channels
 from mmmlo.utils.errors import MissingFileError, SettingError, UnsupportedError
 from mmmlo.utils.key_report import backbone_prefix
 from mmmlo.utils.text import describe_error
@@ -34,7 +34,7 @@ _FOR_FILE = ('\n' + 60 * '-', 'Config:\n', 'Hooks will be executed', 'paramwise_
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
-    """Read a config file, apply ``--cfg-options`` and the fixes that the dependency stack needs.
+    """Read a config file, apply ``--cfg-options``, the channels of images and the fixes that the dependency stack needs.
 
     mmengine then reads checkpoints by this project's loaders, as in :func:`build_runner`.
 
@@ -59,6 +59,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
             cfg.merge_from_dict(options)
     except Exception as error:  # a config is Python
         raise SettingError(f'{path} cannot be read: {describe_error(error)}') from error
+    resolve_channels(cfg)
     return cfg
 
 

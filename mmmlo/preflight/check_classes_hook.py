@@ -6,9 +6,10 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, Runner
-from mmpretrain.models import BaseSelfSupervisor
+from mmpretrain.models import BaseSelfSupervisor, MultiLabelClsHead
 
 from mmmlo.datasets import DataError, check_same_classes, class_names, compare_class_names, level_key, read_test_dataset
+from mmmlo.datasets.labels import has_several_labels
 from mmmlo.engine import MultiLevelTrainLoop
 from mmmlo.models import MLOMAE
 from mmmlo.registry import HOOKS
@@ -30,7 +31,8 @@ class CheckClassesHook(Hook):
     ``configs/_base_`` have this hook.
 
     Raises:
-        DataError: Before training or testing, if classes differ or there are more than outputs.
+        DataError: Before training or testing, if classes differ, there are more than outputs, or images have several labels
+            and the loss is for one.
     """
 
     _trained = None
@@ -77,7 +79,15 @@ def _uses_head(loop: Any) -> bool:
 def _check_outputs(model: Any, key: str, dataset: Any) -> None:
     classes = class_names(dataset)
     for name in ('downstream', 'head'):
-        outputs = getattr(getattr(model, name, None), 'num_classes', None)
+        head = getattr(model, name, None)
+        sigmoid = isinstance(head, MultiLabelClsHead) or getattr(getattr(head, 'loss_module', None), 'use_sigmoid', False)
+        if hasattr(head, 'loss_module') and not sigmoid and has_several_labels(dataset):
+            raise DataError(
+                f'the images of {key} have several labels, and the loss of model.{name} is for one: set model.{name}.loss='
+                "dict(type='CrossEntropyLoss', use_sigmoid=True), or to fine-tune model.head.type='MultiLabelLinearClsHead' "
+                "with val_evaluator=test_evaluator=dict(type='AveragePrecision')"
+            )
+        outputs = getattr(head, 'num_classes', None)
         if classes is None or not isinstance(outputs, int) or outputs == len(classes):
             continue
         text = (

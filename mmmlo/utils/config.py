@@ -5,6 +5,15 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from mmmlo.utils.errors import SettingError
+
+# Parts of a model that have a key of their own for the channels of images, for these types alone.
+_CHANNEL_KEYS = (
+    ('neck', 'in_chans', ('GridMAEDecoder', 'MAEPretrainDecoder')),
+    ('head', 'in_channels', ('MaskedPixelHead', 'MAEPretrainHead')),
+    ('masker', 'in_channels', ('ConvMasker', )),
+)
+
 
 def is_multi_level(cfg: Config) -> bool:
     """Tell whether a config trains several levels."""
@@ -40,3 +49,45 @@ def dataset_leaves(dataset: Mapping[str, Any], key: str) -> Iterator[tuple[str, 
             yield from dataset_leaves(inner, f'{key}.datasets[{i}]')
     else:
         yield key, dataset
+
+
+def resolve_channels(cfg: Config) -> None:
+    """Have decoder, head, masker, preprocessor and loaders of images follow ``model.backbone.in_channels``, in place.
+
+    Raises:
+        SettingError: One of them says something else, or mean and deviation are not one a channel.
+    """
+    model = cfg.get('model') or {}
+    if not isinstance(model.get('backbone'), Mapping):
+        return
+    channels = model['backbone'].get('in_channels', 3)
+
+    def follow(key: str, settings: Any, name: str) -> None:
+        if settings.get(name, channels) != channels:
+            raise SettingError(
+                f'{key}.{name} is {settings[name]}, but model.backbone.in_channels is {channels}; set that one alone, which '
+                'decoder, head, masker and loaders follow'
+            )
+        if channels != 3:
+            settings[name] = channels
+
+    for part, name, kinds in _CHANNEL_KEYS:
+        if isinstance(model.get(part), Mapping) and str(model[part].get('type')).split('.')[-1] in kinds:
+            follow(f'model.{part}', model[part], name)
+    preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    for name in ('mean', 'std'):
+        values = list(preprocessor.get(name) or ())
+        if len(set(values)) == 1 and channels != 3:
+            preprocessor[name] = values[:1] * channels
+        elif len(values) not in (0, 1, channels):
+            raise SettingError(
+                f'model.data_preprocessor.{name} has {len(values)} values, but model.backbone.in_channels is {channels}; '
+                'give one a channel'
+            )
+    if channels != 3:
+        preprocessor.update({name: False for name in ('to_rgb', 'bgr_to_rgb') if name in preprocessor})
+    for loader in dataloaders(cfg):
+        for key, dataset in dataset_leaves(loader.get('dataset') or {}, 'dataset'):
+            for i, transform in enumerate(dataset.get('pipeline') or ()):
+                if transform['type'] == 'mmmlo.LoadImage':
+                    follow(f'{key}.pipeline.{i}', transform, 'channels')

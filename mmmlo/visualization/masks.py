@@ -27,7 +27,7 @@ MOST_PIXELS = 60_000  # matplotlib draws no picture of 2 ** 16 pixels along a si
 def _displayable(images: torch.Tensor) -> torch.Tensor:
     """Stretch a batch of images to [0, 1] by its common range and put channels last."""
     low, high = images.amin(), images.amax()
-    return ((images - low) / (high - low).clamp(min=1e-6)).permute(0, 2, 3, 1)
+    return _first_colours(((images - low) / (high - low).clamp(min=1e-6)).permute(0, 2, 3, 1))
 
 
 def _to_pixels(patches: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -101,21 +101,27 @@ class MaskColumn:
     measured: int
 
 
-def undo_preprocessing(preprocessor: Any, bgr: bool) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Find the way back from preprocessed images, B x 3 x H x W, to colours that can be shown, B x H x W x 3, RGB in [0, 1].
+def undo_preprocessing(preprocessor: Any, bgr: bool, channels: int = 3) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Find the way back from preprocessed images, B x C x H x W, to colours that can be shown, B x H x W x 3, RGB in [0, 1].
 
     The preprocessor is asked what it makes of black and of each full channel, so any normalization and any order of the
-    channels is undone, without reading the names that preprocessors have for them.
+    channels is undone, without reading the names that preprocessors have for them. Of more than three channels the first
+    three are shown, and of fewer the first, in grey.
     """
-    probes = torch.cat([torch.zeros(1, 3), 255 * torch.eye(3)]).view(4, 3, 1, 1)
+    probes = torch.cat([torch.zeros(1, channels), 255 * torch.eye(channels)]).view(-1, channels, 1, 1)
     seen = preprocessor(dict(inputs=probes, data_samples=None), False)['inputs'][..., 0, 0].double()
     black, inverse = seen[0], torch.linalg.inv(seen[1:] - seen[0])
 
     def undo(images: torch.Tensor) -> torch.Tensor:
-        pixels = (images.permute(0, 2, 3, 1).double().cpu() - black) @ inverse
+        pixels = _first_colours((images.permute(0, 2, 3, 1).double().cpu() - black) @ inverse)
         return (pixels.flip(-1) if bgr else pixels).clamp(0, 1).float()
 
     return undo
+
+
+def _first_colours(images: torch.Tensor) -> torch.Tensor:
+    """Three channels, N x H x W x 3, of any number of them, in the last place."""
+    return images[..., :3] if images.shape[-1] >= 3 else images[..., :1].expand(*images.shape[:-1], 3)
 
 
 @torch.no_grad()
@@ -135,7 +141,7 @@ def mask_column(
         label (str): Title of the column.
         model (nn.Module): A :class:`mmmlo.models.BaseMaskedAutoencoder` on the CPU; it is set to evaluation mode.
         images (torch.Tensor): Images as the config's pipeline returns them, before the model's ``data_preprocessor``:
-            B x 3 x H x W in uint8, at least two.
+            B x C x H x W in uint8, at least two.
         shown (int): How many of them, from the first on, are shown. The others are measured only.
         bgr (bool): Whether ``images`` have their channels in OpenCV's order, not in RGB. Defaults to True.
         seed (int): Seed of what the model draws: random masks, Gumbel noise. Models that draw alike get the same masks.
@@ -147,7 +153,7 @@ def mask_column(
         MaskColumn: The column.
     """
     model.eval()
-    undo = undo_preprocessing(model.data_preprocessor, bgr)
+    undo = undo_preprocessing(model.data_preprocessor, bgr, images.shape[1])
     scores, originals, filled = [], [], []
     masks: list[torch.Tensor] = []
     with torch.random.fork_rng(devices=[]):

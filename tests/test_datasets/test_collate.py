@@ -3,7 +3,7 @@
 import torch
 from mmengine.dataset import default_collate
 
-from mmmlo.datasets.collate import GatheredBatch, batch_collate
+from mmmlo.datasets.in_memory_images import GatheredBatch, batch_collate
 
 
 def test_a_whole_batch_is_what_its_samples_make():

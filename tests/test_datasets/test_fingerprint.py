@@ -1,8 +1,7 @@
 import pytest
 from torch.utils.data import TensorDataset
 
-from mmmlo.datasets import Digits, SplitDataset
-from mmmlo.datasets.fingerprint import data_fingerprint
+from mmmlo.datasets import Digits, SplitDataset, data_fingerprint
 from mmmlo.registry import DATASETS
 
 

@@ -153,9 +153,6 @@ def test_it_is_the_dataset_inside_in_everything_else():
     assert sample_sources(dataset) == sample_sources(plain) == sample_sources(SeededDataset(dataset))
     for twin in (copy.deepcopy(dataset), pickle.loads(pickle.dumps(dataset))):
         assert torch.equal(twin[3]['inputs'], dataset[3]['inputs'])
-    lazy = InMemoryImages(split(), lazy_init=True)
-    assert not hasattr(lazy, 'images')
-    assert len(lazy) == 32
     with pytest.raises(AttributeError, match='unheard_of'):
         dataset.unheard_of  # noqa: B018
 

@@ -11,8 +11,7 @@ from mmengine.dataset import DefaultSampler
 from mmengine.runner.runner import _SlicedDataset
 from torch.utils.data import DataLoader
 
-from mmmlo.datasets import ResumableSampler, SampleIndex, SeededDataset, sample_sources
-from mmmlo.datasets.split_dataset import SplitDataset
+from mmmlo.datasets import ResumableSampler, SampleIndex, SeededDataset, SplitDataset, sample_sources
 
 
 class Draws:

@@ -46,14 +46,6 @@ def test_more_than_two_parts():
     assert [round(len(part) / len(base), 2) for part in parts] == [0.7, 0.2, 0.1]
 
 
-def test_lazy_init_reads_labels_when_needed():
-    part = SplitDataset(dict(type='mmmlo.Digits', lazy_init=True), lazy_init=True)
-    assert not part._fully_initialized
-    assert part.metainfo['classes'] == tuple('0123456789')
-    assert len(part) == len(SplitDataset(dict(type='mmmlo.Digits')))
-    assert part._fully_initialized
-
-
 def test_wrappers_of_mmengine_go_around_a_split():
     cfg = dict(type='mmmlo.SplitDataset', part='val', dataset=dict(type='mmmlo.Digits'))
     part = DATASETS.build(cfg)
@@ -111,15 +103,18 @@ def test_a_dataset_without_labels_is_an_error(image_folder):
         SplitDataset(folder_cfg(root, with_label=False))
 
 
-def test_several_classes_an_image_is_an_error(tmp_path, image_folder):
-    root = image_folder(cat=2)
-    annotations = dict(
-        metainfo=dict(classes=['a', 'b']), data_list=[dict(img_path=f'cat/{i:03}.png', gt_label=[0, 1]) for i in (0, 1)]
-    )
-    (tmp_path / 'labels.json').write_text(json.dumps(annotations))
+@pytest.mark.parametrize('labels', [[[0, 1]] * 10, [[0, 1], [], [1]] * 4])
+def test_several_classes_an_image_are_cut_at_random(tmp_path, image_folder, labels):
+    root = image_folder(cat=len(labels))
+    data_list = [dict(img_path=f'cat/{i:03}.png', gt_label=own) for i, own in enumerate(labels)]
+    (tmp_path / 'labels.json').write_text(json.dumps(dict(metainfo=dict(classes=['a', 'b']), data_list=data_list)))
     cfg = dict(type='MultiLabelDataset', ann_file=str(tmp_path / 'labels.json'), data_prefix=str(root))
+    train, val = (SplitDataset(cfg, part=part) for part in ('train', 'val'))
+    assert sorted([*train.indices, *val.indices]) == list(range(len(labels)))
+    assert [train.get_cat_ids(i) for i in range(len(train))] == [labels[i] for i in train.indices]
+    assert SplitDataset(train).get_cat_ids(0) in labels
     with pytest.raises(ValueError, match='exactly one class for each image'):
-        SplitDataset(cfg)
+        read_labels(train)
 
 
 def test_a_label_outside_the_classes_is_an_error(tmp_path, image_folder):

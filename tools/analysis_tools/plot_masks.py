@@ -173,7 +173,9 @@ class Pipeline:
         if not packers:
             raise SettingError(f'the test pipeline of {whose} has no PackInputs, which makes the tensors of a batch')
         # Pillow, because OpenCV does not average where it shrinks. At the right size this changes nothing.
-        resize = dict(type='mmpretrain.Resize', scale=(size[1], size[0]), backend='pillow', interpolation='bicubic')
+        plain = backbone.patch_embed.projection.in_channels in (1, 3)  # Pillow takes more for alpha
+        how = dict(backend='pillow', interpolation='bicubic') if plain else dict(backend='cv2', interpolation='area')
+        resize = dict(type='mmpretrain.Resize', scale=(size[1], size[0]), **how)
         built.insert(packers[-1], TRANSFORMS.build(resize))
         # mmcv's loaders return BGR whatever decodes. Datasets that hold arrays, CIFAR and the digits, return RGB.
         self.bgr = bool(loaders)

@@ -87,10 +87,12 @@ def build_backbone(path: str) -> nn.Module:
     return backbone
 
 
-def make_image(size: tuple[int, int], path: str | None) -> Tensor:
-    """An image of a size in pixels, 1 x 3 x H x W, in float64: noise, or a file."""
+def make_image(size: tuple[int, int], channels: int, path: str | None) -> Tensor:
+    """An image of a size in pixels, 1 x C x H x W, in float64: noise, or a file of three channels."""
+    if path is not None and channels != 3:
+        raise ConversionError(f'--image is for encoders of 3 channels, and this one has {channels}; leave it out for noise')
     if path is None:
-        return torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)).double()
+        return torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(0)).double()
     from mmcv import imread, imresize
 
     try:
@@ -112,7 +114,7 @@ def their_outputs(name: str, state: dict[str, Tensor], image: Tensor, sizes: dic
 
         model = MAE(
             embed_dims=sizes['width'], num_layers=sizes['depth'], mlp_ratio=int(mlp_ratio), init_values=1.0,
-            norm_cfg=dict(type='LN', eps=1e-6), final_norm='ln1.weight' in state, **kwargs,
+            norm_cfg=dict(type='LN', eps=1e-6), final_norm='ln1.weight' in state, in_channels=sizes['channels'], **kwargs,
         )
         missing, unexpected = model.load_state_dict(state, strict=False)
         # What mmseg makes by itself is neutral: scales of 1, relative positions of 0.
@@ -134,7 +136,7 @@ def their_outputs(name: str, state: dict[str, Tensor], image: Tensor, sizes: dic
     model = VisionTransformer(
         embed_dim=sizes['width'], depth=sizes['depth'], mlp_ratio=mlp_ratio, norm_layer=partial(nn.LayerNorm, eps=1e-6),
         num_classes=len(state.get('head.weight', ())), init_values=1.0 if 'blocks.0.ls1.gamma' in state else None,
-        weight_init='skip', **kwargs,
+        weight_init='skip', in_chans=sizes['channels'], **kwargs,
     )
     model.load_state_dict(state)
     tokens = model.double().eval().forward_features(image)
@@ -158,8 +160,9 @@ def our_outputs(name: str, state: dict[str, Tensor], image: Tensor, sizes: dict[
             embed_dims=sizes['width'], num_layers=sizes['depth'], num_heads=sizes['heads'],
             feedforward_channels=sizes['hidden'],
         ),
-        img_size=tuple(image.shape[2:]), patch_size=sizes['patch'], out_type='raw', final_norm='ln1.weight' in weights,
-        with_cls_token='cls_token' in weights, layer_scale_init_value=float('layers.0.attn.gamma1.weight' in weights),
+        img_size=tuple(image.shape[2:]), patch_size=sizes['patch'], in_channels=sizes['channels'], out_type='raw',
+        final_norm='ln1.weight' in weights, with_cls_token='cls_token' in weights,
+        layer_scale_init_value=float('layers.0.attn.gamma1.weight' in weights),
     )
     model.load_state_dict(weights)
     model.double().eval()  # which it does not return
@@ -192,7 +195,7 @@ def verify(conversion: Conversion, heads: int | None, image: str | None) -> floa
     ):
         if name == 'mmmlo':
             continue
-        pixels = make_image((grid[0] * sizes['patch'], grid[1] * sizes['patch']), image)
+        pixels = make_image((grid[0] * sizes['patch'], grid[1] * sizes['patch']), sizes['channels'], image)
         expected = our_outputs(name, ours, pixels, sizes)
         for output, value in their_outputs(name, theirs, pixels, sizes).items():
             largest.append((value - expected[output]).abs().max().item())

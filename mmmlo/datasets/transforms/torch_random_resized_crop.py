@@ -46,20 +46,14 @@ class TorchRandomResizedCrop(RandomResizedCrop):
         super().__init__(*args, **(kwargs | dict(interpolation=interpolation, backend='pillow')))
 
     def transform(self, results: dict) -> dict:
-        """Crop and resize.
-
-        Args:
-            results (dict): With ``img``, H x W x C, uint8.
-
-        Returns:
-            dict: The same with ``img`` and ``img_shape`` replaced.
+        """Crop and resize ``img``, H x W x C in uint8 or float32.
 
         Raises:
-            SettingError: The image is not uint8.
+            SettingError: The image is of another type.
         """
         image = results['img']
-        if image.dtype != np.uint8:
-            raise SettingError(f'TorchRandomResizedCrop needs images in uint8, got {image.dtype}')
+        if image.dtype not in (np.uint8, np.float32):
+            raise SettingError(f'TorchRandomResizedCrop needs images in uint8 or float32, got {image.dtype}')
         top, left, height, width = self.rand_crop_params(image)
         image = mmcv.imcrop(image, np.array([left, top, left + width - 1, top + height - 1]))
         image = image[..., None] if image.ndim == 2 else image

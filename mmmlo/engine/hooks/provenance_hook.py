@@ -14,7 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmmlo.datasets.fingerprint import data_fingerprint
+from mmmlo.datasets import data_fingerprint
 from mmmlo.registry import HOOKS
 from mmmlo.utils.provenance import git_state, loaded_versions
 from mmmlo.utils.whole_file import write_whole

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmmlo.datasets.folders import check_dataset_folder
+from mmmlo.datasets.labels import has_several_labels
 from mmmlo.datasets.split_guard import (
     SplitOverlapError,
     check_disjoint,
@@ -24,7 +25,7 @@ from mmmlo.datasets.split_guard import (
 from mmmlo.evaluation.features import batch_features, eval_mode, extract_features
 from mmmlo.evaluation.knn import knn_scores
 from mmmlo.registry import LOOPS
-from mmmlo.utils.errors import SettingError
+from mmmlo.utils.errors import DataError, SettingError
 
 from .loader_settings import with_settings_of
 
@@ -67,7 +68,7 @@ class KNNValLoop(ValLoop):
     Raises:
         SettingError: An unknown ``query_split`` or ``token``; ``k`` or ``temperature`` out of range; the query images
             name no classes; ``save_best`` or early stopping on the test split.
-        DataError: Bank and query have different classes.
+        DataError: Bank and query have different classes, or several labels an image.
         SplitOverlapError: Bank and query share images, or test images stand where they must not.
     """
 
@@ -181,6 +182,12 @@ class KNNValLoop(ValLoop):
         if not classes:
             raise SettingError(f'`{query_key}` does not name its classes. Give it `metainfo=dict(classes=[...])`.')
         check_same_classes({bank_key: bank, query_key: query})
+        for key, dataset in ((bank_key, bank), (query_key, query)):
+            if has_several_labels(dataset):
+                raise DataError(
+                    f'`{key}` has images with several labels, for which nearest neighbours cannot vote; leave kNN out by '
+                    f'{self.stage}_dataloader=None {self.stage}_cfg=None {self.stage}_evaluator=None'
+                )
         self.num_classes = len(classes)
 
         if reason := is_test_split(bank):

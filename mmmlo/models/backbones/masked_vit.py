@@ -75,7 +75,12 @@ class MaskedViT(GridViT):
         BaseModule.init_weights(self)
 
     def _check_size(self, images: torch.Tensor) -> None:
-        height, width = images.shape[-2:]
+        channels, height, width = images.shape[1:]
+        if channels != (expected := self.patch_embed.projection.in_channels):
+            raise SettingError(
+                f'images have {channels} channels, but model.backbone.in_channels is {expected}; set that key, which '
+                'loaders of files follow, or take other data'
+            )
         if height % self.patch_size or width % self.patch_size:
             raise SettingError(
                 f'images of {height} x {width} pixels are not a multiple of the patch size {self.patch_size}; '
@@ -89,7 +94,8 @@ class MaskedViT(GridViT):
             tuple[torch.Tensor]: One tensor for each of ``out_indices``; with the default ``out_type`` B x (1 + L) x C.
 
         Raises:
-            SettingError: The image size is not a multiple of the patch size (the patch embedding would pad silently).
+            SettingError: The channels are others, or the image size is not a multiple of the patch size (the patch embedding
+                would pad silently).
         """
         self._check_size(x)
         return super().forward(x)

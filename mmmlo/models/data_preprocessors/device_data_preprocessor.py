@@ -1,5 +1,6 @@
 """Crop, mirror and normalize a batch of uint8 images on the device of the model."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -46,14 +47,23 @@ class DeviceDataPreprocessor(SelfSupDataPreprocessor):
     mmpretrain moves each label by itself: for a batch of 256 that is 256 copies to the device.
 
     Args:
-        **kwargs: Arguments of mmpretrain's class: ``mean``, ``std``, ``to_rgb``, ``non_blocking``.
+        mean (Sequence[float], optional): The mean of each channel, of which there may be any number. Defaults to None.
+        std (Sequence[float], optional): The deviation of each. Defaults to None.
+        **kwargs: Other arguments of mmpretrain's class: ``to_rgb``, ``non_blocking``.
     """
+
+    def __init__(self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None, **kwargs: Any) -> None:
+        if mean is None or std is None or len(mean) in (1, 3):
+            super().__init__(mean=mean, std=std, **kwargs)
+            return
+        super().__init__(mean=mean[:3], std=std[:3], **kwargs)  # mmengine takes one or three, and broadcasts any
+        self.mean, self.std = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (mean, std))
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Move a batch to the device and prepare it there.
 
         Args:
-            data (dict): ``inputs``, uint8 images, B x 3 x H x W or a list of such views; ``data_samples``; ``shift``, B x 2,
+            data (dict): ``inputs``, uint8 images, B x C x H x W or a list of such views; ``data_samples``; ``shift``, B x 2,
                 and ``flip``, B, of a batch that is still to be cropped and mirrored.
             training (bool): As in mmpretrain's class. Defaults to False.
 

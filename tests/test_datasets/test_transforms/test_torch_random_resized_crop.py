@@ -80,5 +80,5 @@ def test_bad_settings(settings, message):
 
 
 def test_other_types_of_images_are_refused(photos):
-    with pytest.raises(ValueError, match='needs images in uint8, got float32'):
-        TorchRandomResizedCrop(scale=8)(dict(img=photos[0].astype(np.float32)))
+    with pytest.raises(ValueError, match='needs images in uint8 or float32, got float64'):
+        TorchRandomResizedCrop(scale=8)(dict(img=photos[0].astype(np.float64)))
