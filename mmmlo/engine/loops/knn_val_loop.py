@@ -1,15 +1,12 @@
 """Validation and test loops that classify by nearest neighbours."""
 
-import time
 from collections.abc import Mapping
 
 import torch
 from mmengine.evaluator import Evaluator
-from mmengine.hooks import CheckpointHook, EarlyStoppingHook
-from mmengine.logging import print_log
+from mmengine.hooks import EarlyStoppingHook
 from mmengine.runner import Runner, ValLoop
 from mmengine.runner.amp import autocast
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmmlo.datasets.folders import check_dataset_folder
@@ -22,7 +19,7 @@ from mmmlo.datasets.split_guard import (
     is_test_split,
     read_test_dataset,
 )
-from mmmlo.evaluation.features import batch_features, eval_mode, extract_features
+from mmmlo.evaluation.features import TOKENS, batch_features, eval_mode, extract_features
 from mmmlo.evaluation.knn import knn_scores
 from mmmlo.registry import LOOPS
 from mmmlo.utils.errors import DataError, SettingError
@@ -66,8 +63,8 @@ class KNNValLoop(ValLoop):
         fp16 (bool): Whether to compute features under autocast. Defaults to False.
 
     Raises:
-        SettingError: An unknown ``query_split`` or ``token``; ``k`` or ``temperature`` out of range; the query images
-            name no classes; ``save_best`` or early stopping on the test split.
+        SettingError: A setting is unknown or out of range; the query images name no classes; ``save_best`` or early
+            stopping on the test split.
         DataError: Bank and query have different classes, or several labels an image.
         SplitOverlapError: Bank and query share images, or test images stand where they must not.
     """
@@ -87,43 +84,45 @@ class KNNValLoop(ValLoop):
         token: str = 'mean',
         fp16: bool = False,
     ) -> None:
-        key = f'{self.stage}_cfg'
-        for name, value, known in (('query_split', query_split, ('val', 'test')), ('token', token, ('mean', 'cls'))):
-            if value not in known:
-                raise SettingError(f'`{key}.{name}` must be {known[0]!r} or {known[1]!r}, not {value!r}.')
-        if not temperature > 0:
-            raise SettingError(f'`{key}.temperature` must be above 0, not {temperature}.')
-        self.query_split = query_split
-        self.k = k
-        self.temperature = temperature
-        self.token = token
-        self._check_selection(runner)
+        cfg, query_key = f'{self.stage}_cfg', f'{self.stage}_dataloader.dataset'
+        bank_key = f'{cfg}.bank_dataloader.dataset'
         if not isinstance(bank_dataloader, DataLoader):
-            if not isinstance(bank_dataloader, Mapping) or 'dataset' not in bank_dataloader:
-                raise SettingError(
-                    f'`{key}.bank_dataloader` must be a dict with a `dataset`: the images with known classes that vote.'
-                )
+            if 'dataset' not in bank_dataloader:
+                raise SettingError(f'`{bank_key}` is missing: the images with known classes that vote.')
             bank_dataloader = with_settings_of(dataloader, bank_dataloader)
             bank_dataloader.setdefault('sampler', dict(type='DefaultSampler', shuffle=False))
-        for where, loader in ((f'{key}.bank_dataloader', bank_dataloader), (f'{self.stage}_dataloader', dataloader)):
+        for key, loader in ((bank_key, bank_dataloader), (query_key, dataloader)):
             if isinstance(loader, Mapping) and isinstance(loader.get('dataset'), Mapping):
-                check_dataset_folder(loader['dataset'], f'{where}.dataset')
+                check_dataset_folder(loader['dataset'], key)
 
         super().__init__(runner, dataloader, evaluator, fp16)
         self.bank_dataloader = runner.build_dataloader(bank_dataloader, seed=runner.seed)
-        self._check_data()
-        self._bank: tuple[Tensor, Tensor] | None = None
+        images = len(self.bank_dataloader.dataset)
+        for name, value, right, words in (
+            ('query_split', query_split, query_split in ('val', 'test'), "'val' or 'test'"),
+            ('token', token, token in TOKENS, "'mean' or 'cls'"),
+            ('temperature', temperature, temperature > 0, 'above 0'),
+            ('k', k, isinstance(k, int) and 1 <= k <= images, f'between 1 and the {images} images of the bank'),
+        ):
+            if not right:
+                raise SettingError(f'`{cfg}.{name}` must be {words}, not {value!r}.')
+        self.k, self.temperature, self.token = k, temperature, token
+        self._check_data(bank_key, query_key, query_split == 'test')
 
     def run(self) -> dict[str, float]:
         """Compute the bank's features, classify the query images, and return the metrics."""
         # After the hooks, because one of them may put averaged weights into the model.
         self.runner.call_hook(f'before_{self.stage}')
         self.runner.call_hook(f'before_{self.stage}_epoch')
-        with eval_mode(self.runner.model):
-            self._bank = self._extract_bank()
+        model = self.runner.model
+        with eval_mode(model):
+            with autocast(enabled=self.fp16):
+                bank = extract_features(model, self.bank_dataloader, self.token, name='kNN bank')
+            device = next(model.parameters()).device
+            self._bank = [rows.to(device) for rows in bank]
             for idx, data_batch in enumerate(self.dataloader):
                 self.run_iter(idx, data_batch)
-            self._bank = None
+            del self._bank
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
         self.runner.call_hook(f'after_{self.stage}_epoch', metrics=metrics)
         self.runner.call_hook(f'after_{self.stage}')
@@ -133,7 +132,6 @@ class KNNValLoop(ValLoop):
     def run_iter(self, idx: int, data_batch: dict) -> None:
         """Classify one batch of query images."""
         self.runner.call_hook(f'before_{self.stage}_iter', batch_idx=idx, data_batch=data_batch)
-        assert self._bank is not None
         with autocast(enabled=self.fp16):
             feats, data_samples = batch_features(self.runner.model, data_batch, self.token)
         scores = knn_scores(feats, *self._bank, self.num_classes, self.k, self.temperature)
@@ -142,42 +140,15 @@ class KNNValLoop(ValLoop):
         self.evaluator.process(data_samples=data_samples, data_batch=data_batch)
         self.runner.call_hook(f'after_{self.stage}_iter', batch_idx=idx, data_batch=data_batch, outputs=data_samples)
 
-    def _extract_bank(self) -> tuple[Tensor, Tensor]:
-        start = time.monotonic()
-        with autocast(enabled=self.fp16):
-            feats, labels = extract_features(self.runner.model, self.bank_dataloader, self.token, name='kNN bank')
-        print_log(
-            f'kNN: bank of {len(feats)} images ready in {time.monotonic() - start:.1f} s; classifying '
-            f'{len(self.dataloader.dataset)} images of the {self.query_split} split (k {self.k}, temperature '
-            f'{self.temperature}, token {self.token}).',
-            'current',
-        )
-        device = next(self.runner.model.parameters()).device
-        return feats.to(device), labels.to(device)
-
-    def _check_selection(self, runner: Runner) -> None:
-        """Refuse to select by test images."""
-        if self.query_split != 'test' or self.stage != 'val':
-            return
-        instead = "or validate on a part of the training split with `query_split='val'`."
-        for hook in runner.hooks:
-            if isinstance(hook, CheckpointHook) and hook.save_best is not None:
+    def _check_data(self, bank_key: str, query_key: str, tests: bool) -> None:
+        """Compare bank, query and test images, count the classes, and refuse to select by test images."""
+        query, bank, split = self.dataloader.dataset, self.bank_dataloader.dataset, f'{self.stage}_cfg.query_split'
+        for hook in self.runner.hooks if tests and self.stage == 'val' else ():
+            if isinstance(hook, EarlyStoppingHook) or getattr(hook, 'save_best', None):
                 raise SettingError(
-                    f'`default_hooks.checkpoint.save_best` is {", ".join(hook.save_best)!r}, but `val_cfg.query_split` is '
-                    f"'test': the checkpoint would be chosen by test images. Leave `save_best` out, {instead}"
+                    f"`{split}` is 'test', so {type(hook).__name__} would choose by test images. Leave `save_best` and "
+                    "`EarlyStoppingHook` out, or validate on a part of the training split with `query_split='val'`."
                 )
-            if isinstance(hook, EarlyStoppingHook):
-                raise SettingError(
-                    "`EarlyStoppingHook` in the config's hooks would end training by test images, because "
-                    f"`val_cfg.query_split` is 'test'. Leave it out, {instead}"
-                )
-
-    def _check_data(self) -> None:
-        """Compare bank, query and test images, and count the classes."""
-        query, bank, cfg = self.dataloader.dataset, self.bank_dataloader.dataset, f'{self.stage}_cfg'
-        query_key, bank_key = f'{self.stage}_dataloader.dataset', f'{cfg}.bank_dataloader.dataset'
-        if not isinstance(self.k, int) or not 1 <= self.k <= len(bank):
-            raise SettingError(f'`{cfg}.k` must lie between 1 and the {len(bank)} images of the bank, not {self.k}.')
         classes = class_names(query)
         if not classes:
             raise SettingError(f'`{query_key}` does not name its classes. Give it `metainfo=dict(classes=[...])`.')
@@ -190,30 +161,21 @@ class KNNValLoop(ValLoop):
                 )
         self.num_classes = len(classes)
 
-        if reason := is_test_split(bank):
-            raise SplitOverlapError(f'`{bank_key}` is {reason}, an official test split. Use training images.')
-        advice = (
-            'An image that finds itself is no evidence: cut both from one dataset with `mmmlo.SplitDataset`, or use another '
-            'split for one of them.'
-        )
-        check_disjoint(bank, query, (bank_key, query_key), advice)
-        if self.query_split == 'test':
-            return
-        advice = f"Set `{cfg}.query_split='test'`, or take images of the training split with `mmmlo.SplitDataset`."
-        if reason := is_test_split(query):
-            raise SplitOverlapError(
-                f"`{query_key}` is {reason}, an official test split, but `{cfg}.query_split` is 'val'. {advice}"
-            )
-        test = read_test_dataset(self.runner) if self.stage == 'val' else None
+        advice = 'Take other images of the training split with `mmmlo.SplitDataset`'
+        checked = {bank_key: (bank, f'{advice}.')}
+        if not tests:
+            checked[query_key] = query, f"{advice}, or set `{split}='test'`."
+        for key, (dataset, change) in checked.items():
+            if reason := is_test_split(dataset):
+                raise SplitOverlapError(f'`{key}` is {reason}, an official test split. {change}')
+        check_disjoint(bank, query, (bank_key, query_key), f'An image that finds itself is no evidence. {advice}.')
+        test = read_test_dataset(self.runner) if self.stage == 'val' and not tests else None
         if test is not None:
-            check_disjoint(query, test, (query_key, 'test_dataloader.dataset'), advice)
+            check_disjoint(query, test, (query_key, 'test_dataloader.dataset'), checked[query_key][1])
 
 
 @LOOPS.register_module()
 class KNNTestLoop(KNNValLoop):
-    """The same as a test loop: the query images are those of ``test_dataloader``.
-
-    For ``test_cfg=dict(type='mmmlo.KNNTestLoop', ...)``; the arguments are those of :class:`KNNValLoop`.
-    """
+    """Tests as :class:`KNNValLoop` validates, with its arguments: the query images are those of ``test_dataloader``."""
 
     stage = 'test'

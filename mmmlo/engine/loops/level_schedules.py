@@ -19,49 +19,41 @@ def level_schedules(
     level's steps, otherwise it moves at the end of each epoch.
 
     Args:
-        param_scheduler (dict | list | None): A schedule, a list of them for all levels, or level -> either.
+        param_scheduler (dict | list | None): A schedule, a list of them for all levels, or level -> either. A level that is
+            left out keeps its values.
         total_steps (dict[str, int]): Level -> its optimizer steps in the whole run.
         max_epochs (int): Epochs of the lowest level in the whole run.
-
-    Returns:
-        dict[str, list[dict]] | None: Level -> its schedules; an empty list where a level's values stay as they are.
 
     Raises:
         ValueError: If a schedule is given for an unknown level.
     """
     if param_scheduler is None:
         return None
-    if isinstance(param_scheduler, dict) and 'type' not in param_scheduler:
-        unknown = [level for level in param_scheduler if level not in total_steps]
-        if unknown:
-            raise SettingError(f'param_scheduler has {unknown[0]!r}, but the levels are {list(total_steps)}')
-        by_level = {level: param_scheduler.get(level, []) for level in total_steps}
-    else:
-        by_level = dict.fromkeys(total_steps, param_scheduler)
+    by_level = param_scheduler
+    if not isinstance(by_level, dict) or 'type' in by_level:
+        by_level = dict.fromkeys(total_steps, by_level)
+    if unknown := [level for level in by_level if level not in total_steps]:
+        raise SettingError(f'param_scheduler has {unknown[0]!r}, but the levels are {list(total_steps)}')
     resolved = {}
-    for level, schedules in by_level.items():
+    for level, steps in total_steps.items():
+        schedules = by_level.get(level, [])
         schedules = [schedules] if isinstance(schedules, dict) else schedules
-        resolved[level] = [_resolve(schedule, total_steps[level], max_epochs) for schedule in schedules]
+        resolved[level] = [_resolve(schedule, steps, max_epochs) for schedule in schedules]
     return resolved
 
 
 def _resolve(schedule: dict, total_steps: int, max_epochs: int) -> dict:
     schedule = copy.deepcopy(dict(schedule))
-    total = max_epochs if schedule.get('by_epoch', True) else total_steps
     if schedule.get('by_epoch', True) and schedule.pop('convert_to_iter_based', False):
+        factor = total_steps / max_epochs
         for name in _COUNTS:
-            if name in schedule:
-                schedule[name] = _scale(schedule[name], total_steps / max_epochs)
+            if isinstance(count := schedule.get(name), list | tuple):
+                schedule[name] = [round(item * factor) for item in count]
+            elif count is not None:
+                schedule[name] = round(count * factor)
         schedule['by_epoch'] = False
-        total = total_steps
     schedule.setdefault('begin', 0)
-    schedule.setdefault('end', total)
+    schedule.setdefault('end', max_epochs if schedule.get('by_epoch', True) else total_steps)
     if 'CosineAnnealing' in str(schedule['type']):
         schedule.setdefault('T_max', schedule['end'] - schedule['begin'])
     return schedule
-
-
-def _scale(count: int | list, factor: float) -> int | list:
-    if isinstance(count, int | float):
-        return round(count * factor)
-    return [round(item * factor) for item in count]
