@@ -11,59 +11,35 @@ from mmmlo.registry import HOOKS
 from mmmlo.utils.errors import SettingError
 from mmmlo.utils.modules import unwrap
 
-SCHEDULES = ('linear', 'cosine', 'step', 'constant')
+SCHEDULES = ('linear', 'step', 'constant')
 
 
 def curriculum_factor(
-    position: float,
-    length: float,
-    schedule: str = 'linear',
-    start: float = 0,
-    neutral: float | None = None,
-    end: float | None = None,
-    partner: float = 1.0,
-    adversary: float = -1.0,
+    position: float, length: float, schedule: str = 'linear', partner: float = 1.0, adversary: float = -1.0
 ) -> float:
     """Compute the factor of the masker's reconstruction term at a point of the run.
 
-    ``partner`` until ``start``, towards 0 until ``neutral``, ``adversary`` at the last position before ``end``. With s the
-    share of the way that is left before ``neutral``, (neutral - position) / (neutral - start), or gone from it on,
-    (position + 1 - neutral) / (end - neutral), the factor is ``partner`` or ``adversary`` times s ('linear'), times
-    sin(pi / 2 * s) ('cosine', a half wave if both parts are equally long) or times 1 ('step'). 'constant' is always
-    ``partner``.
-
-    The defaults are the released code's curriculum (main_pretrain.py, lines 195 to 203): for E epochs, 1 - 2e/E before
-    E/2 and 1 - 2(e + 1)/E from there on. The one is added so that the last epoch has exactly -1; 0 is skipped.
+    'linear' falls from ``partner`` towards 0 in the first half and goes on from there, to be ``adversary`` in the end: the
+    released code's curriculum (main_pretrain.py, lines 195 to 203), for E epochs 1 - 2e/E before E/2 and 1 - 2(e + 1)/E from
+    there on. The one is added so that the last epoch has exactly -1; 0 is skipped. 'step' has the ends of both halves
+    throughout, 'constant' is always ``partner``.
 
     Args:
         position (float): Epochs or iterations so far, 0 in the first.
         length (float): Epochs or iterations of the run.
-        schedule, start, neutral, end, partner, adversary: See :class:`CurriculumHook`.
+        schedule, partner, adversary: See :class:`CurriculumHook`.
 
     Raises:
-        SettingError: If the schedule is unknown, or start, neutral and end are not in this order.
+        SettingError: If the schedule is unknown.
     """
     if schedule not in SCHEDULES:
         raise SettingError(f'CurriculumHook.schedule must be one of {list(SCHEDULES)}, got {schedule!r}')
-    end = length if end is None else end
-    neutral = (start + end) / 2 if neutral is None else neutral
-    if not 0 <= start <= neutral <= end or start == end:
-        raise SettingError(
-            f'CurriculumHook.start, neutral and end must come in this order, and not be negative, got {start}, {neutral} '
-            f'and {end}; end is the length of the run unless it is given'
-        )
-    if schedule == 'constant':
-        return float(partner)
-    # The ends are asked for first: a part of length 0 has no shares.
-    if position < neutral:
-        factor, share = partner, 1.0 if position <= start else (neutral - position) / (neutral - start)
+    neutral = length / 2
+    if schedule == 'constant' or position < neutral:
+        factor, share = partner, (neutral - position) / neutral
     else:
-        factor, share = adversary, 1.0 if position + 1 >= end else (position + 1 - neutral) / (end - neutral)
-    if schedule == 'step':
-        share = 1.0
-    elif schedule == 'cosine':
-        share = math.sin(math.pi / 2 * share)
-    return float(factor * share)
+        factor, share = adversary, min((position + 1 - neutral) / (length - neutral), 1)
+    return float(factor * share if schedule == 'linear' else factor)
 
 
 @HOOKS.register_module()
@@ -75,19 +51,15 @@ class CurriculumHook(Hook):
     is set. An epoch is as many iterations as ``train_dataloader`` has batches, also in runs that are given ``max_iters``.
 
     Args:
-        schedule (str): 'linear', 'cosine', 'step' or 'constant'. Defaults to 'linear'.
-        by_epoch (bool): Whether the factor moves once an epoch, and ``start``, ``neutral`` and ``end`` are epochs; if not,
-            once an iteration. Defaults to True.
-        start (float): Epoch or iteration at which the factor begins to fall. Defaults to 0.
-        neutral (float, optional): Where it passes 0. Defaults to half way between ``start`` and ``end``.
-        end (float, optional): Where it has arrived. Defaults to the length of the run.
+        schedule (str): 'linear', 'step' or 'constant'. Defaults to 'linear'.
+        by_epoch (bool): Whether the factor moves once an epoch; if not, once an iteration. Defaults to True.
         partner (float): The first factor, and that of 'constant'. Defaults to 1.
         adversary (float): The last factor. Defaults to -1.
         allow_new_length (bool): Whether a run may be resumed with another length or curriculum than the checkpoint's: a
             warning in place of an error. Defaults to False.
 
     Raises:
-        SettingError: As of :func:`curriculum_factor`; before training, if the model has no ``curriculum_factor``, or the
+        SettingError: If the schedule is unknown; before training, if the model has no ``curriculum_factor``, or the
             checkpoint to resume from is of another length or curriculum.
     """
 
@@ -98,23 +70,18 @@ class CurriculumHook(Hook):
         self,
         schedule: str = 'linear',
         by_epoch: bool = True,
-        start: float = 0,
-        neutral: float | None = None,
-        end: float | None = None,
         partner: float = 1.0,
         adversary: float = -1.0,
         allow_new_length: bool = False,
     ) -> None:
         self.by_epoch = by_epoch
         self.allow_new_length = allow_new_length
-        self._settings: dict[str, Any] = dict(
-            schedule=schedule, start=start, neutral=neutral, end=end, partner=partner, adversary=adversary
-        )
-        curriculum_factor(0, math.inf, **self._settings)  # how long the run is, is not known yet
+        self._settings: dict[str, Any] = dict(schedule=schedule, partner=partner, adversary=adversary)
+        curriculum_factor(0, 1, **self._settings)
         self._loaded: dict | None = None
 
     def before_train(self, runner) -> None:
-        """Check that model, length and, when resuming, checkpoint fit."""
+        """Check that the model and, when resuming, the checkpoint fit."""
         model = unwrap(runner.model)
         if not hasattr(model, 'curriculum_factor'):
             raise SettingError(
@@ -122,7 +89,6 @@ class CurriculumHook(Hook):
                 'take the hook out of custom_hooks, or train a mmmlo.CLMAE'
             )
         run, saved = self._describe(runner), self._loaded
-        curriculum_factor(0, run['length'], **self._settings)
         # A run that only begins with a checkpoint's weights stands at iteration 0.
         if runner.iter and saved and saved != run:
             message = f"The checkpoint's curriculum is not this run's, and the factor would jump: it is {saved}, not {run}."
