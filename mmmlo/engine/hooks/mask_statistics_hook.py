@@ -1,7 +1,6 @@
 """Logs what the masks look like while they are learned, and warns when they collapse."""
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from mmmlo.utils.errors import SettingError
 from mmmlo.utils.modules import unwrap
 
 _LR = 'a lower optim_wrapper.levels.masking.optimizer.lr'
+_WARMER = f'{_LR}, or model.temperature above 0'
 
 
 @HOOKS.register_module()
@@ -25,46 +25,23 @@ class MaskStatisticsHook(Hook):
     of the training as it was.
 
     A number that stays beyond its bound is warned of, with what to change, once until it is back. Maskers without
-    parameters, as random ones, are not warned of. Each bound may be None.
+    parameters, as random ones, are not warned of.
 
     Args:
         interval (int): Iterations between measurements. Defaults to 50.
-        max_overlap (float, optional): Defaults to 0.9.
-        max_saturation (float, optional): Not for models with a loss that wants scores near 0 and 1, as :class:`mmmlo.CLMAE`.
-            Defaults to 0.9.
-        min_mean_score (float, optional): The same. Defaults to 0.05.
-        max_ratio_gap (float, optional): Largest distance from the mean score to ``mask_ratio``, for models with a loss that
-            draws it there, as :class:`mmmlo.CLMAE`. Defaults to 0.3.
-        patience (int): Measurements in a row before a warning. CL-MAE begins with one mask for all images. Defaults to 5.
+        patience (int): Measurements in a row before a warning; 0 switches warnings off. CL-MAE begins with one mask for all
+            images. Defaults to 5.
 
     Raises:
-        SettingError: If the interval or the patience is not positive, or a bound not in [0, 1].
+        SettingError: If the interval is not positive.
     """
 
     # Before the logger, which prints what is measured here.
     priority = 'NORMAL'
 
-    def __init__(
-        self,
-        interval: int = 50,
-        max_overlap: float | None = 0.9,
-        max_saturation: float | None = 0.9,
-        min_mean_score: float | None = 0.05,
-        max_ratio_gap: float | None = 0.3,
-        patience: int = 5,
-    ) -> None:
-        for name, count in (('interval', interval), ('patience', patience)):
-            if count < 1:
-                raise SettingError(f'MaskStatisticsHook.{name} must be at least 1, got {count}')
-        self.bounds = dict(
-            max_overlap=max_overlap,
-            max_saturation=max_saturation,
-            min_mean_score=min_mean_score,
-            max_ratio_gap=max_ratio_gap,
-        )
-        for name, bound in self.bounds.items():
-            if bound is not None and not 0 <= bound <= 1:
-                raise SettingError(f'MaskStatisticsHook.{name} must be in [0, 1], or None, got {bound}')
+    def __init__(self, interval: int = 50, patience: int = 5) -> None:
+        if interval < 1:
+            raise SettingError(f'MaskStatisticsHook.interval must be at least 1, got {interval}')
         self.interval = interval
         self.patience = patience
         self._crossings: dict[str, int] = {}  # in a row
@@ -87,33 +64,26 @@ class MaskStatisticsHook(Hook):
         for name, value in statistics.items():
             runner.message_hub.update_scalar(f'train/masks/{name}', value)
         if next(model.masker.parameters(), None) is not None:
-            self._warn(runner.iter + 1, model, statistics)
+            self._warn(runner.iter + 1, model, **statistics)
 
-    def _warn(self, iteration: int, model: Any, statistics: dict[str, float]) -> None:
-        for bound, number, text, change in _watched(model, **statistics):
-            limit = self.bounds[bound]
-            if limit is None:
-                continue
-            crossed = number < limit if bound.startswith('min') else number > limit
-            before = self._crossings.get(bound, 0)
-            self._crossings[bound] = before + 1 if crossed else 0
-            text = f'masks/{text} ({bound}={limit})'
-            if self._crossings[bound] == self.patience:
-                text = f'iteration {iteration}: the masks collapse, {text}. Try {change}; see docs/troubleshooting.md'
-                print_log(text, 'current', logging.WARNING)
-            elif before >= self.patience and not crossed:
-                print_log(f'iteration {iteration}: the masks recover, {text}', 'current')
-
-
-def _watched(model: Any, overlap: float, saturation: float, mean_score: float) -> Iterator[tuple[str, float, str, str]]:
-    """Yield the name of each bound that means something for the model, what it bounds, a text, and what to change."""
-    adversarial = hasattr(model, 'mask_losses')
-    first = 'a larger model.diversity.loss_weight, ' if adversarial else ''
-    warmer = f'{_LR}, or model.temperature above 0'
-    yield 'max_overlap', overlap, f'overlap is {overlap:.2f}', first + warmer
-    if adversarial:
-        text = f'mean_score is {mean_score:.2f} at a mask_ratio of {model.mask_ratio}'
-        yield 'max_ratio_gap', abs(mean_score - model.mask_ratio), text, 'a larger model.ratio.loss_weight'
-        return
-    yield 'max_saturation', saturation, f'saturation is {saturation:.2f}', warmer
-    yield 'min_mean_score', mean_score, f'mean_score is {mean_score:.3f}', f'model.normalize_weights=True, or {_LR}'
+    def _warn(self, iteration: int, model: Any, overlap: float, saturation: float, mean_score: float) -> None:
+        # Name, whether it is beyond its bound, a text, and what to change.
+        if hasattr(model, 'mask_losses'):  # which want scores near 0 and 1, in the share of the mask ratio
+            various, ratio = f'a larger model.diversity.loss_weight, {_WARMER}', model.mask_ratio
+            text = f'{mean_score:.2f}, not within 0.3 of the mask_ratio {ratio}'
+            watched = [('mean_score', abs(mean_score - ratio) > 0.3, text, 'a larger model.ratio.loss_weight')]
+        else:
+            various, normalize = _WARMER, f'model.normalize_weights=True, or {_LR}'
+            watched = [
+                ('saturation', saturation > 0.9, f'{saturation:.2f}, above 0.9', various),
+                ('mean_score', mean_score < 0.05, f'{mean_score:.3f}, below 0.05', normalize),
+            ]
+        for name, crossed, text, change in [('overlap', overlap > 0.9, f'{overlap:.2f}, above 0.9', various), *watched]:
+            self._crossings[name] = self._crossings.get(name, 0) + 1 if crossed else 0
+            if crossed and self._crossings[name] == self.patience:
+                print_log(
+                    f'iteration {iteration}: the masks collapse, masks/{name} is {text}. Try {change}; see '
+                    'docs/troubleshooting.md',
+                    'current',
+                    logging.WARNING,
+                )
