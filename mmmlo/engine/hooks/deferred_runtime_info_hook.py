@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
-from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.logging import MessageHub
 
 from mmmlo.registry import HOOKS
 from mmmlo.utils.errors import SettingError
@@ -39,14 +39,10 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         self, runner, batch_idx: int, data_batch: dict | tuple | list | None = None, outputs: dict | None = None
     ) -> None:
         """Keep what the model returned, and hand over what is kept if it is about to be read."""
-        for name, value in (outputs or {}).items():
-            key = f'train/{name}'
-            self._pending.append((key, _keep(key, value)))
-            # Logs show the keys in the order in which they came. An empty array of bool takes the type of whatever is
-            # appended to it, as if the history had begun with that.
-            if key not in runner.message_hub.log_scalars:
-                runner.message_hub.log_scalars[key] = HistoryBuffer(np.empty(0, bool), np.empty(0, bool))
-        if self._is_read_now(runner, batch_idx):
+        self._pending += [(f'train/{name}', _keep(name, value)) for name, value in (outputs or {}).items()]
+        loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
+        logs = any(self.every_n_inner_iters(batch_idx, logger.interval) for logger in loggers)
+        if logs or not loggers or self.end_of_epoch(runner.train_dataloader, batch_idx):
             self._hand_over(runner.message_hub)
 
     def after_train_epoch(self, runner) -> None:
@@ -70,14 +66,6 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
             state = runner.message_hub.state_dict()
             checkpoint['message_hub'].update(log_scalars=state['log_scalars'], resumed_keys=state['resumed_keys'])
 
-    def _is_read_now(self, runner, batch_idx: int) -> bool:
-        loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
-        return (
-            not loggers
-            or any(self.every_n_inner_iters(batch_idx, logger.interval) for logger in loggers)
-            or self.end_of_epoch(runner.train_dataloader, batch_idx)
-        )
-
     def _hand_over(self, hub: MessageHub) -> None:
         """Give the hub all numbers, with one transfer for each device and dtype."""
         pending, self._pending = self._pending, []
@@ -92,15 +80,10 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
             hub.update_scalar(key, value.read() if isinstance(value, Measurement) else value)
 
 
-def _keep(key: str, value: Any) -> Any:
+def _keep(name: str, value: Any) -> Any:
     """Give a number to keep until it is read, for which nothing waits: a copy, because the model may write to its own."""
     if isinstance(value, torch.Tensor) and value.numel() == 1:
         return value.detach().reshape(()).clone()
-    if isinstance(value, np.ndarray | np.number) and value.size == 1:
-        return value.item()
-    if isinstance(value, int | float | Measurement):
+    if isinstance(value, int | float | np.number | Measurement) or isinstance(value, np.ndarray) and value.size == 1:
         return value
-    raise SettingError(
-        f'the model returned {key!r} to be logged, a {type(value).__name__} of shape {tuple(getattr(value, "shape", ()))}; '
-        'only single numbers can be logged'
-    )
+    raise SettingError(f'the model returned {name!r} to be logged, a {type(value).__name__} that is no single number')

@@ -19,9 +19,8 @@ from mmmlo.registry import HOOKS
 class PredictionPictureHook(Hook):
     """Draws the predictions of a test over its images, by the visualizer of mmpretrain, mmseg or mmdet.
 
-    The frameworks have a hook each, with other options, other places and other names of files. This one serves all three:
-    a picture is called as its image and lies in the folder that was asked for, truth on the left and prediction on the right
-    for segmentation and detection.
+    The frameworks have a hook each, with other options, places and names of files. Here a picture is called as its image and
+    lies in the folder that was asked for, for segmentation and detection with the truth on its left.
 
     Args:
         folder (str): Where pictures go; made if it is not there. Those of an earlier test are written over.

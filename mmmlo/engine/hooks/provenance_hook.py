@@ -22,13 +22,11 @@ from mmmlo.utils.whole_file import write_whole
 
 @HOOKS.register_module()
 class ProvenanceHook(Hook):
-    """Writes ``provenance.json`` to the work dir when training begins: an entry for each time that it does.
+    """Writes ``provenance.json`` to the work dir: an entry for each time that training begins.
 
     An entry holds the time, the command line, the resolved config, seed, launcher and number of processes, versions of what
     is imported, the state of this project's git repository, where it was resumed from, and a fingerprint of each level's
-    and the validation's data. A resumed run adds an entry and leaves the earlier ones, whose config or commit may be others.
-
-    The runtimes in ``configs/_base_`` have this hook.
+    and the validation's data.
 
     Args:
         fingerprints (bool): Whether to hash the annotations of the data. Defaults to True.

@@ -121,8 +121,8 @@ def make(tmp_path):
 
 
 def same_histories(left, right):
-    """Keys and their order, values, counts and types, all but times."""
-    timeless = [[(k, h.data) for k, h in scalars.items() if not k.endswith('time')] for scalars in (left, right)]
+    """Keys, values, counts and types, all but times."""
+    timeless = [sorted((k, h.data) for k, h in scalars.items() if not k.endswith('time')) for scalars in (left, right)]
     assert [key for key, _ in timeless[0]] == [key for key, _ in timeless[1]]
     for (key, ours), (_, theirs) in zip(*timeless):
         for array, expected in zip(ours, theirs):
@@ -218,7 +218,7 @@ def test_runs_where_mmengines_hook_does(make):
 
 
 @pytest.mark.parametrize(
-    ('value', 'words'), [(torch.zeros(2, 3), ['train/masks', 'Tensor', r'\(2, 3\)']), ('high', ['train/masks', 'str'])]
+    ('value', 'words'), [(torch.zeros(2, 3), ['masks', 'Tensor']), ('high', ['masks', 'str'])]
 )
 def test_what_is_no_number_is_named_at_once(value, words):
     runner = SimpleNamespace(hooks=[], message_hub=MessageHub.get_instance('deferred_no_number'))
