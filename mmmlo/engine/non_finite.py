@@ -39,10 +39,6 @@ class FiniteSteps:
         finite = loss.detach().isfinite().all()
         self._losses = finite if self._losses is None else self._losses & finite
 
-    def forget(self) -> None:
-        """Forget the losses that were noted."""
-        self._losses = None
-
     def before_step(
         self, optimizer: torch.optim.Optimizer, norm: torch.Tensor, scaled: bool = False, wait: bool = False
     ) -> bool:
@@ -60,7 +56,7 @@ class FiniteSteps:
         finite = norm.isfinite().all()
         if self._losses is not None and not scaled:
             finite = finite & self._losses
-        self.forget()
+        self._losses = None
         if get_world_size() > 1:  # gradients are averaged and so alike, but a loss is each process's own
             flag = finite.int()
             all_reduce(flag, op='min')

@@ -302,20 +302,6 @@ default_hooks = dict(logger=dict(interval=1))
     assert [line['step'] for line in lines if 'loss' in line] == [i for i in range(1, 34) if i not in (7, 8)]
 
 
-def test_a_job_goes_back_into_the_queue(folder, fork_server):
-    """By a stand-in for SLURM's command."""
-    command = folder / 'scontrol'
-    command.write_text(f'#!/bin/sh\necho "$@" > {folder}/asked\n')
-    command.chmod(0o755)
-    run = Run(fork_server, folder / 'requeue', 'mae', *options('mae'), 'default_hooks.stop_signal.requeue=True')
-    run.start(SLURM_JOB_ID='123', PATH=f'{folder}:{os.environ["PATH"]}')
-    run.pass_checkpoints(1)
-    run.kill(signal.SIGTERM)
-    assert run.wait() == 143
-    assert (folder / 'asked').read_text() == 'requeue 123\n'
-    assert 'Job 123 is in the queue again' in run.output
-
-
 @pytest.mark.dist
 @pytest.mark.slow
 def test_two_processes_stop_together_and_go_on(folder, fork_server, assert_same_state):

@@ -13,7 +13,6 @@ from mmengine.hooks import Hook, LoggerHook
 from mmengine.logging import print_log
 from mmengine.optim import AmpOptimWrapper, OptimWrapperDict
 from mmengine.runner import find_latest_checkpoint
-from torch import nn
 
 from mmmlo.registry import HOOKS
 from mmmlo.utils.errors import SettingError
@@ -28,18 +27,18 @@ from ..optim_wrappers import BFloat16OptimWrapper, MultiLevelOptimWrapper
 
 @HOOKS.register_module()
 class NonFiniteGuardHook(Hook):
-    """Leave out each step whose loss or gradient is not finite, name its images, and stop after too many in a row.
+    """Leaves out each step whose loss or gradient is not finite, names its images, and stops after too many in a row.
 
     A step that is left out changes nothing: no parameter, no momentum, no weight decay. It counts as a step for schedules.
     In a run of several levels each :class:`mmmlo.engine.Level` leaves out its own, with this hook or without; with any other
-    optimizer wrapper, also in configs of mmseg and mmdet, this hook does. A fused optimizer of PyTorch leaves a step out on
-    the GPU: nothing waits, and this hook reads the counts at the logging interval. With any other one each step waits for
-    the GPU once, as mmengine's own clipping does, and the counts are read in each iteration, as on a CPU.
+    optimizer wrapper, also in configs of mmseg and mmdet, this hook does, by the gradient. A fused optimizer of PyTorch
+    leaves a step out on the GPU: nothing waits, and this hook reads the counts at the logging interval. With any other one
+    each step waits for the GPU once, as mmengine's own clipping does, and the counts are read in each iteration.
 
     The run stops with the weights of before the first of these steps, and writes ``non_finite_<level>_iter_<n>.pth`` to the
     work dir: the batches, the weights, the config and the random state, from which
     ``tools/analysis_tools/replay_batch.py`` runs the step again. Buffers, as the statistics of a batch norm, are those of
-    after the step. The runtimes in ``configs/_base_`` have this hook.
+    after the step.
 
     Args:
         max_in_a_row (int): Steps of one level, left out in a row, after which the run stops, also where it was resumed in
@@ -47,7 +46,7 @@ class NonFiniteGuardHook(Hook):
         dump (bool): Whether to write the file. Defaults to True.
 
     Raises:
-        ValueError: If ``max_in_a_row`` is not positive.
+        SettingError: If ``max_in_a_row`` is not positive.
         NonFiniteError: While training, after that many.
     """
 
@@ -83,7 +82,6 @@ class NonFiniteGuardHook(Hook):
         else:
             wrappers = dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'': wrapper}
             self._guards = {name: FiniteSteps(self._device) for name in wrappers}
-            self._handles = [model.register_forward_hook(self._after_forward)]
             for name, own in wrappers.items():
                 guard = self._guards[name]
                 guard.load(*self._loaded.get(name, (0, 0)))
@@ -106,16 +104,6 @@ class NonFiniteGuardHook(Hook):
         if not self._multi:
             self._random, self._stepped = random_state(self._device), False
 
-    def _after_forward(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
-        """Remember, on the device, whether the losses are finite."""
-        if not module.training or not isinstance(outputs, Mapping):
-            return
-        for name, value in outputs.items():
-            for term in value if isinstance(value, list | tuple) else [value]:
-                if 'loss' in name and isinstance(term, torch.Tensor):
-                    for guard in self._guards.values():
-                        guard.note(term)
-
     def _before_step(self, guard: FiniteSteps, scaled: bool, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         self._stepped = True
         gradients = [p.grad for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
@@ -131,7 +119,6 @@ class NonFiniteGuardHook(Hook):
         """
         wrapper = runner.optim_wrapper
         if not self._multi and isinstance(wrapper, AmpOptimWrapper) and wrapper.should_update() and not self._stepped:
-            self._guards[''].forget()
             self._guards[''].add()  # left out by the loss scaler, which does not call the optimizer then
         free = self._device.type == 'cpu' or any(guard.waits for guard in self._guards.values())
         if not free and not self.every_n_train_iters(runner, self._interval):

@@ -43,15 +43,7 @@ class SafeCheckpointHook(CheckpointHook):
         super().before_train(runner)
         backend = getattr(self.file_backend, 'client', self.file_backend)
         self._local = isinstance(backend, LocalBackend)
-        if not is_main_process():
-            return
-        if not self._local:
-            print_log(
-                f'Checkpoints go to {self.out_dir} by {type(backend).__name__} without being read back; on a local '
-                'disk they would be',
-                'current',
-                logging.WARNING,
-            )
+        if not self._local or not is_main_process():
             return
         for folder, names in ((self.out_dir, '*.pth*.tmp'), (runner.work_dir, 'last_checkpoint.*.tmp')):
             for path in glob.glob(osp.join(glob.escape(folder), names)):

@@ -3,14 +3,13 @@
 import logging
 import os
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, get_world_size, is_main_process
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from torch.utils.data import DataLoader
@@ -25,18 +24,16 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @HOOKS.register_module()
 class StopSignalHook(Hook):
-    """At SIGTERM or SIGINT (Ctrl-C), saves by :class:`SafeCheckpointHook` when the iteration ends, and ends the process.
+    """Saves by :class:`SafeCheckpointHook` when the iteration ends, and ends the process, after SIGTERM or SIGINT (Ctrl-C).
 
     The exit code is 143 after SIGTERM and 130 after SIGINT, as shells have it for processes that end by these signals. A
     second signal ends the process at once. ``--resume`` goes on from the checkpoint.
 
-    Validation is ended at once if the checkpoint of its epoch is there, which it is with the interval of one epoch that
-    configs have by default, and is finished first otherwise. Several processes agree on it at intervals, whichever of them
-    got the signal. Loaders' workers, which get it too if it goes to the process group, end with the main process.
+    Validation is ended at once if the checkpoint of its epoch is there, and is finished first otherwise. Several processes
+    agree on it at intervals, whichever of them got the signal. Loaders' workers, which get it too if it goes to the process
+    group, end with the main process.
 
     Args:
-        requeue (bool): Whether to put the job of ``SLURM_JOB_ID`` into SLURM's queue again after SIGTERM, by ``scontrol
-            requeue``. Its script has to pass ``--resume``. Defaults to False.
         interval (int): Iterations after which several processes ask each other, for which they wait. Defaults to 10.
 
     Raises:
@@ -46,10 +43,9 @@ class StopSignalHook(Hook):
     # After the checkpoint hook, which may have saved this iteration already, and after all that belongs to an iteration.
     priority = 'LOWEST'
 
-    def __init__(self, requeue: bool = False, interval: int = 10) -> None:
+    def __init__(self, interval: int = 10) -> None:
         if interval < 1:
             raise SettingError(f'StopSignalHook.interval must be at least 1, got {interval}')
-        self.requeue = requeue
         self.interval = interval
         self._former: dict[int, Any] = {}
         self._training = False
@@ -120,20 +116,8 @@ class StopSignalHook(Hook):
         name, code = signal.Signals(number).name, 128 + number
         kept = f'{self._saver.last_ckpt} is saved, and --resume goes on from it' if saved else 'Nothing could be saved'
         print_log(f'{name}: {kept}. Exit code {code}', 'current', logging.INFO if saved else logging.ERROR)
-        if self.requeue and number == signal.SIGTERM and is_main_process():
-            _requeue()
         runner.visualizer.close()
         raise SystemExit(code)
-
-
-def _requeue() -> None:
-    command = ['scontrol', 'requeue', os.environ.get('SLURM_JOB_ID', '')]
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-        print_log('The job is in the queue again', 'current')
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = (getattr(error, 'stderr', None) or str(error)).strip()
-        print_log(f'{" ".join(command)} failed: {reason}', 'current', logging.ERROR)
 
 
 def _loaders(runner) -> Iterator[DataLoader]:
