@@ -148,14 +148,6 @@ def test_a_windowed_vit_is_compared(figures):
 
 
 @pytest.mark.slow
-def test_loops_and_checkpoints_are_timed(figures):
-    found, output = figures('reliability_overhead.py', '--images', 128, '--repeats', 1, '--workers', 0)
-    assert [row['name'] in output for row in found['rows']] == 3 * [True]
-    assert all(row['ms_an_iteration'] > 0 and row['ms_a_checkpoint'] > 0 for row in found['rows'])
-    assert 0 < found['loading_us'] < found['training_us']
-
-
-@pytest.mark.slow
 def test_loaders_are_timed(figures, run_tool, labelled_folder, tmp_path):
     sizes = ['--small', 32, '--large', 16, '--batch-size', 8, '--repeats', 1]
     found, output = figures('loader_speed.py', *sizes, '--workers', 0, 1, '--gpu-workers', 4)

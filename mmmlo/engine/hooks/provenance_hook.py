@@ -42,8 +42,11 @@ class ProvenanceHook(Hook):
         """Add an entry."""
         if not is_main_process():
             return
-        path = osp.join(runner.work_dir, 'provenance.json')
-        content = dict(format=1, runs=[*_earlier_runs(path), self._entry(runner)])
+        path, runs = osp.join(runner.work_dir, 'provenance.json'), []
+        if osp.exists(path):
+            with open(path, encoding='utf-8') as file:
+                runs = json.load(file)['runs']
+        content = dict(format=1, runs=[*runs, self._entry(runner)])
         try:
             write_whole(path, json.dumps(content, indent=1) + '\n')
         except OSError as error:  # not worth a run
@@ -70,19 +73,6 @@ class ProvenanceHook(Hook):
             data={name: data_fingerprint(dataset) for name, dataset in _datasets(runner)} if self.fingerprints else None,
             config=runner.cfg.pretty_text,
         )
-
-
-def _earlier_runs(path: str) -> list[dict[str, Any]]:
-    """Entries of earlier starts; a file that cannot be read is set aside."""
-    if not osp.exists(path):
-        return []
-    try:
-        with open(path, encoding='utf-8') as file:
-            return list(json.load(file)['runs'])
-    except (OSError, ValueError, KeyError, TypeError):
-        os.replace(path, f'{path}.broken')
-        print_log(f'{path} could not be read; it is {path}.broken now', 'current', logging.WARNING)
-        return []
 
 
 def _datasets(runner: Runner) -> Iterator[tuple[str, Any]]:

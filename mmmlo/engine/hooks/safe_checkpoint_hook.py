@@ -61,14 +61,10 @@ class SafeCheckpointHook(CheckpointHook):
             runner.train_loop.load_state_dict(checkpoint['train_loop'])
 
     def save_now(self, runner, between_epochs: bool = False) -> bool:
-        """Save whatever the interval is. All processes have to call it, at the end of an iteration or between epochs.
+        """Save ``iter_<n>.pth`` whatever the interval is, to be removed when a later one has been written.
 
-        The file is ``iter_<n>.pth``, and is removed when a later one has been written.
-
-        Args:
-            runner (Runner): The runner.
-            between_epochs (bool): Whether the last epoch is counted already. Defaults to False: an iteration is about to
-                be counted.
+        All processes have to call it, at the end of an iteration, which is about to be counted, or between epochs, when the
+        last one is counted already.
 
         Returns:
             bool: Whether there is a checkpoint of this iteration.

@@ -54,7 +54,7 @@ class KNNValLoop(ValLoop):
         runner (Runner): The runner.
         dataloader (DataLoader | dict): The loader of the query images.
         evaluator (Evaluator | dict | list): The metrics.
-        bank_dataloader (DataLoader | dict): The loader of the bank. Batch size, workers, ``collate_fn`` and sampler
+        bank_dataloader (dict): The loader of the bank. Batch size, workers, ``collate_fn`` and sampler
             default to those of the query loader.
         query_split (str): 'val' or 'test': what the query images are.
         k (int): Number of neighbours. Defaults to 20.
@@ -77,7 +77,7 @@ class KNNValLoop(ValLoop):
         runner: Runner,
         dataloader: DataLoader | dict,
         evaluator: Evaluator | dict | list,
-        bank_dataloader: DataLoader | dict,
+        bank_dataloader: dict,
         query_split: str,
         k: int = 20,
         temperature: float = 0.07,
@@ -86,11 +86,10 @@ class KNNValLoop(ValLoop):
     ) -> None:
         cfg, query_key = f'{self.stage}_cfg', f'{self.stage}_dataloader.dataset'
         bank_key = f'{cfg}.bank_dataloader.dataset'
-        if not isinstance(bank_dataloader, DataLoader):
-            if 'dataset' not in bank_dataloader:
-                raise SettingError(f'`{bank_key}` is missing: the images with known classes that vote.')
-            bank_dataloader = with_settings_of(dataloader, bank_dataloader)
-            bank_dataloader.setdefault('sampler', dict(type='DefaultSampler', shuffle=False))
+        if 'dataset' not in bank_dataloader:
+            raise SettingError(f'`{bank_key}` is missing: the images with known classes that vote.')
+        bank_dataloader = with_settings_of(dataloader, bank_dataloader)
+        bank_dataloader.setdefault('sampler', dict(type='DefaultSampler', shuffle=False))
         for key, loader in ((bank_key, bank_dataloader), (query_key, dataloader)):
             if isinstance(loader, Mapping) and isinstance(loader.get('dataset'), Mapping):
                 check_dataset_folder(loader['dataset'], key)
@@ -117,9 +116,9 @@ class KNNValLoop(ValLoop):
         model = self.runner.model
         with eval_mode(model):
             with autocast(enabled=self.fp16):
-                bank = extract_features(model, self.bank_dataloader, self.token, name='kNN bank')
+                feats, labels = extract_features(model, self.bank_dataloader, self.token, name='kNN bank')
             device = next(model.parameters()).device
-            self._bank = [rows.to(device) for rows in bank]
+            self._bank = feats.to(device), labels.to(device)
             for idx, data_batch in enumerate(self.dataloader):
                 self.run_iter(idx, data_batch)
             del self._bank

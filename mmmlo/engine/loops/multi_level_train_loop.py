@@ -31,9 +31,8 @@ _SEEDS_APART = 10_000
 class MultiLevelTrainLoop(ResumableTrainLoop):
     """Epochs over the lowest level's data, with the batches of upper levels drawn when these are due.
 
-    ``train_dataloader`` is the lowest level's ordinary loader, so everything in mmengine that reads it works as usual; the
-    other levels' loaders stand in ``dataloaders``. An iteration is one batch of ``train_dataloader``. It resumes exactly, as
-    :class:`ResumableTrainLoop` does, in all loaders.
+    An iteration is one batch of ``train_dataloader``, the lowest level's ordinary loader; the other levels' stand in
+    ``dataloaders``. It resumes exactly, as :class:`ResumableTrainLoop` does, in all loaders.
 
     Args:
         runner (Runner): The runner. Its ``optim_wrapper`` is built here, because the levels' schedules depend on it.
@@ -52,12 +51,9 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
         level_loaders (dict): Upper level -> its loader; those that share another level's are left out.
 
     Raises:
-        ValueError: If levels and loaders do not fit, the run's length is missing or given twice, an accumulation does not
-            divide it, or the run has no cycle.
-        DataError: If a dataset has less than one batch.
-        SplitOverlapError: If levels that the model names in ``disjoint_levels`` share images (D_tr and D_val of MLO-MAE), or
-            any level reads the test split.
-        RuntimeError: If the model is in a wrapper that would train one loss.
+        SettingError: If levels, loaders and the run's length do not fit.
+        DataError: If a dataset has less than one batch, levels that the model names in ``disjoint_levels`` share images
+            (D_tr and D_val of MLO-MAE), or any level reads the test split.
     """
 
     def __init__(
@@ -209,12 +205,7 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
         )
 
     def run_iter(self, idx: int, data_batch: dict[str, list[Any]]) -> None:
-        """Run the levels that are due.
-
-        Args:
-            idx (int): The iteration in its epoch.
-            data_batch (dict[str, list]): Level -> its batches, as the loaders gave them.
-        """
+        """Run the levels that are due, each on its batches as the loaders gave them."""
         runner = self.runner
         runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
         outputs = self.optim_wrapper.update_levels(self._model, self._preprocess(data_batch))

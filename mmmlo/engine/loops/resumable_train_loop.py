@@ -20,14 +20,12 @@ from .resumable_batches import ResumableBatches, build_resumable_loader
 
 @LOOPS.register_module()
 class ResumableTrainLoop(EpochBasedTrainLoop):
-    """mmengine's ``EpochBasedTrainLoop``, for runs that can be interrupted anywhere.
+    """Runs mmengine's ``EpochBasedTrainLoop`` so that it can be interrupted anywhere.
 
     Together with :class:`mmmlo.SafeCheckpointHook`, which puts :meth:`state_dict` into its checkpoints, a run that is
-    resumed from one goes on with the very next batch and the very next random number. On a CPU its end is bit-identical to
-    that of a run that was not interrupted. See ``docs/reliability.md`` for the conditions.
-
-    The augmentation of a sample is a function of seed, epoch and index, whatever the number of workers, and validation does
-    not move the random state of training.
+    resumed from one goes on with the very next batch and the very next random number: on a CPU bit by bit, see
+    ``docs/reliability.md``. The augmentation of a sample is a function of seed, epoch and index, whatever the number of
+    workers, and validation does not move the random state of training.
 
     Args:
         runner (Runner): The runner.
@@ -54,13 +52,8 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self._loaded: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where this loop stands between two iterations. All processes have to call it.
-
-        Returns:
-            dict[str, Any]: ``loaders``, the place in each; ``processes``, for each process its random state and, in the
-            middle of an accumulation, its gradients. Only the main process, which writes the checkpoint, gets the latter;
-            for the others it is None.
-        """
+        """Return where this loop stands between two iterations: the place in each loader, and for each process its random
+        state and gradients, of which all processes but the main one get None. All of them have to call it."""
         # After a step there are no gradients. Before one each process has its own: their mean would round otherwise.
         gradients = {name: p.grad.cpu() for name, p in self._model.named_parameters() if p.grad is not None}
         own = dict(random=self._random or random_state(self._device), gradients=gradients)
@@ -134,13 +127,11 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self._random = random_state(self._device)
 
     def _go_on_drawing(self, state: dict[str, Any] | None) -> None:
-        """Set the random state, if there is one to go on from."""
         self._random = None
         if state is not None:
             set_random_state(state, self._device)
 
     def _gather(self, batch: Any) -> Any:
-        """What an iteration gets for a batch of ``train_dataloader``."""
         return batch
 
 

@@ -11,11 +11,10 @@ from mmmlo.launch.shrink import shrink
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
 
-def train(work_dir, iterations: int, fingerprints: bool = True, **options) -> dict:
+def train(work_dir, iterations: int, **options) -> dict:
     cfg = shrink(load_config(osp.join(ROOT, 'configs/mlo_mae/mlo-mae_vit-nano-p4_1xb64-coslr-20e_digits.py')))
     cfg = Config(cfg.to_dict() | dict(work_dir=str(work_dir), experiment_name=f'{work_dir.name}_{iterations}'))
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=2)
-    cfg.default_hooks.provenance.fingerprints = fingerprints
     cfg.train_cfg.max_iters = iterations
     for key, value in options.items():
         cfg[key] = value
@@ -48,10 +47,3 @@ def test_each_start_adds_an_entry(tmp_path, monkeypatch):
     second = content['runs'][1]
     assert second['resumed'] == dict(checkpoint=str(tmp_path / 'iter_2.pth'), epoch=0, iter=2)
     assert 'max_iters=4' in second['config'] and second['data'] == data
-
-
-def test_a_file_that_cannot_be_read_is_set_aside(tmp_path):
-    (tmp_path / 'provenance.json').write_text('{"runs": ')
-    content = train(tmp_path, 2, fingerprints=False)
-    assert len(content['runs']) == 1 and content['runs'][0]['data'] is None
-    assert (tmp_path / 'provenance.json.broken').read_text() == '{"runs": '
