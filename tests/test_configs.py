@@ -125,8 +125,10 @@ def test_shrunken_run(path, tmp_path):
     if levels:
         often = {level for level in levels if level == 'pretrain' or 'cl_mae' in path}
         assert runner.optim_wrapper.step_counts == {level: 4 if level in often else 2 for level in levels}
-    assert 0 <= scalars['val/knn/top1'].current() <= 100
     assert 0 < scalars['train/masks/overlap'].current() <= 1
+    if cfg.val_cfg is None:
+        return  # no labels, nothing to validate
+    assert 0 <= scalars['val/knn/top1'].current() <= 100
     assert runner.test_dataloader is not None
     assert 0 <= runner.test()['knn/top1'] <= 100
 

@@ -112,7 +112,10 @@ class ImageFolder(CustomDataset):
         images, left = find_images(root, self.with_label, self.extensions)
         counts = count_files(images, left)
         if not any(images.values()):
-            raise DataError(f'{root} holds no image to read: {counts}. Endings read: {", ".join(sorted(self.extensions))}.')
+            loose = any('outside of' in kind for kind in left)
+            hint = f' Put them into {root}/<class>/, or set `with_label=False` where no labels are needed.' if loose else ''
+            endings = ', '.join(sorted(self.extensions))
+            raise DataError(f'{root} holds no image to read: {counts}.{hint} Endings read: {endings}.')
         unread = [kind for kind in left if kind.startswith((*EXTENSIONS, *_UNREADABLE))]
         empty = [name for name in images if not images[name]]
         counts += f'. There is no image for {format_list(empty)}' if empty else ''

@@ -95,8 +95,9 @@ def _shrink_dataset(dataset: ConfigDict, size: int) -> None:
     root = dataset.get('data_root')
     if root and not osp.isdir(osp.expanduser(root)):
         print_log(f'{root} is not there: synthetic images stand in for {dataset.type}', 'current')
-        # 'trainval' is trained on too, and an annotation file says it by its name.
-        split = 'train' if any('train' in str(dataset.get(key)) for key in ('split', 'data_prefix', 'ann_file')) else 'test'
+        # 'trainval' is trained on too, an annotation file says it by its name, and without labels there is no test.
+        trained = any('train' in str(dataset.get(key)) for key in ('split', 'data_prefix', 'ann_file'))
+        split = 'train' if trained or not dataset.get('with_label', True) else 'test'
         dataset.clear()
         dataset.update(type='mmmlo.SyntheticImages', split=split)
         pipeline = [transform for transform in pipeline if 'LoadImage' not in transform['type']]

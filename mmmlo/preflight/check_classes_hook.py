@@ -31,7 +31,7 @@ class CheckClassesHook(Hook):
     ``configs/_base_`` have this hook.
 
     Raises:
-        DataError: Before training or testing, if classes differ, there are more than outputs, or images have several labels
+        DataError: Before training or testing, if classes differ, there are more than outputs, or images have no labels, or several
             and the loss is for one.
     """
 
@@ -52,6 +52,8 @@ class CheckClassesHook(Hook):
         elif isinstance(model, MLOMAE) and model.downstream and isinstance(runner.train_loop, MultiLevelTrainLoop):
             found = runner.train_loop.level_datasets
             datasets = {level_key(level): found[level] for level in model.disjoint_levels[0] if level in found}
+        for key, dataset in datasets.items():
+            _check_labelled(key, dataset)
         check_same_classes(datasets)
         if datasets:
             _check_outputs(model, *next(iter(datasets.items())))
@@ -74,6 +76,16 @@ class CheckClassesHook(Hook):
 def _uses_head(loop: Any) -> bool:
     """Whether a loop, or the config of one, measures predictions of the head and not of nearest neighbours."""
     return loop is not None and 'bank_dataloader' not in (loop if isinstance(loop, dict) else vars(loop))
+
+
+def _check_labelled(key: str, dataset: Any) -> None:
+    while hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    if not getattr(dataset, 'with_label', True):
+        raise DataError(
+            f'`{key}` holds images without labels (`with_label=False`), and a head learns from it or is measured by it; '
+            'name a folder with a folder for each class'
+        )
 
 
 def _check_outputs(model: Any, key: str, dataset: Any) -> None:

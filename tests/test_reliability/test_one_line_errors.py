@@ -86,7 +86,7 @@ def train(tool, folder, monkeypatch, tmp_path, capsys):
         (
             'tiny.py',
             'train_dataloader.dataset.part=other',
-            '`part` of SplitDataset must be one of the keys of `fractions`, ',
+            'train_dataloader.dataset: `part` of SplitDataset must be one of the keys of `fractions`, ',
         ),
         (
             'tiny.py',

@@ -10,7 +10,7 @@ from mmengine.runner.amp import autocast
 from torch.utils.data import DataLoader
 
 from mmmlo.datasets.folders import check_dataset_folder
-from mmmlo.datasets.labels import has_several_labels
+from mmmlo.datasets.labels import has_several_labels, read_labels
 from mmmlo.datasets.split_guard import (
     SplitOverlapError,
     check_disjoint,
@@ -23,6 +23,7 @@ from mmmlo.evaluation.features import TOKENS, batch_features, eval_mode, extract
 from mmmlo.evaluation.knn import knn_scores
 from mmmlo.registry import LOOPS
 from mmmlo.utils.errors import DataError, SettingError
+from mmmlo.utils.text import format_list
 
 from .loader_settings import with_settings_of
 
@@ -65,7 +66,7 @@ class KNNValLoop(ValLoop):
     Raises:
         SettingError: A setting is unknown or out of range; the query images name no classes; ``save_best`` or early
             stopping on the test split.
-        DataError: Bank and query have different classes, or several labels an image.
+        DataError: Bank and query have different classes, a single one or several an image, or the bank lacks one.
         SplitOverlapError: Bank and query share images, or test images stand where they must not.
     """
 
@@ -150,7 +151,9 @@ class KNNValLoop(ValLoop):
                 )
         classes = class_names(query)
         if not classes:
-            raise SettingError(f'`{query_key}` does not name its classes. Give it `metainfo=dict(classes=[...])`.')
+            raise SettingError(
+                f'`{query_key}` does not name its classes. Give it labelled images, and `metainfo=dict(classes=[...])`.'
+            )
         check_same_classes({bank_key: bank, query_key: query})
         for key, dataset in ((bank_key, bank), (query_key, query)):
             if has_several_labels(dataset):
@@ -158,6 +161,15 @@ class KNNValLoop(ValLoop):
                     f'`{key}` has images with several labels, for which nearest neighbours cannot vote; leave kNN out by '
                     f'{self.stage}_dataloader=None {self.stage}_cfg=None {self.stage}_evaluator=None'
                 )
+        if len(classes) < 2:
+            raise DataError(
+                f'`{query_key}` has the one class {classes[0]}, so accuracy is always 100; name images of more classes, or '
+                f'leave kNN out by {self.stage}_dataloader=None {self.stage}_cfg=None {self.stage}_evaluator=None'
+            )
+        absent = set(read_labels(query).tolist()) - set(read_labels(bank).tolist())
+        if absent:
+            names = format_list([classes[label] for label in sorted(absent)])
+            raise DataError(f'`{bank_key}` has no image of {names}, and `{query_key}` has; put some there')
         self.num_classes = len(classes)
 
         advice = 'Take other images of the training split with `mmmlo.SplitDataset`'

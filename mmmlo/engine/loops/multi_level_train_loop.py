@@ -135,7 +135,7 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
             if preprocessor := cfg.pop('data_preprocessor', None):
                 self._preprocessors[level] = MODELS.build(preprocessor).to(self._device)
             # Samplers add the epoch to their seed, so levels must not be neighbours.
-            loader = build_resumable_loader(self.runner, cfg, self.runner.seed + _SEEDS_APART * position)
+            loader = build_resumable_loader(self.runner, cfg, self.runner.seed + _SEEDS_APART * position, key)
             _check_not_empty(loader, key)
             self.level_loaders[level], self.level_datasets[level] = loader, loader.dataset
             self._batches[level] = ResumableBatches(loader, key)

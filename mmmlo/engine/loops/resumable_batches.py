@@ -11,12 +11,12 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mmmlo.datasets import ResumableBatchSampler, ResumableSampler
+from mmmlo.datasets import DataError, ResumableBatchSampler, ResumableSampler
 
 __all__ = ['ResumableBatches', 'build_resumable_loader']
 
 
-def build_resumable_loader(runner: Runner, cfg: dict, seed: int) -> DataLoader:
+def build_resumable_loader(runner: Runner, cfg: dict, seed: int, key: str = 'train_dataloader') -> DataLoader:
     """Build a loader whose augmentation is a function of seed, round and sample, and which can begin a round in its middle.
 
     Neither an iterator of it nor, without workers, its samples move the random state of the main process.
@@ -26,7 +26,10 @@ def build_resumable_loader(runner: Runner, cfg: dict, seed: int) -> DataLoader:
     cfg['sampler'] = dict(type='mmmlo.ResumableSampler', sampler=cfg['sampler'])
     if cfg.get('batch_sampler') is not None:
         cfg['batch_sampler'] = dict(type='mmmlo.ResumableBatchSampler', batch_sampler=cfg['batch_sampler'])
-    loader = runner.build_dataloader(cfg, seed, runner._randomness_cfg.get('diff_rank_seed', False))
+    try:
+        loader = runner.build_dataloader(cfg, seed, runner._randomness_cfg.get('diff_rank_seed', False))
+    except DataError as error:
+        raise DataError(f'{key}.dataset: {error}') from error
     # Each iterator draws a seed for its workers, by default from the generator of the model's dropout.
     loader.generator = torch.Generator().manual_seed(seed)
     return loader
