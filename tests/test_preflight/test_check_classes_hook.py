@@ -75,11 +75,10 @@ def test_order_counts_and_so_do_folders_behind_the_names(folder):
         CheckClassesHook().before_train(make_runner(folder('train', **names), val=folder('test', 'cat', 'dog', **names)))
 
 
-def test_data_without_names_is_left_alone_unless_it_has_no_labels(folder):
-    train, unlabelled = folder('train', 'bee', 'cat'), folder('train', with_label=False)
-    train._metainfo.pop('classes')
-    train.folder_to_idx = {}
-    CheckClassesHook().before_train(make_runner(train, val=folder('test', 'dog'), outputs=1))
+def test_data_without_names_is_left_alone_unless_it_has_no_labels(folder, tmp_path):
+    (tmp_path / 'list.txt').write_text('bee/0.png 0\ncat/0.png 1\n')
+    unnamed, unlabelled = folder('train', 'bee', 'cat', ann_file='list.txt'), folder('train', with_label=False)
+    CheckClassesHook().before_train(make_runner(unnamed, val=folder('test', 'dog'), outputs=1))
     with pytest.raises(DataError, match='`train_dataloader.dataset` holds images without labels'):
         CheckClassesHook().before_train(make_runner(unlabelled, val=folder('test', 'dog'), outputs=1))
 
