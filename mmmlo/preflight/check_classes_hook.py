@@ -31,8 +31,8 @@ class CheckClassesHook(Hook):
     ``configs/_base_`` have this hook.
 
     Raises:
-        DataError: Before training or testing, if classes differ, there are more than outputs, or images have no labels, or several
-            and the loss is for one.
+        DataError: Before training or testing, if classes differ, there are more than outputs, or images have no labels, or
+            several and the loss is for one.
     """
 
     _trained = None
