@@ -129,7 +129,7 @@ def test_a_flat_folder_where_classes_are_asked_for(train, write):
     [
         (dict(every=6), dict(every=6), '`val_dataloader.dataset` has the one class every'),
         (dict(cat=6, dog=6), dict(cat=6, dog=0), '`val_cfg.bank_dataloader.dataset` has no image of dog'),
-        (dict(cat=6, dog=6), dict(cat=2, dog=2), '`val_cfg.k` must lie between 1 and the 4 images of the bank, not 5'),
+        (dict(cat=6, dog=6), dict(cat=2, dog=2), '`val_cfg.k` must be between 1 and the 4 images of the bank, not 5'),
         (None, dict(cat=6, dog=6), '`val_dataloader.dataset` does not name its classes'),
     ],
 )
