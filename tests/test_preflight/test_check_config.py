@@ -44,7 +44,7 @@ def test_all_configs_of_the_project_pass(paths):
         # A mode, not a type.
         dict(default_scope='mmpretrain', model=dict(type='ImageClassifier', up_cfg=dict(type='conv'))),
         # Arguments of the averaged model, which the hook's signature does not have.
-        dict(custom_hooks=[dict(type='mmmlo.BackboneEMAHook', momentum=0.1, priority='LOW')]),
+        dict(custom_hooks=[dict(type='mmengine.EMAHook', momentum=0.1, priority='LOW')]),
         # Of the optimizer's groups, and of a constructor that reads them.
         dict(optim_wrapper=dict(
             optimizer=dict(type='AdamW', lr=1), paramwise_cfg=dict(custom_keys=dict(head=dict(betas=(0, 1)))))),

@@ -110,9 +110,9 @@ VARIANTS = {
         },
     ),
     'mlo-mae, preconditioned': ('mlo-mae', {'optim_wrapper.levels.masking.hypergradient.precondition': 'adam'}),
-    'mlo-mae, an averaged backbone': (
+    'mlo-mae, averaged weights': (
         'mlo-mae',
-        {'custom_hooks': [dict(type='mmmlo.BackboneEMAHook', momentum=0.1)]},
+        {'custom_hooks': [dict(type='mmengine.EMAHook', momentum=0.1)]},
     ),
     'mlo-mae, images in memory': (
         'mlo-mae',

@@ -1,4 +1,3 @@
-from .backbone_ema_hook import BackboneEMAHook
 from .curriculum_hook import CurriculumHook, curriculum_factor
 from .deferred_runtime_info_hook import DeferredRuntimeInfoHook
 from .level_param_scheduler_hook import LevelParamSchedulerHook
@@ -11,7 +10,7 @@ from .safe_checkpoint_hook import SafeCheckpointHook
 from .stop_signal_hook import StopSignalHook
 
 __all__ = [
-    'BackboneEMAHook', 'CurriculumHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook',
-    'MaskStatisticsHook', 'NonFiniteGuardHook', 'PredictionPictureHook', 'ProvenanceHook', 'RankSeedHook',
+    'CurriculumHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook', 'MaskStatisticsHook',
+    'NonFiniteGuardHook', 'PredictionPictureHook', 'ProvenanceHook', 'RankSeedHook',
     'SafeCheckpointHook', 'StopSignalHook', 'curriculum_factor'
 ]
