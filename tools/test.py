@@ -47,16 +47,14 @@ start(__name__, parse_args)
 
 import mmengine
 from mmengine.evaluator import DumpResults
-from mmengine.model import is_model_wrapper
 
 from mmmlo.engine.hooks import PredictionPictureHook
-from mmmlo.engine.loops import KNNTestLoop
 from mmmlo.launch.config import build_runner, load_config, resolve_loaders, resolve_norms, set_work_dir
 from mmmlo.launch.data_errors import data_errors
+from mmmlo.preflight import VerifyPretrainedHook
 from mmmlo.preflight.check_transfer import check_frameworks
 from mmmlo.utils.checkpoints import trust_checkpoints
 from mmmlo.utils.errors import SettingError
-from mmmlo.utils.key_report import check_whole_model
 
 
 def main() -> None:
@@ -75,9 +73,8 @@ def main() -> None:
     check_frameworks(cfg)
     with data_errors(cfg):
         runner = build_runner(cfg)
-        # mmengine itself loads whatever matches, also nothing.
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        check_whole_model(model, args.checkpoint, only_backbone=isinstance(runner.test_loop, KNNTestLoop))
+        if not any(isinstance(hook, VerifyPretrainedHook) for hook in runner.hooks):
+            runner.register_hook(VerifyPretrainedHook())  # mmengine itself loads whatever matches, also nothing
         if args.out and args.out_item == 'pred':
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
         if args.show_dir:

@@ -3,9 +3,8 @@
 from mmmlo import registry  # noqa: F401 - applies mmmlo.compat, which must precede mmpretrain, mmseg and timm
 
 from .base import ConversionError, Format
-from .convert import Conversion, ConversionReport, convert
+from .convert import Conversion, ConversionReport, convert, write_file
 from .encoder import EncoderShape, check_fits, encoder_shape
-from .files import write_file
 from .formats import FORMATS, detect_format, get_format
 
 __all__ = [

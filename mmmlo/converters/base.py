@@ -1,6 +1,8 @@
 """What a file format is to the converter: names, what it has no place for, and how it resizes positions."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -13,10 +15,23 @@ from mmmlo.utils.text import format_list
 
 from .names import KeyTable
 
-__all__ = ['ConversionError', 'Format', 'Grid', 'Mapped', 'State', 'masker_kind', 'rename']
+__all__ = ['ConversionError', 'Format', 'Grid', 'Mapped', 'State', 'explain_refusal', 'masker_kind']
 
 State = dict[str, Tensor]
 Grid = tuple[int, int]
+
+# What other transformers have and a plain one has no place for; the first that is found names them.
+_REFUSED = {
+    r'relative_position|rel_pos': 'relative positions, as BEiT, Swin and SAM',
+    r'(^|\.)(q|v)_bias$|(gamma|lambda)_[12]$': 'biases or layer scales of its own kind, as BEiT',
+    r'(reg|register|storage)_tokens?$': 'register tokens, as DINOv2 with registers and DINOv3',
+    r'rope': 'rotary positions, as DINOv3 and EVA-02',
+    r'(dist|distillation)_token$': "a distillation token, as DeiT's distilled models",
+    r'(mlp|ffn)\.(w\d|w12|fc1_g|weights_)': 'gated hidden layers, as DINOv2 giant and EVA-02',
+    r'norm_pre|ln_pre|pre_layrnorm|^visual\.|vision_model\.': 'a norm before its blocks, as CLIP',
+}
+# Modules on top of an encoder that may stand within its prefix.
+_HEADS = re.compile(r'(\w*head|head_dist|heads|fc|classifier|pooler|pre_logits|projector|predictor|decoder)\.')
 
 
 class ConversionError(CheckpointError):
@@ -25,21 +40,13 @@ class ConversionError(CheckpointError):
 
 @dataclass
 class Mapped:
-    """Half a conversion: to our keys, or from them.
+    """Half a conversion: to our keys, or from them."""
 
-    Attributes:
-        state (dict[str, Tensor]): The weights under their new names.
-        names (dict[str, str]): Old name and new name of what was kept.
-        dropped (dict[str, str]): Old name of what was not, and why.
-        added (dict[str, str]): New names that stand for no old one, and what they are.
-        notes (dict[str, str]): What a user must know, by the new name of a weight that it is about.
-    """
-
-    state: State
-    names: dict[str, str] = field(default_factory=dict)
-    dropped: dict[str, str] = field(default_factory=dict)
-    added: dict[str, str] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
+    state: State = field(default_factory=dict)  # under the new names
+    names: dict[str, str] = field(default_factory=dict)  # old: new
+    dropped: dict[str, str] = field(default_factory=dict)  # old: why
+    added: dict[str, str] = field(default_factory=dict)  # new ones that stand for no old one: what they are
+    notes: dict[str, str] = field(default_factory=dict)  # new: what a user must know who has this weight
 
 
 class Format:
@@ -47,56 +54,48 @@ class Format:
 
     A format translates to the names of mmpretrain and this project, called *ours*, and back. Values that differ, as the
     sign of a masker's last layer, are changed by the format's own :meth:`read` and :meth:`write`.
-
-    Attributes:
-        name (str): What the command line calls it.
-        container (str): The key of a ``.pth`` file that holds the weights.
-        table (KeyTable): Its names and ours.
-        signature (tuple[str, ...]): Patterns of ``fnmatch``; a key that matches one occurs in this format alone, among those
-            that come after it in ``FORMATS``.
-        left_reading (dict[str, str]): Patterns of its keys that have no place with us, and why.
-        left_writing (dict[str, str]): The same of our keys here, beside those that :meth:`drops` finds.
-        notes_reading (dict[str, str]): What a user must know, by our key that it is about.
-        notes_writing (dict[str, str]): The same by its own key.
-        masker (str | None): The kind of masking network that it has a place for, as of :func:`masker_kind`.
-        masker_words (str): The same in messages.
-        has_decoder (bool): Whether it has a place for MAE's decoder.
-        readable (bool): Whether such files can be converted from.
-        square_only (bool): Whether the library refuses position embeddings of other grids.
-        resize_function (str): What resizes position embeddings, in words.
     """
 
-    name: str
-    container = 'model'
-    table: KeyTable
-    signature: tuple[str, ...] = ()
-    left_reading: dict[str, str] = {}
-    left_writing: dict[str, str] = {}
-    notes_reading: dict[str, str] = {}
-    notes_writing: dict[str, str] = {}
-    masker: str | None = None
-    masker_words = ''
-    has_decoder = False
+    name: str  # on the command line
+    container = 'model'  # the key of a .pth file that holds the weights
+    table: KeyTable  # its names and ours
+    spellings: tuple[tuple[str, Any], ...] = ()  # regular expressions, and what takes their place before the table is asked
+    signature: tuple[str, ...] = ()  # patterns of keys that no format has which comes later in FORMATS
+    left_reading: dict[str, str] = {}  # patterns of its keys that have no place with us: why
+    left_writing: dict[str, str] = {}  # the same of our keys here, beside those that drops() finds
+    # Our key: what a user must know who has it.
+    notes_reading = {
+        'backbone.layers.0.attn.gamma1.weight': 'it has layer scales: give the backbone layer_scale_init_value=1.0'
+    }
+    notes_writing: dict[str, str] = {}  # the same by its own key
+    masker: str | None = None  # the kind of masking network that it has a place for, as of masker_kind()
+    has_decoder = False  # whether it has a place for MAE's decoder
     readable = True
-    square_only = False
+    writable = True
+    square_only = False  # whether the library refuses positions of other grids
     resize_function = "mmpretrain's resize_pos_embed (bicubic, align_corners=False, no antialiasing)"
 
-    def prepare(self, state: State) -> State:
-        """Give names to weights that stand under names of no format; most need nothing."""
-        return state
+    def prepare(self, keys: Iterable[str]) -> dict[str, list[str]]:
+        """Give the keys of a file the names of the table; those that share a name are concatenated, in this order."""
+        names = defaultdict(list)
+        for key in keys:
+            name = key
+            for pattern, spelling in self.spellings:
+                name = re.sub(pattern, spelling, name)
+            names[name].append(key)
+        return names
 
-    def recognizes(self, state: Mapping[str, Tensor]) -> bool:
-        """Tell whether these weights are of this format, by a name that is its alone."""
-        return any(fnmatchcase(key, pattern) for key in state for pattern in self.signature)
+    def recognizes(self, keys: Iterable[str]) -> bool:
+        """Tell whether these keys are of this format, by a name that is its alone."""
+        return any(fnmatchcase(key, pattern) for key in keys for pattern in self.signature)
 
-    def knows(self, key: str) -> bool:
-        """Tell whether a key is one of this format."""
-        return self.table.to_ours(key) is not None or _match(self.left_reading, key) is not None
+    def to_ours(self, key: str) -> str | None:
+        """Give our name of one of its weights; None if it has none."""
+        return self.table.to_ours(key)
 
     def drops(self, state: Mapping[str, Tensor]) -> dict[str, str]:
         """List patterns of our keys in ``state`` that have no place here, and why; the first that matches counts."""
         drops = {
-            'ema_backbone.*': "moving average of the encoder's weights, beside the weights themselves",
             'backbone.grid': f'grid of the position embedding, which {self.name} takes from its image size',
         }
         if self.table.to_theirs('downstream.fc.weight') is None:
@@ -104,7 +103,7 @@ class Format:
         if self.masker is None:
             drops['masker.*'] = f'masking network, not part of {self.name}'
         elif masker_kind(state) != self.masker:
-            drops['masker.*'] = f'masking network of another kind than the released one, {self.masker_words}'
+            drops['masker.*'] = 'masking network of another kind than the released one'
         if not self.has_decoder:
             drops['neck.*'] = f'decoder, not part of {self.name}'
         elif 'neck.decoder_pos_embed' not in state:
@@ -115,13 +114,13 @@ class Format:
             drops['head.*'] = f'head of another kind than {self.name} has'
         return drops | self.left_writing
 
-    def read(self, state: State) -> Mapped:
-        """Translate to our names.
+    def read(self, state: State, beside: Iterable[str] = ()) -> Mapped:
+        """Translate the names that :meth:`prepare` gives to ours; those ``beside`` the encoder need not be known.
 
         Raises:
-            ConversionError: A key is unknown.
+            ConversionError: A key of the encoder is unknown.
         """
-        mapped = rename(state, self.table.to_ours, self.left_reading, f'{self.name} has no such weights')
+        mapped = _rename(state, self.to_ours, self.left_reading, f'{self.name} has no such weights', set(beside))
         mapped.notes.update(self.notes_reading)
         return mapped
 
@@ -131,7 +130,7 @@ class Format:
         Raises:
             ConversionError: There is no place for a weight of the encoder.
         """
-        mapped = rename(state, self.table.to_theirs, self.drops(state), f'{self.name} has no place for them')
+        mapped = _rename(state, self.table.to_theirs, self.drops(state), f'{self.name} has no place for them')
         mapped.notes.update(self.notes_writing)
         return mapped
 
@@ -144,40 +143,42 @@ class Format:
         return {self.container: state, 'meta': meta}
 
 
-def rename(state: State, translate: Callable[[str], str | None], drops: Mapping[str, str], why: str) -> Mapped:
-    """Give every weight a new name, or a reason why it has none.
-
-    Args:
-        state (dict[str, Tensor]): The weights.
-        translate (Callable[[str], str | None]): Gives the new name of an old one, None if it is unknown.
-        drops (Mapping[str, str]): Patterns of names that are left out on purpose, and why. They go first.
-        why (str): What is wrong with unknown names.
-
-    Raises:
-        ConversionError: A name is unknown.
-    """
-    mapped = Mapped({})
+def _rename(
+    state: State, translate: Callable[[str], str | None], drops: Mapping[str, str], why: str, beside: Iterable[str] = ()
+) -> Mapped:
+    """Give every weight a new name, or a reason why it has none; ``drops`` has patterns of names, which go first."""
+    mapped = Mapped()
     unknown = []
     for key, value in state.items():
-        if (reason := _match(drops, key)) is not None:
+        name = translate(key)
+        if (reason := next((reason for pattern, reason in drops.items() if fnmatchcase(key, pattern)), None)) is not None:
             mapped.dropped[key] = reason
-        elif (name := translate(key)) is not None:
+        elif key in beside and (name is None or name.startswith('backbone.')):
+            mapped.dropped[key] = 'beside the encoder, not part of it'
+        elif name is not None:
             mapped.names[key] = name
             mapped.state[name] = value
+        elif _HEADS.match(key):
+            mapped.dropped[key] = 'head of another kind, not part of the encoder'
         else:
             unknown.append(key)
     if unknown:
-        raise ConversionError(f'{len(unknown)} of {len(state)} keys are unknown ({why}): {format_list(unknown, 3)}')
+        raise ConversionError(
+            f'{len(unknown)} of {len(state)} keys are unknown ({why}): {format_list(unknown, 3)}{explain_refusal(unknown)}'
+        )
     return mapped
 
 
-def masker_kind(state: Mapping[str, Tensor]) -> str | None:
-    """Tell maskers apart by their weights under our names, since other projects know one kind each.
+def explain_refusal(keys: Iterable[str]) -> str:
+    """Say by what an encoder is no plain vision transformer, as a further sentence; nothing if no name tells."""
+    for pattern, words in _REFUSED.items():
+        if found := next((key for key in keys if re.search(pattern, key)), None):
+            return f'. It is no plain vision transformer, which is all that fits here: {found} shows {words}'
+    return ''
 
-    Returns:
-        str | None: The class, of ``ViTMasker`` with its head, as 'ViTMasker/linear'; 'another' for one that is not known,
-        None if there is no masker.
-    """
+
+def masker_kind(state: Mapping[str, Tensor]) -> str | None:
+    """Tell maskers apart by their weights under our names: the class, of ``ViTMasker`` with its head, or 'another'."""
     own = {key.removeprefix('masker.'): value for key, value in state.items() if key.startswith('masker.')}
     if not own:
         return None
@@ -189,8 +190,3 @@ def masker_kind(state: Mapping[str, Tensor]) -> str | None:
         if 'head.weight' in own:
             return 'ViTMasker/token' if len(own['head.weight']) == 1 else 'ViTMasker/linear'
     return 'another'
-
-
-def _match(patterns: Mapping[str, str], key: str) -> str | None:
-    """Find the reason of the first pattern that a key matches."""
-    return next((reason for pattern, reason in patterns.items() if fnmatchcase(key, pattern)), None)

@@ -1,19 +1,25 @@
 """From one format to another, always by way of our names."""
 
+import os
+import os.path as osp
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
+
+from mmmlo.utils.checkpoints import CheckpointError, file_hash, find_weights, read_content
 from mmmlo.utils.text import format_list
+from mmmlo.utils.whole_file import replace_whole
 from mmmlo.version import __version__
 
 from .base import ConversionError, Format, Grid, State
 from .encoder import EncoderShape, encoder_shape, resize_to, source_grid
-from .files import read_sources
-from .formats import closest_format, detect_format, get_format
+from .formats import MLOMAEFormat, detect_format, get_format
 
-__all__ = ['Conversion', 'ConversionReport', 'convert']
+__all__ = ['Conversion', 'ConversionReport', 'convert', 'write_file']
 
 
 @dataclass
@@ -21,10 +27,6 @@ class ConversionReport:
     """Where each key of the source went.
 
     Attributes:
-        source (str): The source, in words.
-        source_format (str): Its format.
-        target_format (str): The format of what was made.
-        detected (bool): Whether the source's format was recognized by its keys.
         mapped (dict[str, str]): Keys of the source and the keys that hold their values now.
         dropped (dict[str, str]): Keys of the source that went nowhere, and why.
         added (dict[str, str]): New keys that stand for none of the source, and what they are.
@@ -32,10 +34,7 @@ class ConversionReport:
         notes (list[str]): What a user of the new file must know.
     """
 
-    source: str
-    source_format: str
-    target_format: str
-    detected: bool = False
+    title: str
     mapped: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     added: dict[str, str] = field(default_factory=dict)
@@ -46,9 +45,7 @@ class ConversionReport:
         """Print one line with the counts, and the details below it."""
         counts = [f'{len(self.mapped)} mapped', f'{len(self.dropped)} dropped']
         counts += [f'{len(keys)} {word}' for word, keys in (('resized', self.resized), ('added', self.added)) if keys]
-        how = ', recognized by its keys' if self.detected else ''
-        lines = [f'Key report of {self.source} ({self.source_format}{how}) to {self.target_format}: {", ".join(counts)}']
-        lines += _by_reason('dropped', self.dropped)
+        lines = [f'{self.title}: {", ".join(counts)}', *_by_reason('dropped', self.dropped)]
         for key, (old, new, function) in self.resized.items():
             lines.append(f'  resized: {key} from {old[0]} x {old[1]} to {new[0]} x {new[1]} patches by {function}')
         lines += _by_reason('added', self.added)
@@ -59,15 +56,11 @@ class Conversion(NamedTuple):
     """A converted checkpoint, not yet written.
 
     Attributes:
-        source (Format): Format of what was read.
-        target (Format): Format of the result.
-        given (dict[str, Tensor]): The weights as they were read, under the source's names.
-        read (dict[str, Tensor]): The same under our names.
-        ours (dict[str, Tensor]): The same with the position embeddings resized.
-        state (dict[str, Tensor]): Under the target's names.
+        source, target (Format): Formats of what was read and of the result.
+        given, state (dict[str, Tensor]): The weights under the names of either.
+        read, ours (dict[str, Tensor]): The same under our names, as they were read and with resized position embeddings.
         shape (EncoderShape): Size of the encoder.
-        old_grid (tuple[int, int]): Grid of the position embeddings that were read.
-        grid (tuple[int, int]): Grid of the result's.
+        old_grid, grid (tuple[int, int]): Grids of the position embeddings, before and after.
         report (ConversionReport): What became of every key.
         meta (dict[str, str]): What to write beside the weights.
     """
@@ -75,9 +68,9 @@ class Conversion(NamedTuple):
     source: Format
     target: Format
     given: State
+    state: State
     read: State
     ours: State
-    state: State
     shape: EncoderShape
     old_grid: Grid
     grid: Grid
@@ -91,6 +84,7 @@ def convert(
     source_name: str | None = None,
     grid: Grid | None = None,
     asked_source_grid: Grid | None = None,
+    key: str | None = None,
 ) -> Conversion:
     """Convert a checkpoint.
 
@@ -101,72 +95,123 @@ def convert(
         grid (tuple[int, int], optional): Resize the position embeddings to it. Defaults to None, as they are.
         asked_source_grid (tuple[int, int], optional): Their grid in the file, where it is no square and the file does not
             tell. Defaults to None.
-
-    Returns:
-        Conversion: The weights in both formats, and the report.
+        key (str, optional): Which encoder of several to take; see :func:`mmmlo.utils.checkpoints.find_weights`.
 
     Raises:
         CheckpointError: A file cannot be read, is of an unknown format or architecture, or has keys that nobody knows.
     """
-    target = get_format(target_name)
-    read = read_sources(paths)
-    source = get_format(source_name) if source_name is not None else detect_format(read.state, read.name)
-    if not source.readable:
-        raise ConversionError(f'{source.name} is a format to convert to; nothing is converted from it')
-    given = source.prepare(read.state)
-    originals = dict(zip(given, read.state))
+    target, name = get_format(target_name), ' + '.join(paths)
+    keys: dict[str, str] = {}  # name relative to the encoder: name in the file
+    state: State = {}
+    for path in paths:
+        part, own_keys, beside, file_meta = _read(path, key, several=len(paths) > 1)
+        if twice := sorted(set(part) & set(state)):
+            raise ConversionError(f'{path} holds weights that the files before it hold too: {format_list(twice, 3)}')
+        state.update(part)
+        keys.update(own_keys)
+    source = get_format(source_name) if source_name is not None else detect_format(state, name)
+    if not (source.readable and target.writable):
+        one = source.name if not source.readable else target.name
+        raise ConversionError(f'nothing is converted from {source.name} to {target.name}: {one} works the other way only')
+    names = source.prepare(state)
+    given = {new: state[olds[0]] if not olds[1:] else torch.cat([state[old] for old in olds]) for new, olds in names.items()}
 
     try:
-        reading = source.read(given)
+        reading = source.read(given, [new for new, olds in names.items() if olds[0] in beside])
     except ConversionError as error:
-        guess, unknown = closest_format(read.state)
-        hint = '' if guess is source or unknown else f'. It looks like {guess.name}: say --from {guess.name}'
-        raise ConversionError(f'{read.name} as {source.name}: {error}{hint}') from error
+        raise ConversionError(f'{name} as {source.name}: {error}') from error
     if not any(key.startswith('backbone.') for key in reading.state):
         raise ConversionError(
-            f'{read.name} holds no encoder, but keys such as {format_list(list(read.state), 3)}; '
+            f'{name} holds no encoder, but keys such as {format_list(list(keys.values()), 3)}; '
             'of the released MLO-MAE on CIFAR, name pretrain.pth before masking.pth and finetune.pth'
         )
-    shape = encoder_shape(reading.state, read.name)
-    old = source_grid(reading.state, read.meta, asked_source_grid, read.name)
-    new = grid or old
-    if target.square_only and new[0] != new[1]:
-        raise ConversionError(f'{target.name} knows square grids only, not {new[0]} x {new[1]}')
-    ours, resized, unfit = resize_to(reading.state, old, new, target)
+    shape = encoder_shape(reading.state, name)
+    old = source_grid(reading.state, file_meta, asked_source_grid, name)
+    new_grid = grid or old
+    if target.square_only and new_grid[0] != new_grid[1]:
+        raise ConversionError(f'{target.name} knows square grids only, not {new_grid[0]} x {new_grid[1]}')
+    ours, resized, unfit = resize_to(reading.state, old, new_grid, target)
     try:
         writing = target.write(ours)
     except ConversionError as error:
-        raise ConversionError(f'{read.name} to {target.name}: {error}') from error
+        raise ConversionError(f'{name} to {target.name}: {error}') from error
 
-    report = ConversionReport(read.name, source.name, target.name, detected=source_name is None)
-    sources: dict[str, list[str]] = defaultdict(list)  # our key: those of the source that it was made of
-    for key, name in reading.names.items():
-        sources[name].append(originals[key])
-    report.dropped.update({originals[key]: reason for key, reason in reading.dropped.items()})
-    for name, reason in {**unfit, **writing.dropped}.items():
-        report.dropped.update(dict.fromkeys(sources[name], reason))
-    for name, final in writing.names.items():
-        report.mapped.update(dict.fromkeys(sources[name], final))
+    how = ', recognized by its keys' if source_name is None else ''
+    report = ConversionReport(f'Key report of {name} ({source.name}{how}) to {target.name}')
+    origins: dict[str, list[str]] = defaultdict(list)  # our name: those in the file that it was made of
+    for new, ours_name in reading.names.items():
+        origins[ours_name] += [keys[old_name] for old_name in names[new]]
+    for new, reason in reading.dropped.items():
+        report.dropped.update({keys[old_name]: reason for old_name in names[new]})
+    for ours_name, reason in {**unfit, **writing.dropped}.items():
+        report.dropped.update(dict.fromkeys(origins[ours_name], reason))
+    for ours_name, final in writing.names.items():
+        report.mapped.update(dict.fromkeys(origins[ours_name], final))
     report.added.update(writing.added)
-    for key in ('backbone.grid', 'neck.grid'):
-        if key in writing.names and key not in reading.state:
-            report.added[writing.names[key]] = 'the grid of the position embeddings'
-    for key in resized:
-        if key in writing.names:
-            report.resized[writing.names[key]] = (old, new, target.resize_function)
-    report.notes += [note for key, note in reading.notes.items() if key in writing.names]
-    report.notes += [note for key, note in writing.notes.items() if key in writing.state]
-    forgotten = sorted(set(read.state) - set(report.mapped) - set(report.dropped))
-    assert not forgotten, forgotten
+    for ours_name in ('backbone.grid', 'neck.grid'):
+        if ours_name in writing.names and ours_name not in reading.state:
+            report.added[writing.names[ours_name]] = 'the grid of the position embeddings'
+    for ours_name in resized:
+        if ours_name in writing.names:
+            report.resized[writing.names[ours_name]] = (old, new_grid, target.resize_function)
+    report.notes += [note for ours_name, note in reading.notes.items() if ours_name in writing.names]
+    report.notes += [note for final, note in writing.notes.items() if final in writing.state]
     meta = {
-        'source': read.name,
-        'sha256': read.sha256,
+        'source': name,
+        'sha256': ' + '.join(file_hash(path) if osp.isfile(path) else '' for path in paths),
         'from': source.name,
         'to': target.name,
-        'grid': f'{new[0]}x{new[1]}',
+        'grid': f'{new_grid[0]}x{new_grid[1]}',
         'mmmlo': __version__,
     }
-    return Conversion(source, target, given, reading.state, ours, writing.state, shape, old, new, report, meta)
+    kept = {new: given[new] for new in reading.names}
+    return Conversion(source, target, kept, writing.state, reading.state, ours, shape, old, new_grid, report, meta)
+
+
+def _read(path: str, key: str | None, several: bool) -> tuple[State, dict[str, str], set[str], dict[str, Any]]:
+    """Read a file: weights by their names within the encoder, what these are in the file, those beside it, the meta."""
+    content = read_content(path)
+    weights, meta, prefix = find_weights(content, path, key)
+    parent = prefix.rstrip('.').rpartition('.')[0]
+    parent = f'{parent}.' if parent else ''
+    keys = {full.removeprefix(prefix): full for full in weights if full.startswith(prefix)}
+    beside = {full.removeprefix(parent): full for full in weights if not full.startswith(prefix)}
+    state = {name: weights[full] for name, full in {**beside, **keys}.items()}
+    if isinstance(content, dict) and isinstance(content.get('model'), dict):
+        # What the released MLO-MAE writes beside the autoencoder.
+        for part in MLOMAEFormat.parts:
+            for name, value in (content.get(part) or {}).items():
+                if isinstance(value, Tensor):
+                    state[f'{part}.{name.removeprefix("module.")}'] = value
+    if several:
+        state = {name: state[old] for name, (old,) in MLOMAEFormat().prepare(state).items()}
+    # A .safetensors file knows no nested values.
+    found = dict(meta.get('converter') or meta)
+    return state, {name: keys.get(name, beside.get(name, name)) for name in state}, set(beside) - set(keys), found
+
+
+def write_file(path: str, state: State, target: Format, meta: dict[str, str]) -> None:
+    """Write weights under the target's names, and ``meta`` beside them, as a whole or not at all.
+
+    A name that ends in ``.safetensors`` writes that format, any other PyTorch's.
+
+    Raises:
+        CheckpointError: It cannot be written.
+    """
+    state = {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
+    try:
+        os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
+        with replace_whole(path) as temporary:
+            if path.endswith('.safetensors'):
+                from safetensors.torch import save_file
+
+                save_file(state, temporary, meta)
+            else:
+                torch.save(target.content(state, dict(converter=meta)), temporary)
+    except ImportError as error:
+        raise ConversionError('a .safetensors file needs the package safetensors: pip install safetensors') from error
+    except (OSError, RuntimeError) as error:  # PyTorch's writer makes the latter of the former
+        raise CheckpointError(f'{path} cannot be written: {str(error).splitlines()[0]}') from error
 
 
 def _by_reason(what: str, keys: dict[str, str]) -> list[str]:

@@ -16,16 +16,7 @@ __all__ = ['EncoderShape', 'check_fits', 'encoder_shape', 'resize_to', 'source_g
 
 
 class EncoderShape(NamedTuple):
-    """Size of an encoder.
-
-    Attributes:
-        width (int): Width C of the tokens.
-        depth (int): Blocks.
-        hidden (int): Width of a block's hidden layer.
-        patch (int): Side of a patch in pixels.
-        length (int): Patches L.
-        channels (int): Channels of an image.
-    """
+    """Size of an encoder: width C of a token, blocks, width of their hidden layers, side of a patch, patches L, channels."""
 
     width: int
     depth: int
@@ -50,30 +41,23 @@ def encoder_shape(state: Mapping[str, Tensor], source: str) -> EncoderShape:
         raise ConversionError(f'{source} has patches of {height} x {patch} pixels; only square patches are supported')
     depth = 1 + max(blocks)
     first = state.get('backbone.layers.0.ffn.layers.0.0.weight')
-    hidden = 0 if first is None else first.shape[0]
-    expected: dict[str, tuple[int, ...]] = {'backbone.cls_token': (1, 1, width)}
-    for i in range(depth):
-        layer = f'backbone.layers.{i}'
-        expected |= {
-            f'{layer}.ln1.weight': (width,),
-            f'{layer}.ln2.weight': (width,),
-            f'{layer}.attn.qkv.weight': (3 * width, width),
-            f'{layer}.attn.proj.weight': (width, width),
-            f'{layer}.ffn.layers.0.0.weight': (hidden, width),
-            f'{layer}.ffn.layers.1.weight': (width, hidden),
-        }
-    missing = [key for key in [*expected, 'backbone.pos_embed'] if key not in state]
+    hidden = 0 if first is None else len(first)
+    shapes = {
+        'ln1.weight': (width,), 'ln2.weight': (width,), 'attn.qkv.weight': (3 * width, width),
+        'attn.proj.weight': (width, width), 'ffn.layers.0.0.weight': (hidden, width), 'ffn.layers.1.weight': (width, hidden),
+    }
+    expected = {f'backbone.layers.{i}.{name}': shape for i in range(depth) for name, shape in shapes.items()}
+    missing = [key for key in [*expected, 'backbone.cls_token', 'backbone.pos_embed'] if key not in state]
     if missing:
         raise ConversionError(
             f'{source} holds an incomplete encoder of {depth} blocks: it lacks {len(missing)} weights, in our names '
             f'{format_list(missing, 3)}'
         )
     length = state['backbone.pos_embed'].shape[1] - 1
-    expected['backbone.pos_embed'] = (1, length + 1, width)
+    expected |= {'backbone.cls_token': (1, 1, width), 'backbone.pos_embed': (1, length + 1, width)}
     wrong = [
         f'{key} {_times(state[key].shape)} in place of {_times(shape)}'
-        for key, shape in expected.items()
-        if tuple(state[key].shape) != shape
+        for key, shape in expected.items() if tuple(state[key].shape) != shape
     ]
     if wrong:
         raise ConversionError(
@@ -102,29 +86,20 @@ def check_fits(shape: EncoderShape, backbone: VisionTransformer, source: str, co
 
 
 def source_grid(state: Mapping[str, Tensor], meta: Mapping[str, Any], asked: Grid | None, source: str) -> Grid:
-    """Find out the grid of a file's position embedding.
+    """Find out the grid (H, W) of a file's position embedding, in patches.
 
-    Args:
-        state (Mapping[str, Tensor]): Under our names.
-        meta (Mapping[str, Any]): What the converter wrote beside the weights, if it made the file.
-        asked (tuple[int, int], optional): What the user says it is.
-        source (str): What to call the file.
-
-    Returns:
-        tuple[int, int]: (H, W) in patches: what the user says, ``backbone.grid``, what the converter wrote, or a square.
+    It is what the user says, ``backbone.grid``, what the converter wrote into ``meta``, or a square.
 
     Raises:
         ConversionError: These contradict each other, or the embedding, or nothing tells.
     """
     length = state['backbone.pos_embed'].shape[1] - 1
     saved = state.get('backbone.grid', state.get('neck.grid'))
-    written = str(meta.get('grid', '')).split('x')
+    numbers = saved.tolist() if saved is not None else str(meta.get('grid', '')).split('x')
     side = round(length**0.5)
     found: Grid | None = None
-    if saved is not None:
-        found = (int(saved[0]), int(saved[1]))
-    elif len(written) == 2:
-        found = (int(written[0]), int(written[1]))
+    if len(numbers) == 2:
+        found = (int(numbers[0]), int(numbers[1]))
     elif side**2 == length:
         found = (side, side)
     if asked is not None:
@@ -148,8 +123,7 @@ def resize_to(state: State, old: Grid, new: Grid, target: Format) -> tuple[State
         dropped, with the reason.
     """
     state = dict(state)
-    positions = ('backbone.pos_embed', 'neck.decoder_pos_embed')
-    resized = [key for key in positions if key in state and old != new]
+    resized = [key for key in ('backbone.pos_embed', 'neck.decoder_pos_embed') if key in state and old != new]
     for key in resized:
         state[key] = target.resize(state[key], old, new).contiguous()
     if new[0] != new[1] or {'backbone.grid', 'neck.decoder_pos_embed'} & state.keys():  # without it a square is assumed

@@ -1,6 +1,6 @@
 """The formats, one class each, and which of them a file is of."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -8,12 +8,10 @@ from torch import Tensor
 
 from mmmlo.utils.text import format_list
 
-from .base import ConversionError, Format, Grid, Mapped, State, rename
+from .base import ConversionError, Format, Grid, Mapped, State, explain_refusal
 from .names import DECODER, ENCODER, LAYER_SCALE, KeyTable, block_pairs
 
-__all__ = ['FORMATS', 'closest_format', 'detect_format', 'get_format']
-
-_OTHER_TASK = 'part of another task, not of the encoder'
+__all__ = ['FORMATS', 'detect_format', 'get_format']
 
 
 class MMMLOFormat(Format):
@@ -22,45 +20,27 @@ class MMMLOFormat(Format):
     name = 'mmmlo'
     container = 'state_dict'
     table = KeyTable((ours, ours) for _, ours in [*ENCODER, *LAYER_SCALE, *DECODER, ('', 'backbone.grid')])
-    signature = ('backbone.layers.*', 'layers.*')
+    signature = ('layers.*',)
     has_decoder = True
 
-    left_reading = {
-        'ema_backbone.*': "moving average of the encoder's weights, beside the weights themselves",
-        'data_preprocessor.*': 'mean and deviation of pixels',
-        'decode_head.*': _OTHER_TASK,
-        'auxiliary_head.*': _OTHER_TASK,
-        'rpn_head.*': _OTHER_TASK,
-        'roi_head.*': _OTHER_TASK,
-        'bbox_head.*': _OTHER_TASK,
-        'mask_head.*': _OTHER_TASK,
-    }
-
-    def knows(self, key: str) -> bool:
-        return self._own(key) is not None or super().knows(key)
-
-    def read(self, state: State) -> Mapped:
-        """Keep the names; those of an encoder alone get their prefix."""
-        return rename(state, self._own, self.left_reading, f'{self.name} has no such weights')
+    def to_ours(self, key: str) -> str | None:
+        """Keep the names; those of the encoder get their prefix."""
+        beside = key.split('.')[0] in ('neck', 'masker', 'downstream', 'head')
+        return key if beside else self.table.to_ours(f'backbone.{key}')
 
     def write(self, state: State) -> Mapped:
-        """Keep the names."""
         return Mapped(dict(state), {key: key for key in state})
-
-    def _own(self, key: str) -> str | None:
-        module = key.split('.')[0]
-        if module in ('neck', 'masker', 'downstream', 'head'):
-            return key
-        return self.table.to_ours(key if module == 'backbone' else f'backbone.{key}')
 
 
 class TimmFormat(Format):
-    """Files for ``timm.create_model('vit_...', checkpoint_path=FILE)``."""
+    """Files for ``timm.create_model('vit_...', checkpoint_path=FILE)``; DINO, DINOv2 and MoCo v3 have these names too."""
 
     name = 'timm'
     container = 'state_dict'
     table = KeyTable([*ENCODER, *LAYER_SCALE])
+    spellings = ((r'^blocks\.\d+\.(\d+)\.', r'blocks.\1.'),)  # chunks, by which DINOv2 splits its training
     signature = ('blocks.*',)
+    left_reading = {'mask_token': 'token of masked patches, which pretraining alone uses'}
     resize_function = "timm's resample_abs_pos_embed (bicubic, antialiased)"
 
     def resize(self, position: Tensor, old: Grid, new: Grid) -> Tensor:
@@ -74,9 +54,61 @@ class MAEFormat(Format):
 
     name = 'mae'
     table = KeyTable([*ENCODER, *DECODER])
-    signature: tuple[str, ...] = ('decoder_*', 'mask_token')
+    signature: tuple[str, ...] = ('decoder_*',)
     has_decoder = True
-    resize_function = f"{Format.resize_function}, as MAE's interpolate_pos_embed"
+
+
+class HuggingFaceFormat(MAEFormat):
+    """Files of transformers: ViT, ViTMAE, and DINOv2 without registers; read only."""
+
+    name = 'huggingface'
+    table = KeyTable([*ENCODER, *LAYER_SCALE, *DECODER])
+    spellings = (
+        (r'^embeddings\.cls_token', 'cls_token'),
+        (r'^embeddings\.position_embeddings', 'pos_embed'),
+        (r'^embeddings\.patch_embeddings\.projection', 'patch_embed.proj'),
+        (r'^encoder\.layer\.', 'blocks.'),
+        (r'^decoder\.decoder_layers\.', 'decoder_blocks.'),
+        (r'^decoder\.(?=mask_token|decoder_)', ''),
+        (r'\.(layernorm_before|layernorm_after)\.', lambda match: f'.norm{1 + match[1].endswith("after")}.'),
+        (r'\.attention\.attention\.(query|key|value)\.', '.attn.qkv.'),
+        (r'\.attention\.output\.dense\.', '.attn.proj.'),
+        (r'\.intermediate\.dense\.', '.mlp.fc1.'),
+        (r'(?<=\d)\.output\.dense\.', '.mlp.fc2.'),
+        (r'\.layer_scale(\d)\.lambda1', r'.ls\1.gamma'),
+        (r'^layernorm\.', 'norm.'),
+        (r'^classifier\.', 'head.'),
+    )
+    signature = ('embeddings.patch_embeddings.*',)
+    left_reading = {'embeddings.mask_token': TimmFormat.left_reading['mask_token']}
+    writable = False
+
+    def prepare(self, keys: Iterable[str]) -> dict[str, list[str]]:
+        """Join queries, keys and values, in this order."""
+        return super().prepare(sorted(keys, key=lambda key: 1 * ('.key.' in key) + 2 * ('.value.' in key)))
+
+
+class TorchvisionFormat(Format):
+    """Files of torchvision's ``vit_b_16`` and its like; read only."""
+
+    name = 'torchvision'
+    table = KeyTable(ENCODER)
+    spellings = (
+        ('^class_token', 'cls_token'),
+        (r'^encoder\.pos_embedding', 'pos_embed'),
+        (r'^conv_proj\.', 'patch_embed.proj.'),
+        (r'^encoder\.layers\.encoder_layer_', 'blocks.'),
+        (r'\.ln_(\d)\.', r'.norm\1.'),
+        (r'\.self_attention\.in_proj_', '.attn.qkv.'),
+        (r'\.self_attention\.out_proj\.', '.attn.proj.'),
+        (r'\.mlp\.(0|linear_1)\.', '.mlp.fc1.'),
+        (r'\.mlp\.(3|linear_2)\.', '.mlp.fc2.'),
+        (r'^encoder\.ln\.', 'norm.'),
+        (r'^heads\.head\.', 'head.'),
+    )
+    signature = ('encoder.layers.encoder_layer_*',)
+    writable = False
+
 
 class MLOMAEFormat(MAEFormat):
     """Files of https://github.com/Alexiland/MLO-MAE.
@@ -86,15 +118,13 @@ class MLOMAEFormat(MAEFormat):
     """
 
     name = 'mlo-mae'
-    table = KeyTable(
-        [
-            *MAEFormat.table.pairs,
-            ('masking_module.first_hidden_layer.fc.{p}', 'masker.layers.1.{p}'),
-            ('masking_module.output_layer.{p}', 'masker.layers.3.{p}'),
-            ('finetune_module.fc_norm.{p}', 'downstream.norm.{p}'),
-            ('finetune_module.head.{p}', 'downstream.fc.{p}'),
-        ]
-    )
+    table = KeyTable([
+        *MAEFormat.table.pairs,
+        ('masking_module.first_hidden_layer.fc.{p}', 'masker.layers.1.{p}'),
+        ('masking_module.output_layer.{p}', 'masker.layers.3.{p}'),
+        ('finetune_module.fc_norm.{p}', 'downstream.norm.{p}'),
+        ('finetune_module.head.{p}', 'downstream.fc.{p}'),
+    ])
     notes_reading = {'masker.layers.1.weight': "the masker is an MLPMasker with act_cfg=dict(type='ReLU')"}
     notes_writing = {
         'masking_module.output_layer.weight': "the released masking network has ReLU; an MLPMasker's default is GELU"
@@ -102,25 +132,23 @@ class MLOMAEFormat(MAEFormat):
     parts = ('masking_module', 'finetune_module')
     signature = ('masking_module.*', 'finetune_module.*', 'first_hidden_layer.*')
     masker = 'MLPMasker'
-    masker_words = 'an MLPMasker'
     square_only = True
 
-    def prepare(self, state: State) -> State:
+    def prepare(self, keys: Iterable[str]) -> dict[str, list[str]]:
         """Give the bare weights of masking.pth and finetune.pth their prefix."""
-        if set(state) == {f'{module}.{p}' for module in ('fc_norm', 'head') for p in ('weight', 'bias')}:
-            return {f'finetune_module.{key}': value for key, value in state.items()}
+        keys = list(keys)
+        if set(keys) == {f'{module}.{p}' for module in ('fc_norm', 'head') for p in ('weight', 'bias')}:
+            return {f'finetune_module.{key}': [key] for key in keys}
         masker = ('first_hidden_layer.', 'output_layer.')
-        return {f'masking_module.{key}' if key.startswith(masker) else key: value for key, value in state.items()}
+        return {f'masking_module.{key}' if key.startswith(masker) else key: [key] for key in keys}
 
     def content(self, state: State, meta: dict[str, Any]) -> dict[str, Any]:
         """Lay the weights out as the ImageNet script does."""
-        content: dict[str, Any] = {'model': {}}
+        content: dict[str, Any] = {}
         for key, value in state.items():
             part, _, name = key.partition('.')
-            if part in self.parts:
-                content.setdefault(part, {})[name] = value
-            else:
-                content['model'][key] = value
+            part, name = (part, name) if part in self.parts else ('model', key)
+            content.setdefault(part, {})[name] = value
         return {**content, 'meta': meta}
 
 
@@ -132,31 +160,25 @@ class CLMAEFormat(MAEFormat):
     """
 
     name = 'cl-mae'
-    table = KeyTable(
-        [
-            *MAEFormat.table.pairs,
-            ('masking_net.cls_token', 'masker.cls_token'),
-            *block_pairs('masking_net.blocks', 'masker.layers'),
-            ('masking_net.mlp_head.0.{p}', 'masker.norm.{p}'),
-            ('masking_net.mlp_head.1.{p}', 'masker.head.{p}'),
-        ]
-    )
+    table = KeyTable([
+        *MAEFormat.table.pairs,
+        ('masking_net.cls_token', 'masker.cls_token'),
+        *block_pairs('masking_net.blocks', 'masker.layers'),
+        ('masking_net.mlp_head.0.{p}', 'masker.norm.{p}'),
+        ('masking_net.mlp_head.1.{p}', 'masker.head.{p}'),
+    ])
     signature = ('masking_net.*',)
     masker = 'ViTMasker/linear'
-    masker_words = "a ViTMasker(head='linear')"
     square_only = True
     notes_reading = {
         'masker.head.weight': "the masker is a ViTMasker(head='linear'); its scores are 1 minus the released ones"
     }
     position = 'masking_net.pos_embed'
 
-    def knows(self, key: str) -> bool:
-        return key == self.position or super().knows(key)
-
-    def read(self, state: State) -> Mapped:
+    def read(self, state: State, beside: Iterable[str] = ()) -> Mapped:
         """Translate to our names and to our polarity."""
         position = state.get(self.position)
-        mapped = super().read({key: value for key, value in state.items() if key != self.position})
+        mapped = super().read({key: value for key, value in state.items() if key != self.position}, beside)
         if position is not None and 'masker.cls_token' in mapped.state:
             mapped.state['masker.cls_token'] = mapped.state['masker.cls_token'] + position
             mapped.names[self.position] = 'masker.cls_token'
@@ -184,7 +206,7 @@ class MMSegMAEFormat(Format):
     """Files for ``backbone=dict(type='MAE', init_cfg=dict(type='Pretrained', checkpoint=FILE))`` of mmsegmentation.
 
     Its names are mmpretrain's without the prefix. Beside them it has layer scales and tables of relative positions, which an
-    encoder of MAE's has not. Its own initialization makes the tables zero, and the scales ``init_values``.
+    encoder of MAE's has not. Its own initialization makes the tables zero, and the scales ``init_values``. Written only.
     """
 
     name = 'mmseg-mae'
@@ -193,55 +215,16 @@ class MMSegMAEFormat(Format):
         [(ours.removeprefix('backbone.'), ours) for _, ours in ENCODER if ours.startswith('backbone.')]
         + [(f'layers.{{n}}.gamma_{i}', ours) for i, (_, ours) in enumerate(LAYER_SCALE, start=1)]
     )
-    signature = ('*layers.*.gamma_[12]', '*relative_position_*')
-    left_reading = {
-        '*.relative_position_index': 'an index that mmseg computes',
-        'decode_head.*': _OTHER_TASK,
-        'auxiliary_head.*': _OTHER_TASK,
-        'neck.*': _OTHER_TASK,
-    }
+    readable = False
     left_writing = {
         'head.*': 'head of a classifier, not part of the backbone',
         'backbone.ln2.*': 'norm on the mean of the patches, not part of the backbone',
-    }
-    notes_reading = {
-        'backbone.layers.0.attn.gamma1.weight': 'it has layer scales: give the backbone a layer_scale_init_value'
     }
     notes_writing = {
         'pos_embed': "set init_values=1.0 of mmseg's MAE: its layer scales are not in this file and must be neutral; 0.1 is "
         'the default',
         'ln1.weight': "ln1.* is the final norm, which mmseg's MAE has with final_norm=True only",
     }
-    resize_function = f"{Format.resize_function}, as mmseg's MAE.resize_abs_pos_embed"
-
-    def prepare(self, state: State) -> State:
-        """Leave out the prefix that the backbone has in a segmentor."""
-        return {key.removeprefix('backbone.'): value for key, value in state.items()}
-
-    def knows(self, key: str) -> bool:
-        return key.endswith('.relative_position_bias_table') or super().knows(key)
-
-    def read(self, state: State) -> Mapped:
-        """Translate to our names; what is neutral is left out.
-
-        Raises:
-            ConversionError: Relative positions were trained, which our encoder has not.
-        """
-        neutral = {}
-        for key, value in state.items():
-            if key.endswith('.relative_position_bias_table'):
-                if torch.any(value != 0):
-                    raise ConversionError(
-                        f'{key} is not zero: this encoder was trained with relative positions, which mmmlo and the other '
-                        'formats have no place for'
-                    )
-                neutral[key] = 'neutral: 0 everywhere'
-        gammas = [key for key in state if key.split('.')[-1] in ('gamma_1', 'gamma_2')]
-        if all(torch.all(state[key] == 1) for key in gammas):
-            neutral.update(dict.fromkeys(gammas, 'neutral: 1 everywhere'))
-        mapped = super().read({key: value for key, value in state.items() if key not in neutral})
-        mapped.dropped.update(neutral)
-        return mapped
 
     def write(self, state: State) -> Mapped:
         mapped = super().write(state)
@@ -250,74 +233,28 @@ class MMSegMAEFormat(Format):
         return mapped
 
 
-class ViTDetFormat(Format):
-    """Files for the ``ViT`` of ViTDet in detectron2 and mmdetection's project, which reads MAE's names under 'model'.
-
-    It drops the class token and the final norm; of the position embedding it skips the class token's row, so the row stays.
-    A trained ViTDet has window attention and relative positions, so it is written only, never read.
-    """
-
-    name = 'vitdet'
-    table = KeyTable(pair for pair in ENCODER if pair[0] not in ('cls_token', 'norm.{p}', 'fc_norm.{p}', 'head.{p}'))
-    readable = False
-    square_only = True
-    resize_function = f"{Format.resize_function}, as ViTDet's get_abs_pos"
-    left_writing = {
-        'backbone.cls_token': 'class token, which ViTDet has not',
-        'backbone.ln[12].*': 'final norm, which ViTDet has not',
-        'head.*': 'head of a classifier, not part of the backbone',
-    }
-
-
 # A file is of the first format that recognizes it: timm's names of the encoder are MAE's and CL-MAE's too.
 FORMATS: dict[str, Format] = {
     format.name: format
     for format in (
-        MMSegMAEFormat(), CLMAEFormat(), MLOMAEFormat(), MAEFormat(), MMMLOFormat(), TimmFormat(), ViTDetFormat()
+        CLMAEFormat(), MLOMAEFormat(), HuggingFaceFormat(), TorchvisionFormat(), MAEFormat(), MMMLOFormat(), TimmFormat(),
+        MMSegMAEFormat(),
     )
 }
 
 
 def get_format(name: str) -> Format:
-    """Look a format up.
-
-    Raises:
-        ConversionError: There is none of that name.
-    """
+    """Look a format up, or raise a :class:`ConversionError`."""
     if name not in FORMATS:
         raise ConversionError(f'unknown format {name!r}; there are {", ".join(sorted(FORMATS))}')
     return FORMATS[name]
 
 
-def detect_format(state: Mapping[str, Tensor], source: str) -> Format:
-    """Tell a file's format by its keys.
-
-    Raises:
-        ConversionError: It is of none, with the closest one and the keys that do not belong to it.
-    """
+def detect_format(keys: Collection[str], source: str) -> Format:
+    """Tell a file's format by its keys, or raise a :class:`ConversionError`."""
     for format in FORMATS.values():
-        if format.recognizes(state):
+        if format.recognizes(keys):
             return format
-    guess, unknown = closest_format(state)
-    if len(unknown) == len(state):
-        raise ConversionError(
-            f'the format of {source} is unknown: none of its {len(state)} keys is, for example {format_list(list(state), 3)}'
-        )
     raise ConversionError(
-        f'the format of {source} is unknown. The closest is {guess.name}, which has no keys such as '
-        f'{format_list(unknown, 3)}; if it is of that format, say --from {guess.name}'
+        f'the format of {source} is unknown: it has keys such as {format_list(list(keys), 3)}{explain_refusal(keys)}'
     )
-
-
-def closest_format(state: Mapping[str, Tensor]) -> tuple[Format, list[str]]:
-    """Find the format that knows most of a file's keys, and the keys that it does not know.
-
-    Of several the plainest counts: all that MAE's descendants add to timm's names comes before it in ``FORMATS``.
-    """
-    unknown = {
-        format.name: [key for key in format.prepare(dict(state)) if not format.knows(key)]
-        for format in reversed(FORMATS.values())
-        if format.readable
-    }
-    name = min(unknown, key=lambda name: len(unknown[name]))
-    return FORMATS[name], unknown[name]

@@ -10,34 +10,24 @@ Pair = tuple[str, str]
 
 
 class KeyTable:
-    """Pairs of names that stand for one weight, read in both directions.
-
-    In a name ``{n}`` stands for a number and ``{p}`` for 'weight' or 'bias'.
-
-    Args:
-        pairs (Iterable[tuple[str, str]]): The other library's name and ours.
-    """
+    """Pairs of another library's name and ours for one weight; ``{n}`` is a number and ``{p}`` 'weight' or 'bias'."""
 
     def __init__(self, pairs: Iterable[Pair]) -> None:
         self.pairs = tuple(pairs)
 
     def to_ours(self, key: str) -> str | None:
-        """Give our name of one of their weights; None if the table has none."""
+        """Give our name of one of their weights, or None."""
         return _translate(self.pairs, key)
 
     def to_theirs(self, key: str) -> str | None:
-        """Give their name of one of our weights; None if the table has none."""
+        """Give their name of one of our weights, or None."""
         return _translate([(ours, theirs) for theirs, ours in self.pairs], key)
 
 
 def block_pairs(theirs: str, ours: str) -> list[Pair]:
     """Pair the names in a list of timm's blocks, which MAE and its descendants have kept, with those in mmpretrain's."""
     names = {
-        'norm1': 'ln1',
-        'attn.qkv': 'attn.qkv',
-        'attn.proj': 'attn.proj',
-        'norm2': 'ln2',
-        'mlp.fc1': 'ffn.layers.0.0',
+        'norm1': 'ln1', 'attn.qkv': 'attn.qkv', 'attn.proj': 'attn.proj', 'norm2': 'ln2', 'mlp.fc1': 'ffn.layers.0.0',
         'mlp.fc2': 'ffn.layers.1',
     }
     return [(f'{theirs}.{{n}}.{name}.{{p}}', f'{ours}.{{n}}.{own}.{{p}}') for name, own in names.items()]

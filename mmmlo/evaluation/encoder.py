@@ -12,7 +12,7 @@ from torch import nn
 from mmmlo import compat
 from mmmlo.registry import MODELS
 from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, file_hash, read_checkpoint
-from mmmlo.utils.key_report import KeyReport, backbone_prefix, cut_prefix, load_weights
+from mmmlo.utils.key_report import KeyReport, load_weights
 from mmmlo.utils.text import describe_error
 
 __all__ = ['ARCHITECTURE', 'Encoder', 'checkpoint_config', 'load_encoder']
@@ -90,9 +90,7 @@ def load_encoder(path: str, config: Config | None = None) -> Encoder:
     except Exception as error:  # whatever a model's own code raises
         raise CheckpointError(f'the encoder of {whose} cannot be built: {describe_error(error)}') from error
     loader = _loader(cfg)
-    prefix = backbone_prefix(checkpoint.state_dict)
-    state = checkpoint.state_dict if prefix is None else cut_prefix(checkpoint.state_dict, prefix, path)
-    report = load_weights(model.backbone, state, path)
+    report = load_weights(model.backbone, checkpoint.encoder, path)
     return Encoder(
         path=path,
         sha256=file_hash(path),

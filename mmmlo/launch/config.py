@@ -17,7 +17,6 @@ from mmmlo.engine.wrappers.sharding import SHARDING_IS_NOT_SUPPORTED
 from mmmlo.utils.checkpoints import read_checkpoint, use_safe_loaders
 from mmmlo.utils.config import dataloaders, is_multi_level, resolve_channels
 from mmmlo.utils.errors import MissingFileError, SettingError, UnsupportedError
-from mmmlo.utils.key_report import backbone_prefix
 from mmmlo.utils.text import describe_error
 
 # Configs of earlier versions: pattern of the path, and what to say.
@@ -142,8 +141,7 @@ def set_backbone(cfg: Config, checkpoint: str) -> None:
         raise SettingError('--backbone: the config has no model.backbone to initialize')
     # A dict, not an entry of a list: after a list, mmpretrain's VisionTransformer draws its position embedding anew.
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
-    prefix = backbone_prefix(read_checkpoint(checkpoint).state_dict)
-    if prefix is not None:
+    if prefix := read_checkpoint(checkpoint).prefix:
         cfg.model.backbone.init_cfg.prefix = prefix
     if 'pretrained' in cfg.model:  # the older way of mmseg and mmdet, which may not stand beside init_cfg
         cfg.model.pretrained = None

@@ -2,10 +2,13 @@
 
 import argparse
 import hashlib
+import json
 import logging
+import os
 import os.path as osp
+import re
 import zipfile
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -19,18 +22,24 @@ from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
 from torch import Tensor
 
 from mmmlo.utils.errors import MmmloError
-from mmmlo.utils.text import describe_error
+from mmmlo.utils.text import describe_error, format_list
 
 __all__ = [
-    'Checkpoint', 'CheckpointError', 'check_checkpoint', 'checkpoint_of', 'file_hash', 'read_checkpoint', 'read_content',
-    'trust_checkpoints', 'use_safe_loaders'
+    'Checkpoint', 'CheckpointError', 'check_checkpoint', 'conversion_advice', 'file_hash', 'find_weights', 'read_checkpoint',
+    'read_content', 'trust_checkpoints', 'use_safe_loaders'
 ]
 
 # Whether files may run code; see trust_checkpoints.
 _trusted = False
 
-# Where files keep their weights: mmengine's; MAE's and timm's; the released CIFAR files' of MLO-MAE.
-_CONTAINERS = ('state_dict', 'model', 'model_state_dict')
+# An encoder is known by its patch embedding: of mmpretrain, mmseg, timm and most others; of Hugging Face; of torchvision.
+_PATCH_EMBEDDING = re.compile(
+    r'(?:^|\.)(patch_embed\.proj(ection)?|embeddings\.patch_embeddings\.projection|conv_proj)\.weight$'
+)
+# Of several encoders these are the ones meant, of OpenMMLab and MoCo v3: beside them stand averages and targets.
+_MAIN = ('backbone', 'base_encoder')
+# What PyTorch's wrappers put into names.
+_WRAPPERS = re.compile(r'(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.')
 
 
 class CheckpointError(MmmloError, ValueError):
@@ -38,40 +47,94 @@ class CheckpointError(MmmloError, ValueError):
 
 
 class Checkpoint(NamedTuple):
-    """What a file holds.
-
-    Attributes:
-        state_dict (dict[str, Tensor]): Names and values of the weights, on the CPU.
-        meta (dict): What mmengine wrote beside them, as ``cfg``, the config's text, and ``iter``; empty for other files.
-    """
+    """What a file holds: weights, what mmengine wrote beside them, and what the names of the encoder begin with."""
 
     state_dict: dict[str, Tensor]
     meta: dict[str, Any]
+    prefix: str = ''
+
+    @property
+    def encoder(self) -> dict[str, Tensor]:
+        """dict[str, Tensor]: The encoder's weights, without the prefix."""
+        size = len(self.prefix)
+        return {key[size:]: value for key, value in self.state_dict.items() if key.startswith(self.prefix)}
 
 
-def read_checkpoint(path: str) -> Checkpoint:
-    """Read the weights of a file: mmengine's ``state_dict``, the ``model`` of others, or bare weights.
+def read_checkpoint(path: str, key: str | None = None) -> Checkpoint:
+    """Read the weights of a file; see :func:`read_content` and :func:`find_weights`, whose errors it raises."""
+    return find_weights(read_content(path), path, key)
 
-    Args:
-        path (str): The file, or its address; see :func:`read_content`.
+
+def find_weights(content: Any, path: str, key: str | None = None) -> Checkpoint:
+    """Find the weights in the content of the file ``path``, in whatever dicts and under whatever prefix they stand.
+
+    Of mmengine's checkpoints it is the ``state_dict``; of others the dict that holds an encoder, else the ``state_dict``,
+    the ``model``, or the first dict of tensors. Names lose what PyTorch's wrappers add, such as ``module.``. Of several
+    encoders ``key`` chooses one by a part of the way to it, such as 'teacher'.
 
     Raises:
-        CheckpointError: There is no such file, it is torn or no checkpoint, or it holds code or no weights.
+        CheckpointError: There are no weights, or there is not the one encoder that was asked for.
     """
-    return checkpoint_of(read_content(path), path)
+    if re.search(r'-\d{5}-of-\d{5}\.\w+$', path):
+        raise CheckpointError(f'{path} is one part of several; name their index, which ends in .index.json')
+    content = content if isinstance(content, Mapping) else {}
+    meta = content.get('meta')
+    if isinstance(meta, Mapping) and isinstance(content.get('state_dict'), Mapping):
+        content = dict(state_dict=content['state_dict'])
+    groups = {place: _unwrap(weights) for place, weights in _groups(content)}
+    if not groups:
+        raise CheckpointError(f"{path} holds no weights: neither a 'state_dict', nor a 'model', nor named tensors")
+    found = {
+        place + name[:match.start(1)]: place
+        for place, weights in groups.items() for name in weights if (match := _PATCH_EMBEDDING.search(name))
+    }
+    if key is None:
+        chosen = [label for label in found if label.rstrip('.').split('.')[-1] in _MAIN] if len(found) > 1 else []
+        chosen = chosen or list(found)
+    else:
+        chosen = [label for label in found if label == f'{key}.'] or [label for label in found if f'.{key}.' in f'.{label}']
+    names = [label.rstrip('.') or 'the bare names' for label in chosen or found]
+    if key is not None and not chosen:
+        raise CheckpointError(f'{path} has no encoder by the key {key!r}; it has {format_list(names, 9) or "none"}')
+    if len(chosen) > 1:
+        raise CheckpointError(
+            f'{path} holds {len(chosen)} encoders: {format_list(names, 9)}. Choose one by --key: '
+            + _convert_command(path, f' --key {names[0]}')
+        )
+    place = found[chosen[0]] if chosen else next((p for p in ('state_dict.', 'model.') if p in groups), next(iter(groups)))
+    state = groups[place]
+    # What is no vision transformer may have a backbone all the same.
+    prefix = chosen[0][len(place):] if chosen else 'backbone.' if any(name.startswith('backbone.') for name in state) else ''
+    if 'neck.grid' in state:  # older checkpoints have their grid beside the decoder, which a prefix cuts off
+        for encoder in ('backbone', 'ema_backbone'):
+            if f'{encoder}.pos_embed' in state:
+                state.setdefault(f'{encoder}.grid', state['neck.grid'].clone())
+    return Checkpoint(state, dict(meta) if isinstance(meta, Mapping) else {}, prefix)
 
 
-def checkpoint_of(content: Any, path: str) -> Checkpoint:
-    """Find the weights in what :func:`read_content` returned.
+def _groups(content: Mapping, place: str = '') -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Find the dicts that hold tensors, by their dotted place."""
+    own = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    if own:
+        yield place, own
+    for key, value in content.items():
+        if isinstance(key, str) and isinstance(value, Mapping) and not key.startswith('optimizer'):
+            yield from _groups(value, f'{place}{key}.')
 
-    Raises:
-        CheckpointError: There are none.
-    """
-    if isinstance(content, Mapping):
-        state = {key: value for key, value in _weights(content).items() if isinstance(value, Tensor)}
-        if state:
-            return Checkpoint(state, dict(content.get('meta') or {}))
-    raise CheckpointError(f"{path} holds no weights: neither a 'state_dict', nor a 'model', nor named tensors")
+
+def _unwrap(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {re.sub(r'^(module\.)+', '', _WRAPPERS.sub('', key)): value for key, value in weights.items()}
+
+
+def conversion_advice(names: Iterable[str], path: str) -> str:
+    """Write the command that makes an encoder fit, as a further sentence, if there is one among the names of weights."""
+    found = any(_PATCH_EMBEDDING.search(name) for name in names)
+    return f'. For its encoder alone, under our names: {_convert_command(path)}' if found else ''
+
+
+def _convert_command(path: str, more: str = '') -> str:
+    out = re.sub(r'(\.\w+|\.index\.json)$', '', osp.basename(path))
+    return f'python tools/model_converters/convert.py {path} {out}_mmmlo.pth --to mmmlo{more}'
 
 
 def trust_checkpoints(trusted: bool = True) -> None:
@@ -84,51 +147,53 @@ def trust_checkpoints(trusted: bool = True) -> None:
 
 
 def read_content(path: str, map_location: Any = 'cpu', mmap: bool = False) -> Any:
-    """Read all that a file holds.
+    """Read all that a file holds; an address begins with ``http://`` or ``https://``.
 
     It is unpickled by PyTorch's ``weights_only`` reader, which runs no code out of the file. A ``.safetensors`` file comes
-    as a dict of ``state_dict`` and ``meta``.
-
-    Args:
-        path (str): The file, or its address, which begins with ``http://`` or ``https://``.
-        map_location (Any): As of ``torch.load``.
-        mmap (bool): Whether to leave tensors in the file until they are used; only in PyTorch's zip format.
+    as a dict of ``state_dict`` and ``meta``, and so do the files that an index of Hugging Face's names. With ``mmap``
+    tensors stay in the file until they are used; only in PyTorch's zip format.
 
     Raises:
         CheckpointError: There is no such file, it is torn or no checkpoint, or it holds code and is not trusted.
     """
     if path.startswith(_HTTP):
-        return load_from_http(path, map_location)
+        return _download(path, map_location)
     if '://' in path:
         return load_from_elsewhere(path)
     path = osp.expanduser(path)
+    if osp.isdir(path):
+        files = [name for name in sorted(os.listdir(path)) if name.endswith(('.pth', '.bin', '.safetensors', '.index.json'))]
+        inside = f': {format_list(files, 9)}' if files else ''
+        raise CheckpointError(f'checkpoint {path} is a folder; name a file in it{inside}')
     if not osp.isfile(path):
-        what = 'is a folder; name a file in it' if osp.isdir(path) else 'does not exist'
-        raise CheckpointError(f'checkpoint {path} {what}')
+        raise CheckpointError(f'checkpoint {path} does not exist')
+    if path.endswith('.index.json'):
+        return _read_shards(path)
     if path.endswith('.safetensors'):
-        return _tell_grid(_read_safetensors(path))
+        return _read_safetensors(path)
     return _unpickle(partial(torch.load, path, map_location=map_location, mmap=mmap or None), path)
 
 
-def _weights(content: Mapping) -> Mapping:
-    return next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), content)
-
-
-def _tell_grid(content: Any) -> Any:
-    """Give an encoder its grid, which older checkpoints have beside their decoder, which a prefix cuts off."""
-    weights = _weights(content) if isinstance(content, Mapping) else {}
-    if isinstance(weights, MutableMapping) and 'neck.grid' in weights:
-        for encoder in ('backbone', 'ema_backbone'):
-            if f'{encoder}.pos_embed' in weights:
-                weights.setdefault(f'{encoder}.grid', weights['neck.grid'].clone())
-    return content
+def _read_shards(path: str) -> dict[str, dict[str, Any]]:
+    """Read the files that an index names, with all their weights."""
+    try:
+        with open(path, encoding='utf-8') as file:
+            index = json.load(file)['weight_map']
+        shards = sorted(set(index.values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f'{path} is no index of a checkpoint in several files: {describe_error(error)}') from error
+    state: dict[str, Tensor] = {}
+    for shard in shards:
+        content = read_content(osp.join(osp.dirname(path), shard))
+        state.update(content['state_dict'] if shard.endswith('.safetensors') else content)
+    missing = [key for key in index if key not in state]
+    if missing:
+        raise CheckpointError(f'{path} names {len(missing)} weights that its files do not hold: {format_list(missing, 3)}')
+    return dict(state_dict=state, meta={})
 
 
 def check_checkpoint(path: str) -> dict[str, Any]:
-    """Read a checkpoint, and all its bytes, to see whether it is whole.
-
-    Returns:
-        dict[str, Any]: Its content; tensors stay in the file until they are used.
+    """Read a checkpoint, and all its bytes, to see whether it is whole; its tensors stay in the file until they are used.
 
     Raises:
         CheckpointError: It is torn, its bytes are not those that were written, or it is no checkpoint.
@@ -153,7 +218,7 @@ def _unpickle(load: Callable[..., Any], path: str) -> Any:
     """Call a loader with ``weights_only``, and say what is wrong with the file if it fails."""
     try:
         with torch.serialization.safe_globals(_safe_globals()):
-            return _tell_grid(load(weights_only=True))
+            return load(weights_only=True)
     except UnpicklingError as error:
         reason = error.__context__ or error  # PyTorch's own message is a page around it
         if 'operand' in str(reason):  # bytes that are no pickle
@@ -171,7 +236,7 @@ def _unpickle(load: Callable[..., Any], path: str) -> Any:
     except Exception as error:  # reading a file of any kind raises anything
         raise CheckpointError(f'{path} is no PyTorch checkpoint, or only a part of one: {describe_error(error)}') from error
     try:
-        return _tell_grid(load(weights_only=False))
+        return load(weights_only=False)
     except Exception as error:  # as does its code
         raise CheckpointError(f'{path} cannot be read, although it is trusted: {describe_error(error)}') from error
 
@@ -214,16 +279,24 @@ _ELSEWHERE = (
 
 # mmengine's log cuts the first ten letters off these names.
 def load_from_local(filename: str, map_location: Any = None) -> Any:
-    """Read a file."""
-    return read_content(filename, map_location)
+    """Read a file, and put its weights where mmengine looks for them."""
+    content = read_content(filename, map_location)
+    weights = find_weights(content, filename).state_dict
+    state = content.get('state_dict')
+    return content if isinstance(state, Mapping) and state.keys() == weights.keys() else {**content, 'state_dict': weights}
 
 
 def load_from_http(filename: str, map_location: Any = None) -> Any:
+    """Do the same with a download."""
+    return load_from_local(filename, map_location)
+
+
+def _download(address: str, map_location: Any) -> Any:
     """Download a file, on the first process before the others, and read it."""
-    load = partial(torch.hub.load_state_dict_from_url, filename, map_location=map_location)
-    content = _unpickle(load, filename) if is_main_process() else None
+    load = partial(torch.hub.load_state_dict_from_url, address, map_location=map_location)
+    content = _unpickle(load, address) if is_main_process() else None
     barrier()
-    return content if is_main_process() else _unpickle(load, filename)
+    return content if is_main_process() else _unpickle(load, address)
 
 
 def load_from_elsewhere(filename: str, map_location: Any = None) -> Any:

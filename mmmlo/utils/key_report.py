@@ -4,17 +4,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmmlo.utils.checkpoints import CheckpointError, read_checkpoint
-from mmmlo.utils.pretrained_target import PretrainedTarget, pretrained_target
+from mmmlo.utils.checkpoints import CheckpointError, conversion_advice, read_checkpoint
 from mmmlo.utils.text import format_list
 
 __all__ = [
-    'KeyMismatchError', 'KeyReport', 'backbone_prefix', 'check_whole_model', 'compare_keys', 'cut_prefix',
-    'initialized_from', 'load_weights'
+    'KeyMismatchError', 'KeyReport', 'PretrainedTarget', 'check_whole_model', 'compare_keys', 'cut_prefix',
+    'initialized_from', 'load_weights', 'pretrained_target'
 ]
 
 Shape = tuple[int, ...]
@@ -24,33 +24,68 @@ class KeyMismatchError(CheckpointError):
     """A checkpoint's weights do not fit the model that is to be loaded with them."""
 
 
+class PretrainedTarget(NamedTuple):
+    """Keys by which a model and a checkpoint may differ, as patterns of ``fnmatch``.
+
+    ``new`` has those that the file lacks, and the value that leaves the pretrained encoder's features as they are, as 1 for
+    a layer scale and 0 for a bias, or None where the key is initialized at random; ``left`` those that have no use.
+    """
+
+    new: Mapping[str, float | None] = {}
+    left: tuple[str, ...] = ()
+
+
+def pretrained_target(module: nn.Module) -> PretrainedTarget:
+    """Find the keys by which a module may differ from the checkpoint that it is initialized from.
+
+    A class declares them by an attribute or property ``pretrained_target``. Of others mmpretrain's ``VisionTransformer`` is
+    known. Of the rest no key may be missing, and the file may hold more.
+    """
+    from mmpretrain.models import VisionTransformer  # not before mmmlo.compat has been applied
+
+    own = getattr(module, 'pretrained_target', None)
+    if own is not None:
+        return own
+    if not isinstance(module, VisionTransformer):
+        return PretrainedTarget(left=('*',))
+    new: dict[str, float | None] = {'grid': None}  # of this project's encoders; a file of others has none
+    left = ['grid']
+    if module.out_type == 'avg_featmap':  # a norm on the mean of the patches in place of the one on every token
+        new.update({'ln2.weight': 1, 'ln2.bias': 0})
+    left += [] if module.final_norm else ['ln1.*']
+    left += [] if module.cls_token is not None else ['cls_token']
+    new['layers.*.gamma*.weight'] = 1  # layer scales, where layer_scale_init_value makes them
+    return PretrainedTarget(new, tuple(left))
+
+
 @dataclass
 class KeyReport:
-    """How a checkpoint's keys and a model's compare.
+    """How the keys of a checkpoint, ``source``, and of a ``model`` compare; docs/checkpoints.md has the kinds.
 
     Attributes:
-        source (str): The checkpoint, with the prefix that was cut off its keys.
-        model (str): The class of the model.
-        matched (list[str]): In both with one shape: loaded as they are.
-        resized (dict[str, tuple[Shape, Shape]]): Shape in the file and in the model, where the model resizes the value.
+        prefix (str): What was cut off the checkpoint's keys.
+        resized, misshapen, left_out (dict[str, tuple[Shape, Shape]]): Shape in the file and in the model: it resizes the
+            value; it cannot take it; it need not, in a module that may be new.
         new_by_design (dict[str, float | None]): In the model alone, as it declares; the value that each must have.
-        left_by_design (list[str]): In the file alone, as the model declares.
-        missing (list[str]): In the model alone.
-        unexpected (list[str]): In the file alone.
-        misshapen (dict[str, tuple[Shape, Shape]]): Shape in the file and in the model, which cannot take the value.
         misplaced (str): Why the model would take position embeddings to be of a wrong grid; empty if it would not.
     """
 
     source: str
     model: str
+    prefix: str = ''
     matched: list[str] = field(default_factory=list)
     resized: dict[str, tuple[Shape, Shape]] = field(default_factory=dict)
     new_by_design: dict[str, float | None] = field(default_factory=dict)
     left_by_design: list[str] = field(default_factory=list)
+    left_out: dict[str, tuple[Shape, Shape]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     misshapen: dict[str, tuple[Shape, Shape]] = field(default_factory=dict)
     misplaced: str = ''
+
+    @property
+    def _title(self) -> str:
+        return f'{self.source} ({self.prefix}*)' if self.prefix else self.source
 
     def counts(self) -> dict[str, int]:
         """The number of keys of each kind."""
@@ -58,14 +93,13 @@ class KeyReport:
 
     def __str__(self) -> str:
         """Print one line with the counts, and one for each kind of difference."""
-        counts = self.counts()
-        found = [f'{count} {name.replace("_", " ")}' for name, count in counts.items() if count or name == 'matched']
-        lines = [f'Key report of {self.source} in {self.model}: {", ".join(found)}']
-        for name in ('resized', 'misshapen', 'new_by_design', 'left_by_design', 'missing', 'unexpected'):
-            if counts[name]:
-                keys = getattr(self, name)
-                shown = _changes(keys) if name in ('resized', 'misshapen') else list(keys)
-                lines.append(f'  {name.replace("_", " ")}: {format_list(shown)}')
+        found = {name: count for name, count in self.counts().items() if count or name == 'matched'}
+        counts = ', '.join(f'{count} {name.replace("_", " ")}' for name, count in found.items())
+        lines = [f'Key report of {self._title} in {self.model}: {counts}']
+        for name in list(found)[1:]:
+            keys = getattr(self, name)
+            shown = _changes(keys) if name in ('resized', 'misshapen', 'left_out') else list(keys)
+            lines.append(f'  {name.replace("_", " ")}: {format_list(shown)}')
         return '\n'.join(lines)
 
     def check(self) -> 'KeyReport':
@@ -75,32 +109,31 @@ class KeyReport:
             KeyMismatchError: Nothing matches, a key is missing, has no place in the model, or has a shape that cannot be
                 resized, or positions would be taken to be of a wrong grid.
         """
+        more = [*self.unexpected, *self.left_by_design]
         if not self.matched and not self.misshapen:
-            raise KeyMismatchError(
-                f'{self.source} has nothing for {self.model}: none of its {len(self.unexpected) + len(self.left_by_design)} '
-                f'keys is known, for example {format_list(self.unexpected or self.left_by_design, 2)}; expected are keys '
-                f'such as {format_list(self.missing or list(self.new_by_design), 2)}'
+            wrong = (
+                f'has nothing for {self.model}: none of its {len(more)} keys is known, for example {format_list(more, 2)}; '
+                f'expected are keys such as {format_list(self.missing or list(self.new_by_design), 2)}'
             )
-        if self.misplaced:
-            raise KeyMismatchError(f'{self.source} does not fit {self.model}: {self.misplaced}')
-        if self.misshapen:
-            raise KeyMismatchError(
-                f'{self.source} is of another architecture than {self.model}: {format_list(_changes(self.misshapen), 3)} '
-                "(file -> model). Give the model the checkpoint's own width, depth and patch size, or take another "
-                'checkpoint.'
+        elif self.misplaced:
+            wrong = f'does not fit {self.model}: {self.misplaced}'
+        elif self.misshapen:
+            wrong = (
+                f'is of another architecture than {self.model}: {format_list(_changes(self.misshapen), 3)} '
+                "(file -> model). Give the model the checkpoint's own width, depth and patch size, or take another file"
             )
-        if self.unexpected and not self.missing:
-            raise KeyMismatchError(
-                f'{self.source} is of a larger architecture than {self.model}, which has no place for '
-                f'{len(self.unexpected)} of its keys: {format_list(self.unexpected, 3)}. Give the model its depth and '
-                'options.'
-            )
-        if self.missing:
+        elif self.missing:
             extra = f'; the file has instead {format_list(self.unexpected, 3)}' if self.unexpected else ''
-            raise KeyMismatchError(
-                f'{self.source} lacks {len(self.missing)} of the keys of {self.model}: {format_list(self.missing, 3)}{extra}'
+            wrong = f'lacks {len(self.missing)} of the keys of {self.model}: {format_list(self.missing, 3)}{extra}'
+        elif self.unexpected:
+            wrong = (
+                f'is of a larger architecture than {self.model}, which has no place for {len(self.unexpected)} of its keys: '
+                f'{format_list(self.unexpected, 3)}. Give the model its depth and options'
             )
-        return self
+        else:
+            return self
+        # An encoder in the file that the model did not take stands there under other names.
+        raise KeyMismatchError(f'{self._title} {wrong}{conversion_advice(more, self.source)}')
 
     def check_values(self, module: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Check that a loaded model holds what the report promises.
@@ -127,7 +160,7 @@ class KeyReport:
 
 
 def compare_keys(
-    module: nn.Module, state: Mapping[str, Tensor], source: str, target: PretrainedTarget | None = None
+    module: nn.Module, state: Mapping[str, Tensor], source: str, target: PretrainedTarget | None = None, prefix: str = ''
 ) -> KeyReport:
     """Compare a checkpoint's keys with a model's.
 
@@ -137,12 +170,13 @@ def compare_keys(
     Args:
         module (nn.Module): The model.
         state (Mapping[str, Tensor]): The file's weights, without the prefix.
-        source (str): What to call the file.
+        source (str): The file.
         target (PretrainedTarget, optional): By what the two may differ. Defaults to what the model declares.
+        prefix (str): What was cut off the keys. Defaults to nothing.
     """
     target = pretrained_target(module) if target is None else target
     own = module.state_dict()
-    report = KeyReport(source, type(module).__name__, misplaced=_misplaced(module, state))
+    report = KeyReport(source, type(module).__name__, prefix, misplaced=_misplaced(module, state))
     grids = {key: value for key, value in state.items() if key.split('.')[-1] == 'grid'}
     changes = {
         key.rpartition('.')[0]: (tuple(grid.tolist()), tuple(own[key].tolist()))
@@ -171,18 +205,13 @@ def compare_keys(
     return report
 
 
-def load_weights(
-    module: nn.Module, state: Mapping[str, Tensor], source: str, target: PretrainedTarget | None = None
-) -> KeyReport:
-    """Load a checkpoint's weights into a model, or nothing of them if they do not fit; arguments as of :func:`compare_keys`.
-
-    Returns:
-        KeyReport: What was loaded; the log has it too.
+def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) -> KeyReport:
+    """Load a checkpoint's weights into a model, or nothing of them if they do not fit; log the report.
 
     Raises:
-        KeyMismatchError: The file does not fit; see :meth:`KeyReport.check`.
+        KeyMismatchError: See :meth:`KeyReport.check`.
     """
-    report = compare_keys(module, state, source, target).check()
+    report = compare_keys(module, state, source).check()
     module.load_state_dict(dict(state), strict=False)
     report.check_values(module, state)
     print_log(str(report), 'current')
@@ -190,14 +219,11 @@ def load_weights(
 
 
 def initialized_from(model: nn.Module) -> list[tuple[nn.Module, dict, dict[str, Tensor], KeyReport]]:
-    """Compare each part of a model with the checkpoint that its ``init_cfg`` of type 'Pretrained' names.
-
-    Args:
-        model (nn.Module): The model, built and not initialized.
+    """Compare each part of a model, not yet initialized, with the checkpoint that its ``init_cfg`` names.
 
     Returns:
-        list[tuple[nn.Module, dict, dict[str, Tensor], KeyReport]]: The part, its ``init_cfg``, the weights for it, and
-        the report, unchecked.
+        list[tuple[nn.Module, dict, dict[str, Tensor], KeyReport]]: The part, its ``init_cfg`` of type 'Pretrained', the
+        weights for it, and the report, unchecked.
 
     Raises:
         CheckpointError: A checkpoint cannot be read, or has nothing under the prefix.
@@ -208,12 +234,11 @@ def initialized_from(model: nn.Module) -> list[tuple[nn.Module, dict, dict[str, 
         for init_cfg in [init_cfgs] if isinstance(init_cfgs, Mapping) else init_cfgs:
             if init_cfg.get('type') != 'Pretrained':
                 continue
-            path, prefix = init_cfg['checkpoint'], init_cfg.get('prefix')
+            path, prefix = init_cfg['checkpoint'], init_cfg.get('prefix') or ''
             state = read_checkpoint(path).state_dict
-            if prefix is not None:
+            if prefix:
                 state = cut_prefix(state, prefix, path)
-            source = path if prefix is None else f'{path} ({prefix.rstrip(".")}.*)'
-            report = compare_keys(module, state, source)
+            report = compare_keys(module, state, path, prefix=prefix and f'{prefix.rstrip(".")}.')
             report.misplaced = _misplaced(module, state, of_another=True)
             found.append((module, dict(init_cfg), state, report))
     return found
@@ -222,30 +247,34 @@ def initialized_from(model: nn.Module) -> list[tuple[nn.Module, dict, dict[str, 
 def check_whole_model(model: nn.Module, path: str, only_backbone: bool) -> KeyReport:
     """Compare a checkpoint with the whole model that mmengine's ``load_from`` is about to load it into.
 
-    Args:
-        model (nn.Module): The model.
-        path (str): The checkpoint.
-        only_backbone (bool): Whether other modules may be new, as where training goes on from another method's encoder or
-            only features are used. Whatever is more in the file is always left.
+    With ``only_backbone`` other modules may be new, as where training goes on from another method's encoder or only features
+    are used; their layers of another shape are left out. Whatever is more in the file is always left.
 
     Raises:
-        CheckpointError: The file cannot be read.
-        KeyMismatchError: It does not fit.
+        CheckpointError: The file cannot be read, or does not fit.
     """
-    state = {key.removeprefix('module.'): value for key, value in read_checkpoint(path).state_dict.items()}
-    others = [name for name, _ in model.named_children() if name != 'backbone']
+    state = read_checkpoint(path).state_dict
+    backbone = getattr(model, 'backbone', None)
+    only_backbone = only_backbone and backbone is not None
     new: dict[str, float | None] = {}
     left: tuple[str, ...] = ('*',)
-    backbone = getattr(model, 'backbone', None)
     if backbone is not None:  # more blocks than the model's are no rest to leave
         if only_backbone:
-            new.update({f'{name}.*': None for name in others})
+            new.update({f'{name}.*': None for name, _ in model.named_children() if name != 'backbone'})
         own = pretrained_target(backbone)
         new.update({f'backbone.{pattern}': value for pattern, value in own.new.items()})
         outside = {f'{key.split(".")[0]}.*' if '.' in key else key for key in state if not key.startswith('backbone.')}
         left = (*outside, *(f'backbone.{pattern}' for pattern in own.left))
-    report = compare_keys(model, state, path, PretrainedTarget(new, left)).check()
-    print_log(str(report), 'current')
+    report = compare_keys(model, state, path, PretrainedTarget(new, left))
+    if only_backbone:
+        # A layer comes whole or not at all: a bias of other classes means nothing beside new weights.
+        layers = {key.rpartition('.')[0] for key in report.misshapen if not key.startswith('backbone.')}
+        for key, value in model.state_dict().items():
+            if key in state and key.rpartition('.')[0] in layers:
+                report.left_out[key] = (tuple(state[key].shape), tuple(value.shape))
+        report.matched = [key for key in report.matched if key not in report.left_out]
+        report.misshapen = {key: shapes for key, shapes in report.misshapen.items() if key not in report.left_out}
+    print_log(str(report.check()), 'current')
     return report
 
 
@@ -260,6 +289,7 @@ def cut_prefix(state: Mapping[str, Tensor], prefix: str, path: str) -> dict[str,
     if not part:
         raise KeyMismatchError(
             f'{path} has no key that begins with {prefix!r}, but keys such as {format_list(list(state), 3)}'
+            + conversion_advice(state, path)
         )
     return part
 
@@ -290,11 +320,6 @@ def _misplaced(module: nn.Module, state: Mapping[str, Tensor], of_another: bool 
                     f'tools/model_converters/convert.py --grid {height} {width}.'
                 )
     return ''
-
-
-def backbone_prefix(state: Mapping[str, Tensor]) -> str | None:
-    """Find the prefix of the encoder's keys: 'backbone.', or None if the file holds an encoder alone."""
-    return 'backbone.' if any(key.startswith('backbone.') for key in state) else None
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -38,13 +38,10 @@ def tune_process() -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Make glibc keep freed memory for the process, where no GPU does the work.
+    """Make glibc keep freed memory, unless there is a GPU, and tell whether anything was set.
 
     A training step on a CPU allocates and frees the same large tensors again and again. By default glibc maps and unmaps
     them each time, and clearing their pages costs up to a third of the time.
-
-    Returns:
-        bool: Whether anything was set: nothing is beside a GPU, or with a C library that has no ``mallopt``.
     """
     if glob('/dev/nvidia[0-9]*') or os.path.exists('/dev/dxg') or os.path.exists('/dev/kfd'):
         return False
@@ -65,11 +62,7 @@ class _CfgOptions(argparse.Action):
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line whose errors are one line, with ``--traceback`` and the options that several tools have.
-
-    Args:
-        doc (str): The tool's docstring, whose first line describes it.
-    """
+    """A command line whose errors are one line, described by the first line of the tool's docstring."""
 
     def __init__(self, doc: str, **kwargs: Any) -> None:
         super().__init__(description=doc.splitlines()[0], **kwargs)
@@ -102,14 +95,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def start(name: str, parse_args: Callable[[], Any]) -> None:
-    """Prepare a tool's process, before the tool imports PyTorch or a framework.
+    """Prepare the process of a tool, by its ``__name__``, before it imports PyTorch or a framework.
 
     Wrong usage and ``--help`` end here. In a module that is imported, by a test or a child process, the environment is left
     as it is. The frameworks' fixes are applied; what mmpretrain and mmseg print when imported goes to the standard error.
-
-    Args:
-        name (str): The tool's ``__name__``.
-        parse_args (Callable): Reads the command line.
     """
     if name == '__main__':
         parse_args()

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mmmlo.version import __version__
 
 __all__ = ['git_state', 'loaded_versions']
@@ -21,15 +19,12 @@ _MOST_FILES = 100
 
 
 def loaded_versions() -> dict[str, str]:
-    """Read the versions of Python, this project and those packages that this process has imported; nothing is imported.
-
-    Returns:
-        dict[str, str]: By the name of the module; ``cuda`` and ``gpu`` where there is one.
-    """
+    """Read the versions of Python, this project and those packages that this process has imported, by module."""
     versions = dict(python=platform.python_version(), platform=platform.platform(), mmmlo=__version__)
     found = {name: getattr(sys.modules.get(name), '__version__', None) for name in _PACKAGES}
     versions.update({name: str(version) for name, version in found.items() if version is not None})
-    if torch.cuda.is_available():
+    torch = sys.modules.get('torch')
+    if torch is not None and torch.cuda.is_available():
         versions.update(cuda=str(torch.version.cuda), gpu=torch.cuda.get_device_name())
     return versions
 

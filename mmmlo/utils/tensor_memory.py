@@ -11,17 +11,8 @@ from torch.utils._pytree import tree_leaves
 class TensorMemory(TorchDispatchMode):
     """Count the bytes of the tensors that are made inside it and still alive.
 
-    The count is the same in every run, unlike resident memory, and leaves out what an operation allocates and frees within
-    itself. A storage counts once, with the size that it had when first seen. What existed before does not count.
-
-    Attributes:
-        bytes (int): Bytes alive now.
-        peak (int): The most bytes that were alive at a time.
-
-    Examples:
-        >>> with TensorMemory() as memory:
-        >>>     model(images).sum().backward()
-        >>> memory.peak
+    The count, ``peak`` at most, is the same in every run, unlike resident memory, and leaves out what an operation allocates
+    and frees within itself. A storage counts once, with its first size; what existed before does not.
     """
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ def test_round_trip_with_decoder(tiny_checkpoint, save, same, tmp_path):
     assert torch.load(tmp_path / 'mae.pth', weights_only=True)['model'].keys() == there.state.keys()
     back = convert([str(tmp_path / 'mae.pth')], 'mmmlo')
     assert back.source.name == 'mae'
-    own = {key: value for key, value in there.given.items() if key.startswith(('backbone.', 'neck.'))}
+    own = {key: value for key, value in there.read.items() if key.startswith(('backbone.', 'neck.'))}
     assert same(back.state, own)
     assert list(back.report.added) == ['backbone.grid', 'neck.grid']
     assert same(convert([save('again.pth', back.state)], 'mae').state, there.state)
@@ -56,7 +56,7 @@ def test_grid_is_resized_as_our_models_do_it(tiny_checkpoint, same, grid):
     decoder = GridMAEDecoder(
         grid=grid, patch_size=4, embed_dim=48, decoder_embed_dim=32, decoder_depth=1, decoder_num_heads=4, mlp_ratio=2
     )
-    decoder.load_state_dict({key[5:]: value for key, value in result.given.items() if key.startswith('neck.')})
+    decoder.load_state_dict({key[5:]: value for key, value in result.read.items() if key.startswith('neck.')})
     assert same(
         {key[5:]: value for key, value in result.state.items() if key.startswith('neck.')}, dict(decoder.state_dict())
     )

@@ -6,11 +6,14 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmengine.runner import TestLoop as AccuracyLoop
 
+from mmmlo.converters import convert
+from mmmlo.engine.loops import KNNTestLoop
 from mmmlo.launch.config import set_backbone
 from mmmlo.preflight import VerifyPretrainedHook
 from mmmlo.utils.checkpoints import read_checkpoint
-from mmmlo.utils.key_report import KeyMismatchError
+from mmmlo.utils.key_report import KeyMismatchError, check_whole_model
 
 
 @pytest.fixture
@@ -110,3 +113,55 @@ def test_load_from_needs_the_backbone(runner, tiny_checkpoint):
 def test_a_run_that_only_tests_is_left_alone(runner, tmp_path):
     built = runner(load_from=str(tmp_path / 'absent.pth'), init_cfg=dict(type='Pretrained', checkpoint='absent.pth'))
     built.call_hook('before_run')
+
+
+@pytest.mark.parametrize('wrap', [
+    pytest.param(lambda state: dict(state_dict=state, meta={}), id='other-classes'),
+    pytest.param(lambda state: dict(model={f'module.{key}': value for key, value in state.items()}), id='elsewhere'),
+    pytest.param(lambda state: {**state, 'head.fc.weight': torch.ones(7, 3, 3)}, id='a-head-of-other-dimensions'),
+    pytest.param(lambda state: {**state, 'neck.x': torch.ones(2), 'masker.y': torch.ones(2)}, id='other-modules'),
+])
+def test_of_a_rest_that_does_not_fit_only_that_is_left_out(runner, tiny_checkpoint, tmp_path, wrap):
+    encoder = {k: v for k, v in read_checkpoint(tiny_checkpoint('mlo')).state_dict.items() if k.startswith('backbone.')}
+    path = str(tmp_path / 'seven.pth')
+    torch.save(wrap({**encoder, 'head.fc.weight': torch.ones(7, 48), 'head.fc.bias': torch.ones(7)}), path)
+    loaded = runner(load_from=path)
+    report = check_whole_model(loaded.model, path, only_backbone=True)
+    assert list(report.left_out) == ['head.fc.weight', 'head.fc.bias'] and 'left out: head.fc.weight 7x' in str(report)
+    loaded.train()
+    assert torch.equal(loaded.model.backbone.cls_token, encoder['backbone.cls_token'])
+    assert loaded.model.head.fc.weight.shape == (4, 48) and not (loaded.model.head.fc.bias == 1).any()
+
+
+def test_knn_needs_no_head_and_accuracy_does(runner, tiny_checkpoint, tmp_path):
+    encoder = {k: v for k, v in read_checkpoint(tiny_checkpoint('mlo')).state_dict.items() if k.startswith('backbone.')}
+    torch.save({**encoder, 'head.fc.weight': torch.ones(7, 48), 'head.fc.bias': torch.ones(7)}, tmp_path / 'seven.pth')
+    torch.save(encoder, tmp_path / 'none.pth')
+    for path in (str(tmp_path / 'seven.pth'), str(tmp_path / 'none.pth')):
+        built = runner(load_from=path)
+        built._test_loop = KNNTestLoop.__new__(KNNTestLoop)
+        built.call_hook('before_run')
+        built.load_or_resume()
+        assert torch.equal(built.model.backbone.cls_token, encoder['backbone.cls_token'])
+        built._test_loop = AccuracyLoop.__new__(AccuracyLoop)
+        with pytest.raises(KeyMismatchError, match='head.fc.weight'):
+            built.call_hook('before_run')
+
+
+def test_names_of_others_come_with_the_command(runner, tiny_checkpoint, tmp_path):
+    state = convert([tiny_checkpoint('mlo')], 'timm').state
+    path = str(tmp_path / 'timm.pth')
+    torch.save(dict(model=state), path)
+    command = rf'python tools/model_converters/convert.py {path} timm_mmmlo.pth --to mmmlo'
+    for wrong in (dict(load_from=path), dict(checkpoint=path), dict(init_cfg=dict(type='Pretrained', checkpoint=path))):
+        with pytest.raises(KeyMismatchError, match=command):
+            runner(**wrong).train()
+
+
+def test_backbone_takes_any_prefix(runner, tiny_checkpoint, tmp_path):
+    encoder = read_checkpoint(tiny_checkpoint('mlo')).encoder
+    path = str(tmp_path / 'lightning.pth')
+    torch.save(dict(state_dict={f'model.encoder.{key}': value for key, value in encoder.items()}), path)
+    trained = runner(path)
+    trained.train()
+    assert torch.equal(trained.model.backbone.pos_embed, encoder['pos_embed'])

@@ -86,7 +86,7 @@ def test_safetensors(tmp_path):
     weights = dict(a=torch.arange(3.0), b=torch.eye(2))
     path = str(tmp_path / 'w.safetensors')
     save_file(weights, path, dict(source='w.pth'))
-    state, meta = read_checkpoint(path)
+    state, meta, _ = read_checkpoint(path)
     assert state.keys() == weights.keys() and all(torch.equal(state[key], weights[key]) for key in weights)
     assert meta == {'source': 'w.pth'}
     (tmp_path / 'w.safetensors').write_bytes((tmp_path / 'w.safetensors').read_bytes()[:-4])

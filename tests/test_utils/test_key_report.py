@@ -6,14 +6,13 @@ from torch import nn
 
 from mmmlo.utils.key_report import (
     KeyMismatchError,
-    backbone_prefix,
+    PretrainedTarget,
     check_whole_model,
     compare_keys,
     cut_prefix,
     initialized_from,
     load_weights,
 )
-from mmmlo.utils.pretrained_target import PretrainedTarget
 
 ARCH = dict(embed_dims=48, num_layers=2, num_heads=4, feedforward_channels=96)
 
@@ -35,7 +34,8 @@ def test_the_same_architecture_matches_in_full(pretrained):
     model = vit()
     report = load_weights(model, pretrained[1], 'mlo-mae.pth')
     assert report.counts() == dict(
-        matched=len(model.state_dict()), resized=0, new_by_design=0, left_by_design=1, missing=0, unexpected=0, misshapen=0
+        matched=len(model.state_dict()), resized=0, new_by_design=0, left_by_design=1, left_out=0, missing=0, unexpected=0,
+        misshapen=0,
     )
     assert all(torch.equal(value, pretrained[1][key]) for key, value in model.state_dict().items())
 
@@ -117,11 +117,6 @@ def test_a_declaration_of_one_s_own():
     assert (report.new_by_design, report.left_by_design) == ({'scale': 0}, ['old'])
 
 
-def test_prefix(pretrained):
-    assert backbone_prefix(pretrained[0]) == 'backbone.'
-    assert backbone_prefix(pretrained[1]) is None
-
-
 def classifier(**kwargs):
     from mmpretrain.registry import MODELS
 
@@ -164,3 +159,27 @@ def test_load_from_of_a_whole_model(pretrained, tmp_path):
     torch.save(dict(state_dict=pretrained[1]), path)
     with pytest.raises(KeyMismatchError, match='has nothing for ImageClassifier'):
         check_whole_model(classifier(), path, only_backbone=True)
+
+
+VIT_MASKER = dict(type='mmmlo.ViTMasker', embed_dims=48, depth=1, grid=(4, 4))
+
+
+@pytest.mark.parametrize(('updates', 'left'), [
+    (dict(downstream=dict(num_classes=9)), {'downstream.fc'}),
+    (dict(neck=dict(decoder_embed_dim=64)), {'neck', 'neck.decoder_blocks.0.ln1', 'neck.decoder_pred', 'neck.ln1'}),
+    (dict(masker=dict(hidden_dims=16)), {'masker.layers.1', 'masker.layers.3'}),
+    (dict(neck=dict(decoder_depth=2)), set()),
+    (dict(type='mmmlo.CLMAE', masker=VIT_MASKER, downstream=None), set()),
+])
+def test_training_goes_on_with_other_modules_around_the_encoder(pretrained, tmp_path, updates, left, tiny_model_cfg):
+    from mmpretrain.registry import MODELS
+
+    path = str(tmp_path / 'mlo-mae.pth')
+    torch.save(dict(state_dict=pretrained[0], meta={}), path)
+    cfg = tiny_model_cfg(**{key: value for key, value in updates.items() if key != 'masker'})
+    if masker := updates.get('masker'):
+        cfg['masker'] = masker if 'type' in masker else {**cfg['masker'], **masker}
+    report = check_whole_model(MODELS.build(cfg), path, only_backbone=True)
+    assert left <= {key.rpartition('.')[0] for key in report.left_out} and bool(left) == bool(report.left_out)
+    assert not any(key.startswith('backbone') for key in report.left_out)
+    assert len([key for key in report.matched if key.startswith('backbone.')]) == 31

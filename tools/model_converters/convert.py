@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Convert a checkpoint between this project, timm, MAE, the released MLO-MAE and CL-MAE, mmsegmentation and ViTDet.
+"""Convert a checkpoint between this project, timm, MAE, the released MLO-MAE and CL-MAE, transformers and others.
 
     python tools/model_converters/convert.py mae_pretrain_vit_base.pth mae_vit-base-p16.pth --to mmmlo --verify
     python tools/model_converters/convert.py work_dirs/cl_mae/epoch_50.pth encoder.safetensors --to timm
@@ -21,30 +21,26 @@ sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 from mmmlo.utils.process import Parser, run, start
 
 TOLERANCE = 1e-4
-CLASSES = {'timm': "timm's VisionTransformer", 'mmseg-mae': "mmseg's MAE", 'vitdet': "timm's blocks, all attending globally"}
-# ImageNet's, for a picture; weights of other data agree on it as well.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(
         __doc__,
-        epilog="Position embeddings are resized by the target library's own function: timm's is antialiased, mmpretrain's, "
-        "MAE's, mmseg's and ViTDet's are not.",
+        epilog="Position embeddings are resized by the target library's own function: timm's alone is antialiased.",
     )
     add = parser.add_argument
     add('sources', nargs='+', metavar='SRC', help='the checkpoint; of the released MLO-MAE on CIFAR pretrain.pth, '
         'masking.pth and finetune.pth, as far as they are wanted')
     add('target', metavar='DST', help='the file to write; .safetensors writes that format')
+    add('--key', metavar='NAME', help='which encoder of several in SRC, such as teacher')
     add('--from', dest='from_', metavar='F', help='format of SRC; default: told by its keys')
     add('--to', required=True, metavar='F', help='format of DST, such as timm; docs/converters.md has all')
     add('--grid', type=int, nargs=2, metavar=('H', 'W'), help='resize the position embeddings to so many patches')
     add('--source-grid', type=int, nargs=2, metavar=('H', 'W'),
         help='their grid in SRC, where it is not square and the file does not tell')
     add('--verify', action='store_true',
-        help=f"build the other library's encoder and ours, and compare them on one image; exit 1 above {TOLERANCE:g}")
-    add('--image', metavar='FILE', help='the image for --verify; default: noise of a fixed seed')
+        help=f"build the other library's encoder and ours, and compare them on noise; exit 1 above {TOLERANCE:g}")
     add('--config', metavar='CONFIG', help='a config of this project: SRC must be of the size of its model.backbone, and '
         '--verify takes its number of attention heads')
     add('--overwrite', action='store_true', help='replace DST if it is there')
@@ -87,25 +83,7 @@ def build_backbone(path: str) -> nn.Module:
     return backbone
 
 
-def make_image(size: tuple[int, int], channels: int, path: str | None) -> Tensor:
-    """An image of a size in pixels, 1 x C x H x W, in float64: noise, or a file of three channels."""
-    if path is not None and channels != 3:
-        raise ConversionError(f'--image is for encoders of 3 channels, and this one has {channels}; leave it out for noise')
-    if path is None:
-        return torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(0)).double()
-    from mmcv import imread, imresize
-
-    try:
-        image = torch.from_numpy(imresize(imread(path, channel_order='rgb'), size[::-1])).permute(2, 0, 1) / 255
-    except Exception as error:  # decoders raise anything
-        raise ConversionError(f'--image {path} cannot be read: {describe_error(error)}') from error
-    return ((image - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)).unsqueeze(0).double()
-
-
-Outputs = dict[str, Tensor]
-
-
-def their_outputs(name: str, state: dict[str, Tensor], image: Tensor, sizes: dict[str, int]) -> Outputs:
+def their_outputs(name: str, state: dict[str, Tensor], image: Tensor, sizes: dict[str, int]) -> dict[str, Tensor]:
     """What the other library's encoder computes with a file's weights: tokens, and logits where there is a head."""
     size, mlp_ratio = tuple(image.shape[2:]), sizes['hidden'] / sizes['width']
     kwargs = dict(img_size=size, patch_size=sizes['patch'], num_heads=sizes['heads'])
@@ -128,47 +106,39 @@ def their_outputs(name: str, state: dict[str, Tensor], image: Tensor, sizes: dic
 
     beside = ('decoder_', 'mask_token', 'masking_', 'finetune_module.')
     state = {key: value for key, value in state.items() if not key.startswith(beside)}
-    if name == 'vitdet':  # its blocks when all attend globally
-        kwargs.update(class_token=False, global_pool='avg', fc_norm=False, final_norm=False)
-        state['pos_embed'] = state['pos_embed'][:, 1:]
-    elif 'fc_norm.weight' in state:
+    if 'fc_norm.weight' in state:
         kwargs.update(global_pool='avg')
     model = VisionTransformer(
         embed_dim=sizes['width'], depth=sizes['depth'], mlp_ratio=mlp_ratio, norm_layer=partial(nn.LayerNorm, eps=1e-6),
         num_classes=len(state.get('head.weight', ())), init_values=1.0 if 'blocks.0.ls1.gamma' in state else None,
         weight_init='skip', in_chans=sizes['channels'], **kwargs,
     )
-    model.load_state_dict(state)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ConversionError(f"timm's VisionTransformer does not take these weights: {describe_error(error)}") from error
     tokens = model.double().eval().forward_features(image)
-    if name == 'vitdet':
-        return {'patch tokens': tokens}
     return {'tokens': tokens} | ({'logits': model.forward_head(tokens)} if 'head.weight' in state else {})
 
 
-def our_outputs(name: str, state: dict[str, Tensor], image: Tensor, sizes: dict[str, int]) -> Outputs:
+def our_outputs(state: dict[str, Tensor], image: Tensor, sizes: dict[str, int]) -> dict[str, Tensor]:
     """The same of mmpretrain's encoder, with the weights under our names."""
     from mmpretrain.models import VisionTransformer
 
-    # ln2, the norm on the mean of the patches, belongs to the head here.
-    left = ('ln1.', 'ln2.', 'cls_token', 'grid') if name == 'vitdet' else ('ln2.', 'grid')
     own = {key.removeprefix('backbone.'): value for key, value in state.items() if key.startswith('backbone.')}
-    weights = {key: value for key, value in own.items() if not key.startswith(left)}
-    if name == 'vitdet':
-        weights['pos_embed'] = weights['pos_embed'][:, 1:]
+    # ln2, the norm on the mean of the patches, belongs to the head here.
+    weights = {key: value for key, value in own.items() if not key.startswith(('ln2.', 'grid'))}
     model = VisionTransformer(
         arch=dict(
             embed_dims=sizes['width'], num_layers=sizes['depth'], num_heads=sizes['heads'],
             feedforward_channels=sizes['hidden'],
         ),
         img_size=tuple(image.shape[2:]), patch_size=sizes['patch'], in_channels=sizes['channels'], out_type='raw',
-        final_norm='ln1.weight' in weights, with_cls_token='cls_token' in weights,
-        layer_scale_init_value=float('layers.0.attn.gamma1.weight' in weights),
+        final_norm='ln1.weight' in weights, layer_scale_init_value=float('layers.0.attn.gamma1.weight' in weights),
     )
     model.load_state_dict(weights)
     model.double().eval()  # which it does not return
     tokens = model(image)[-1]
-    if name == 'vitdet':
-        return {'patch tokens': tokens}
     outputs = {'tokens': tokens, 'patch tokens': tokens[:, 1:]}
     if 'head.fc.weight' in state:
         features = tokens[:, 0]
@@ -180,7 +150,7 @@ def our_outputs(name: str, state: dict[str, Tensor], image: Tensor, sizes: dict[
 
 
 @torch.no_grad()
-def verify(conversion: Conversion, heads: int | None, image: str | None) -> float:
+def verify(conversion: Conversion, heads: int | None) -> float:
     """Compare the encoders of source and target with ours, each on its own grid, and return the largest difference."""
     sizes = conversion.shape._asdict()
     width = sizes['width']
@@ -195,12 +165,13 @@ def verify(conversion: Conversion, heads: int | None, image: str | None) -> floa
     ):
         if name == 'mmmlo':
             continue
-        pixels = make_image((grid[0] * sizes['patch'], grid[1] * sizes['patch']), sizes['channels'], image)
-        expected = our_outputs(name, ours, pixels, sizes)
+        size = (grid[0] * sizes['patch'], grid[1] * sizes['patch'])
+        pixels = torch.randn(1, sizes['channels'], *size, generator=torch.Generator().manual_seed(0)).double()
+        expected = our_outputs(ours, pixels, sizes)
         for output, value in their_outputs(name, theirs, pixels, sizes).items():
             largest.append((value - expected[output]).abs().max().item())
-            whose = f'{name} ({CLASSES.get(name, CLASSES["timm"])})'
-            print(f'verify: {output} of {whose} and of mmmlo differ by {largest[-1]:.1e} at most')
+            whose = "mmseg's MAE" if name == 'mmseg-mae' else "timm's VisionTransformer"
+            print(f'verify: {output} of {name} ({whose}) and of mmmlo differ by {largest[-1]:.1e} at most')
     if len(largest) == 1:
         print('verify: both formats are ours, so there is nothing to compare')
     return max(largest)
@@ -212,12 +183,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_target(args)
     backbone = build_backbone(args.config) if args.config else None
     grids = (tuple(grid) if grid else None for grid in (args.grid, args.source_grid))
-    conversion = convert(args.sources, args.to, args.from_, *grids)
+    conversion = convert(args.sources, args.to, args.from_, *grids, args.key)
     if backbone is not None:
-        check_fits(conversion.shape, backbone, conversion.report.source, args.config)
+        check_fits(conversion.shape, backbone, conversion.meta['source'], args.config)
     print(conversion.report)
     heads = backbone.arch_settings['num_heads'] if backbone is not None else None
-    if args.verify and verify(conversion, heads, args.image) > TOLERANCE:
+    if args.verify and verify(conversion, heads) > TOLERANCE:
         print(f'error: the models differ by more than {TOLERANCE:g}; nothing is written', file=sys.stderr)
         return 1
     write_file(args.target, conversion.state, conversion.target, conversion.meta)

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmmlo.registry import MODELS
 from mmmlo.utils.errors import SettingError
-from mmmlo.utils.pretrained_target import PretrainedTarget
+from mmmlo.utils.key_report import PretrainedTarget
 
 from .grid_vit import Grid, GridViT
 
