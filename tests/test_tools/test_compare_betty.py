@@ -19,12 +19,8 @@ def script(load_tool):
 
 
 def test_a_folder_that_is_no_checkout(refusal, tmp_path):
-    message = f'error: {tmp_path} has no betty/engine.py; BETTY_CHECKOUT must be a checkout of '
+    message = f'error: {tmp_path} has no betty/hypergradient/darts.py; BETTY_CHECKOUT must be a checkout of '
     assert refusal(tmp_path).startswith(message + 'https://github.com/leopard-ai/betty')
-    (tmp_path / 'betty').mkdir()
-    (tmp_path / 'betty' / 'engine.py').touch()
-    assert 'has no betty/configs/__init__.py' in refusal(tmp_path)
-    assert 'absent has no betty/engine.py' in refusal(tmp_path / 'absent')
 
 
 def test_no_cycles(refusal, tmp_path):
@@ -48,38 +44,22 @@ def test_judges_every_cycle_of_the_same_problem_only(script, required, cosines, 
 
 @pytest.mark.slow
 @pytest.mark.skipif('MMMLO_BETTY' not in os.environ, reason='MMMLO_BETTY names no checkout of github.com/leopard-ai/betty')
-@pytest.mark.parametrize('dtype', ['float64', 'float32'])
-def test_equals_betty(tmp_path, dtype):
+def test_equals_betty(tmp_path):
     out = tmp_path / 'out.json'
-    arguments = [os.environ['MMMLO_BETTY'], '--cycles', '2', '--dtype', dtype, '--seed', '3', '--json', str(out)]
+    arguments = [os.environ['MMMLO_BETTY'], '--cycles', '2', '--seed', '3', '--json', str(out)]
     result = subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr
     figures = json.loads(out.read_text())
     assert figures['agreed']
-    assert figures['settings']['arguments']['dtype'] == dtype
     assert '--seed 3' in figures['settings']['command']
     assert all(len(row[key]) == 2 for row in figures['rows'] for key in ('cosine', 'relative_error', 'norm_ratio'))
 
     same = [row for row in figures['rows'] if row['wiring'] == 'same problem']
     assert len(same) == 6 and min(min(row['cosine']) for row in same) > 0.999
-    if dtype == 'float64':
-        # Along one path Betty and FiniteDifference take the same step, so only rounding is between them.
-        single = [row for row in same if row['estimator']['type'] == 'mmmlo.FiniteDifference' and len(row['paths']) == 1]
-        assert len(single) == 2 and max(max(row['relative_error']) for row in single) < 1e-8
+    # Along one path Betty and FiniteDifference take the same step, so only rounding is between them.
+    single = [row for row in same if row['estimator'] == 'FiniteDifference' and len(row['paths']) == 1]
+    assert len(single) == 2 and max(max(row['relative_error']) for row in single) < 1e-8
 
     released = [row for row in figures['rows'] if row['wiring'] == 'released wiring']
     assert len(released) == 3 and not any(row['required'] for row in released)
     assert result.stdout.count('released wiring') == 3
-
-
-@pytest.mark.slow
-@pytest.mark.skipif('MMMLO_BETTY' not in os.environ, reason='MMMLO_BETTY names no checkout of github.com/leopard-ai/betty')
-def test_times_both(tmp_path):
-    out = tmp_path / 'out.json'
-    arguments = [os.environ['MMMLO_BETTY'], '--cycles', '1', '--time', '--device', 'cpu', '--json', str(out)]
-    result = subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stdout + result.stderr
-    time, memory = json.loads(out.read_text())['timed']
-    assert (time['unit'], memory['unit']) == ('ms', 'MiB') and time['goal'] == memory['goal'] == 0.6
-    assert all(row['ratio'] == row['ours'] / row['other'] > 0 for row in (time, memory))
-    assert all(row['name'] in result.stdout for row in (time, memory))

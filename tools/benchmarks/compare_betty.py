@@ -2,11 +2,11 @@
 """The masker's hypergradient of MLO-MAE: our engine against Betty's ``darts``, on the same parameters and batches.
 
     git clone https://github.com/leopard-ai/betty
-    python tools/benchmarks/compare_betty.py betty [--cycles 5] [--dtype float64] [--seed 0] [--time] [--json betty.json]
+    python tools/benchmarks/compare_betty.py betty [--cycles 5] [--seed 0] [--json betty.json]
 
 Betty's own ``Engine`` trains a tiny MLO-MAE, built from this project's modules, at its own cadence of two pretrain steps, a
-finetune and a masking step. Whenever it has the masker's gradient, that gradient is compared with ours at the parameters and
-on the batches that Betty had just then: for each of the two paths, and for their sum. Two wirings:
+finetune and a masking step, in float64. Whenever it has the masker's gradient, that gradient is compared with ours at the
+parameters and on the batches that Betty had just then: for each of the two paths, and for their sum. Two wirings:
 
 - ``same problem``: what Betty differentiates is what we differentiate. The masker's input and the choice of patches come
   with the batch, precomputed, as ``fix_level`` does it in our engine; GELU in the masker, no dropout, ``darts_alpha`` 1e-3.
@@ -18,11 +18,6 @@ on the batches that Betty had just then: for each of the two paths, and for thei
   of them jumps that get divided by the small step; and a term that scores hanging on the encoder add to the derivative. How
   much each weighs depends on model and moment.
 
-``--time`` adds the time of a cycle and the peak memory, ours over Betty's: the released wiring on Betty and MLO-MAE on our
-engine with the exact hypergradient, the same modules in fp32 at a size that people train, 192 dims x 6 blocks, 64 patches,
-batch 64. Each has a process of its own with the allocator settings of ``tools/env.sh``; they run in turns. AdamW has the
-learning rates of our config on both sides.
-
 Images and labels are noise and the model is untrained, so nothing here says how well either of them learns.
 
 Betty 0.2.1 is used as it is; what it needs beside a current PyTorch is done from here:
@@ -31,16 +26,13 @@ Betty 0.2.1 is used as it is; what it needs beside a current PyTorch is done fro
   PyTorch has that one, which its AdamW's constructor refuses;
 - ``trainable_parameters`` leaves out what is frozen, the position embeddings, which Betty would differentiate by;
 - the checkout goes on ``sys.path``, because Betty's packaging refuses Python 3.11 and newer;
-- ``strategy='cpu'``, or 'gpu' for ``--time`` on one, because the default takes a GPU where there is one;
-- its log is silenced.
+- ``strategy='cpu'``, because the default takes a GPU where there is one; its log is silenced.
 """
 
 import argparse
 import copy
 import os.path as osp
 import sys
-from collections.abc import Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 HERE = osp.dirname(osp.abspath(__file__))
@@ -56,10 +48,7 @@ def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument('betty', metavar='BETTY_CHECKOUT', help=f'a checkout of {BETTY}')
     parser.add_argument('--cycles', type=int, default=5, help="cycles of Betty's engine; each gives one comparison")
-    parser.add_argument('--dtype', choices=('float64', 'float32'), default='float64', help='of parameters and images')
     parser.add_argument('--seed', type=int, default=0, help='seed of weights, images and dropout')
-    parser.add_argument('--time', action='store_true', help='time as many cycles too, after two more, at a larger size')
-    parser.add_argument('--device', help='of --time only: cpu or cuda; default: the GPU if there is one')
     parser.add_argument('--json', metavar='FILE', help='write all figures here')
     args = parser.read(cycles=1)
     check_checkout(parser, 'BETTY_CHECKOUT', args.betty, BETTY)
@@ -69,23 +58,11 @@ def parse_args() -> argparse.Namespace:
 start(__name__, parse_args)
 
 import torch
-from measure import (
-    Cycle,
-    Row,
-    Worker,
-    as_dicts,
-    describe_device,
-    in_turns,
-    memory_row,
-    prepare,
-    print_rows,
-    time_row,
-    write_json,
-)
+from measure import prepare, write_json
 from mmengine.optim import build_optim_wrapper
 from released import AdamW, use_betty
 from torch import nn
-from variants import build_cycle, build_model, config, learning_rates, mlo_mae_config, our_batch
+from variants import build_model, config, our_batch
 
 from mmmlo.models.selection import select_patches
 from mmmlo.models.selfsup.base import Masking
@@ -98,8 +75,6 @@ TINY = Shape(
 UNROLL = dict(pretrain=2, finetune=1, masking=1)
 # The released ones for CIFAR-10. They decide at which parameters is compared, not how.
 LEARNING_RATES = dict(pretrain=1e-4, finetune=1e-3, masking=1e-3)
-TIMED = Shape()
-TIME_GOAL = MEMORY_GOAL = 0.6
 PATHS = (('finetune>pretrain',), ('pretrain',), ('finetune>pretrain', 'pretrain'))
 
 
@@ -136,18 +111,10 @@ class Moment(NamedTuple):
     gradients: dict[tuple[str, ...], torch.Tensor]
 
 
-def build_tiny(wiring: Wiring, dtype: torch.dtype, seed: int) -> nn.Module:
-    """A tiny MLO-MAE; both wirings of a seed start from the same weights."""
-    cfg = config('MLO-MAE', TINY)
-    cfg.model.masker.act_cfg = dict(type=wiring.activation)
-    cfg.model.downstream.dropout = wiring.dropout
-    return build_model(cfg, seed).to(dtype)
-
-
-def make_batches(level: int, count: int, dtype: torch.dtype, seed: int) -> list[dict]:
-    """Preprocessed batches of noise, others for each level."""
+def make_batches(level: int, count: int, seed: int) -> list[dict]:
+    """Preprocessed batches of noise in float64, others for each level."""
     batches = [our_batch(TINY, 'cpu', seed + 100 * level + i) for i in range(count)]
-    return [dict(batch, inputs=batch['inputs'].to(dtype)) for batch in batches]
+    return [dict(batch, inputs=batch['inputs'].double()) for batch in batches]
 
 
 @torch.no_grad()
@@ -166,14 +133,17 @@ def pretrain_loss(model: nn.Module, batch: dict) -> torch.Tensor:
     return model.loss(batch['inputs'], masking=Masking(scores, scores, selection))['loss']
 
 
-def flatten(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """One vector in double precision, so that the comparison adds no rounding of its own."""
-    return torch.cat([tensor.detach().double().reshape(-1) for tensor in tensors])
-
-
-def betty_levels(wiring: Wiring, model: nn.Module) -> dict[str, type]:
-    """The model's levels as Betty's problems: name -> class."""
+def run_betty(wiring: Wiring, args: argparse.Namespace) -> list[Moment]:
+    """Train a tiny MLO-MAE by Betty's engine; every masking step's moment. Both wirings start from the same weights."""
+    from betty.configs import Config, EngineConfig
+    from betty.engine import Engine
     from betty.problems import ImplicitProblem
+
+    cfg = config('MLO-MAE', TINY)
+    cfg.model.masker.act_cfg = dict(type=wiring.activation)
+    cfg.model.downstream.dropout = wiring.dropout
+    model: Any = build_model(cfg, args.seed).double()
+    moments: list[Moment] = []
 
     class Level(ImplicitProblem):
         def trainable_parameters(self) -> list[nn.Parameter]:
@@ -190,57 +160,7 @@ def betty_levels(wiring: Wiring, model: nn.Module) -> dict[str, type]:
         def training_step(self, batch: dict) -> torch.Tensor:
             return pretrain_loss(model, batch)
 
-    return dict(pretrain=Pretrain, finetune=Level, masking=Level)
-
-
-def betty_engine(
-    wiring: Wiring,
-    model: nn.Module,
-    kinds: Mapping[str, type],
-    rates: Mapping[str, float],
-    batches: dict[str, list[dict]],
-    strategy: str = 'cpu',
-) -> Any:
-    """Betty's engine with three levels, at our cadence, whose ``run`` goes through the pretrain level's batches once.
-
-    Args:
-        wiring (Wiring): How the problem is written.
-        model (nn.Module): Trained in place.
-        kinds (dict[str, type]): Level -> class of its problem.
-        rates (dict[str, float]): Level -> learning rate.
-        batches (dict[str, list[dict]]): Level -> its batches, in the order in which Betty gets them.
-        strategy (str): Betty's: 'cpu' or 'gpu'. Defaults to 'cpu'.
-    """
-    from betty.configs import Config, EngineConfig
-    from betty.engine import Engine
-
-    modules = dict(
-        pretrain=nn.ModuleList([model.backbone, model.neck, model.head]), finetune=model.downstream, masking=model.masker
-    )
-    problems = {
-        name: kinds[name](
-            name=name,
-            module=module,
-            optimizer=AdamW(module.parameters(), lr=rates[name], betas=(0.9, 0.95)),
-            train_data_loader=batches[name],
-            config=Config(type='darts', darts_alpha=wiring.alpha, unroll_steps=UNROLL[name], retain_graph=True),
-        )
-        for name, module in modules.items()
-    }
-    pretrain, finetune, masking = problems.values()
-    return Engine(
-        problems=list(problems.values()),
-        config=EngineConfig(train_iters=len(batches['pretrain']), strategy=strategy),
-        dependencies=dict(u2l={masking: [pretrain]}, l2u={pretrain: [finetune, masking], finetune: [masking]}),
-    )
-
-
-def run_betty(wiring: Wiring, model: nn.Module, batches: dict[str, list[dict]]) -> list[Moment]:
-    """Train the model in place by Betty's engine, and keep every masking step's moment."""
-    moments: list[Moment] = []
-    kinds = betty_levels(wiring, model)
-
-    class Recording(kinds['masking']):  # type: ignore[misc]
+    class Recording(Level):
         def training_step(self, batch: dict) -> torch.Tensor:
             # Betty comes here once a step, right before it differentiates.
             if wiring.frozen:
@@ -264,8 +184,33 @@ def run_betty(wiring: Wiring, model: nn.Module, batches: dict[str, list[dict]]) 
             gradients = {(names[0],): first, (names[1],): total - first, tuple(names): total}
             moments.append(Moment(self.model, self.batches, gradients))
 
-    betty_engine(wiring, model, kinds | dict(masking=Recording), LEARNING_RATES, batches).run()
+    modules = dict(
+        pretrain=(Pretrain, nn.ModuleList([model.backbone, model.neck, model.head])),
+        finetune=(Level, model.downstream),
+        masking=(Recording, model.masker),
+    )
+    problems = [
+        kind(
+            name=name,
+            module=module,
+            optimizer=AdamW(module.parameters(), lr=LEARNING_RATES[name], betas=(0.9, 0.95)),
+            train_data_loader=make_batches(level, args.cycles * UNROLL[name], args.seed),
+            config=Config(type='darts', darts_alpha=wiring.alpha, unroll_steps=UNROLL[name], retain_graph=True),
+        )
+        for level, (name, (kind, module)) in enumerate(modules.items())
+    ]
+    pretrain, finetune, masking = problems
+    Engine(
+        problems=problems,
+        config=EngineConfig(train_iters=args.cycles * UNROLL['pretrain'], strategy='cpu'),
+        dependencies=dict(u2l={masking: [pretrain]}, l2u={pretrain: [finetune, masking], finetune: [masking]}),
+    ).run()
     return moments
+
+
+def flatten(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """One vector."""
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
 
 
 def our_hypergradient(moment: Moment, estimator: dict, paths: tuple[str, ...]) -> torch.Tensor:
@@ -281,48 +226,19 @@ def compare(wiring: Wiring, moments: list[Moment]) -> list[dict]:
     rows = []
     for estimator in wiring.estimators:
         for paths in PATHS:
-            row: dict[str, Any] = dict(
-                wiring=wiring.name,
-                required=wiring.frozen,
-                darts_alpha=wiring.alpha,
-                estimator=estimator,
-                paths=list(paths),
-                cosine=[],
-                relative_error=[],
-                norm_ratio=[],
+            pairs = [(moment.gradients[paths], our_hypergradient(moment, estimator, paths)) for moment in moments]
+            rows.append(
+                dict(
+                    wiring=wiring.name,
+                    required=wiring.frozen,
+                    estimator=estimator['type'].split('.')[-1],
+                    paths=list(paths),
+                    cosine=[float(betty @ ours / (betty.norm() * ours.norm())) for betty, ours in pairs],
+                    relative_error=[float((betty - ours).norm() / ours.norm()) for betty, ours in pairs],
+                    norm_ratio=[float(betty.norm() / ours.norm()) for betty, ours in pairs],
+                )
             )
-            for moment in moments:
-                betty, ours = moment.gradients[paths], our_hypergradient(moment, estimator, paths)
-                row['cosine'].append(float(betty @ ours / (betty.norm() * ours.norm())))
-                row['relative_error'].append(float((betty - ours).norm() / ours.norm()))
-                row['norm_ratio'].append(float(betty.norm() / ours.norm()))
-            rows.append(row)
     return rows
-
-
-def betty_cycle(checkout: str, shape: Shape, device: str) -> Cycle:
-    """Build the released wiring at a larger size on Betty, whose cycle is as ours; see :mod:`measure`."""
-    use_betty(checkout)
-    cfg = mlo_mae_config(shape)
-    model, wiring = build_model(cfg), WIRINGS[1]
-    # Betty begins a list of batches anew when it is through.
-    batches = {name: [our_batch(shape, device, seed)] * steps for seed, (name, steps) in enumerate(UNROLL.items())}
-    strategy = 'gpu' if device.startswith('cuda') else 'cpu'
-    engine = betty_engine(wiring, model, betty_levels(wiring, model), learning_rates(cfg), batches, strategy)
-    return engine.run
-
-
-def time_both(args: argparse.Namespace) -> list[Row]:
-    """Ours over Betty's: seconds of a cycle and peak memory."""
-    build = dict(
-        ours=partial(build_cycle, mlo_mae_config(TIMED), TIMED, args.device),
-        betty=partial(betty_cycle, args.betty, TIMED, args.device),
-    )
-    times = in_turns({name: partial(Worker, each, args.device) for name, each in build.items()}, args.cycles, 2)
-    return [
-        time_row(times, f'cycle, batch {TIMED.batch_size}', 'ours', 'betty', TIME_GOAL),
-        memory_row(times, f'peak memory, batch {TIMED.batch_size}', 'ours', 'betty', MEMORY_GOAL),
-    ]
 
 
 def agrees(rows: list[dict]) -> bool:
@@ -339,7 +255,7 @@ def print_table(rows: list[dict]) -> None:
     for row in rows:
         ratio = f'{min(row["norm_ratio"]):.4f}-{max(row["norm_ratio"]):.4f}'
         print(
-            f'{row["wiring"]:17}{row["estimator"]["type"].split(".")[-1]:18}{" + ".join(row["paths"]):28}'
+            f'{row["wiring"]:17}{row["estimator"]:18}{" + ".join(row["paths"]):28}'
             f'{min(row["cosine"]):16.8f}{max(row["cosine"]):12.8f}{max(row["relative_error"]):25.1e}{ratio:>19}'
         )
 
@@ -347,32 +263,16 @@ def print_table(rows: list[dict]) -> None:
 def main() -> int:
     """Run Betty on both wirings, compare, print, write JSON; the exit status is 1 if gradients of one problem differ."""
     args = parse_args()
-    args.threads = None
-    prepare(args)
-    device = describe_device(args.device)  # with the threads that are timed
-    torch.set_num_threads(1)  # a second thread gains nothing on tensors this small
+    prepare(argparse.Namespace(device='cpu', threads=1))  # a second thread gains nothing on tensors this small
     use_betty(args.betty)
     import betty
 
-    dtype = getattr(torch, args.dtype)
-    rows = []
-    for wiring in WIRINGS:
-        model = build_tiny(wiring, dtype, args.seed)
-        batches = {
-            name: make_batches(level, args.cycles * steps, dtype, args.seed)
-            for level, (name, steps) in enumerate(UNROLL.items())
-        }
-        rows += compare(wiring, run_betty(wiring, model, batches))
+    rows = [row for wiring in WIRINGS for row in compare(wiring, run_betty(wiring, args))]
     agreed = agrees(rows)
-
     print_table(rows)
-    print(f'Betty {betty.__version__}, torch {torch.__version__}, {args.dtype}, seed {args.seed}, cycles {args.cycles}')
+    print(f'Betty {betty.__version__}, torch {torch.__version__}, float64, seed {args.seed}, cycles {args.cycles}')
     print(f'same problem: every cosine over {REQUIRED_COSINE}: {"yes" if agreed else "NO"}')
-    timed = time_both(args) if args.time and agreed else []
-    if timed:
-        print_rows(timed, 'Betty')
-        print(device)
-    write_json(args.json, args, dict(betty=betty.__version__, agreed=agreed, rows=rows, timed=as_dicts(timed)))
+    write_json(args.json, args, dict(betty=betty.__version__, agreed=agreed, rows=rows))
     return 0 if agreed else 1
 
 

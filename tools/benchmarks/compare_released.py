@@ -5,20 +5,25 @@
     git clone https://github.com/ristea/cl-mae
     git clone https://github.com/leopard-ai/betty
     python tools/benchmarks/compare_released.py --mlo-mae MLO-MAE --cl-mae cl-mae --betty betty \\
-        [--quick] [--device cpu] [--bf16] [--json released.json] [--chart released.png]
+        [--batch-sizes 64 256] [--losses-only] [--device cpu] [--bf16] [--json released.json]
 
 Without a checkout its part is left out: MLO-MAE needs the first and the third, CL-MAE the second, mmpretrain's MAE none.
-On two cores it takes about ten minutes, and with ``--quick`` under three.
+On two cores it takes about ten minutes, and with ``--batch-sizes 64 --cycles 3`` under three.
 
-First the losses of both are compared, in float64 and without dropout: of MLO-MAE's three levels, of CL-MAE's two phases at
-each of its terms, of MAE. If one of them differs by more than 1e-8 of itself, nothing is timed and the exit status is 1.
+First both are compared on the same weights and images of noise, in float64 and without dropout. If anything differs by more
+than 1e-8 of itself, nothing is timed and the exit status is 1:
+
+- the losses of MAE and of MLO-MAE's three levels;
+- of CL-MAE, in a tiny model, the scores, ours being 1 minus the released keep weights, the choice of patches and the losses
+  on the scores; for raw and for normalized pixels the pretrain phase's loss, the masking phase's reconstruction term and its
+  sum with the other losses at three curriculum factors, and the gradients of loss and sum by every parameter.
 
 Then each variant gets a process of its own, and they run in turns, a cycle each; ratios are those of a round, their median
 and quartiles are printed. A cycle is two pretrain steps, a finetune and a masking step of MLO-MAE, with the exact
 hypergradient for ours and Betty's ``darts`` for the released; two steps of MAE; an MAE step and a masking step of CL-MAE.
 Batches lie in memory: loading, decoding and normalizing images is not timed on either side. Goals are the project's own.
 
-- ``same settings``: both with what ``tools/env.sh`` sets for the allocator and for threads that wait.
+- ``same settings``: both with what every tool here sets for the allocator and for threads that wait.
 - ``as documented``: ours with these settings, the other without, as its own command starts it.
 - Optimizers of ours are those of the configs in ``configs/``, only sizes are replaced, and learning rates are the same on
   both sides. mmpretrain's MAE has the optimizer of its own config.
@@ -29,7 +34,8 @@ Batches lie in memory: loading, decoding and normalizing images is not timed on 
 - ``without share_passes``: ours with one forward pass more, which holds fewer activations at a time.
 
 Where the released codes do something else than this project's defaults, ours does it too: MLO-MAE's position embeddings of
-the encoder are trained and its masker has ReLU; CL-MAE's masker has one linear layer as its head, pixels are not normalized.
+the encoder are trained and its masker has ReLU; CL-MAE's masker has one linear layer as its head, pixels are not normalized,
+and the divergence, which the released code sums over the B images of a batch, has B times its weight.
 
 The released codes are used unedited, from outside. What they need beside a current PyTorch and a fixed size is done here:
 
@@ -40,11 +46,11 @@ The released codes are used unedited, from outside. What they need beside a curr
   ``decoupled_weight_decay``, because Betty 0.2.1 builds every optimizer anew from its ``defaults``, where a current PyTorch
   has that one; and the device, because Betty takes a GPU where there is one.
 - CL-MAE: its own ``engine_pretrain.train_one_epoch`` runs an epoch of one iteration. ``torch._six``, which PyTorch no longer
-  has, is there while it is imported. In place of ``DistributedDataParallel``, without which it does not run, the model is
-  in a module that hands on what it gets. Where there is no GPU, ``torch.cuda.synchronize`` does nothing, and PyTorch itself
-  switches off the autocast and the loss scalers, for CUDA only. Its ``print`` is silent. ``main_pretrain.py``, which insists
-  on timm 0.3.2, is not run: its optimizer is built by timm's ``param_groups_weight_decay``, the present name of the function
-  that it calls. For the comparison of losses, its cast to ``torch.float32`` is one to float64.
+  has, is there. In place of ``DistributedDataParallel``, without which it does not run, the model is its own ``module``.
+  Where there is no GPU, ``torch.cuda.synchronize`` does nothing, and PyTorch itself switches off the autocast and the loss
+  scalers, for CUDA only. Its ``print`` is silent. ``main_pretrain.py``, which insists on timm 0.3.2, is not run: its
+  optimizer is built by timm's ``param_groups_weight_decay``, the present name of the function that it calls. For the
+  comparison of losses, its cast to ``torch.float32`` is one to float64.
 - Betty's checkout goes on ``sys.path``, because its packaging refuses Python 3.11 and newer; its log is silenced.
 """
 
@@ -52,8 +58,8 @@ import argparse
 import copy
 import os.path as osp
 import sys
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 
 HERE = osp.dirname(osp.abspath(__file__))
@@ -72,43 +78,23 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--betty', metavar='DIR', help=f'a checkout of {BETTY}')
     add_shape(parser)
     parser.add_argument(
-        '--batch-sizes', type=int, nargs='+', help='images a batch; default: 64 256, of CL-MAE the largest only'
+        '--batch-sizes', type=int, nargs='+', default=[64, 256], help='default: 64 256, of CL-MAE the largest only'
     )
-    parser.add_argument('--quick', action='store_true', help='batch 64 only, 3 cycles: under three minutes on two cores')
-    parser.add_argument('--bf16', action='store_true', help='time ours in bfloat16 also on a CPU without units for it')
-    parser.add_argument('--chart', metavar='FILE', help='draw the ratios here; the ending says the format')
+    parser.add_argument('--losses-only', action='store_true', help='compare losses, time nothing')
+    parser.add_argument('--bf16', action='store_true', help='time ours in bfloat16 also on a CPU')
     add_machine(parser, cycles=7, warmup=1)
-    args = parser.read(cycles=1, warmup=0)
+    args = parser.read(cycles=1, warmup=0, batch_sizes=1)
     for option, project in (('mlo_mae', MLO_MAE), ('cl_mae', CL_MAE), ('betty', BETTY)):
         check_checkout(parser, f'--{option.replace("_", "-")}', getattr(args, option), project)
     if bool(args.mlo_mae) != bool(args.betty):
         parser.error(f'--mlo-mae needs --betty, and the other way round: it runs on Betty, {BETTY}')
-    args.batch_sizes = sorted(args.batch_sizes or ([64] if args.quick else [64, 256]))
-    if args.quick:
-        args.cycles = min(args.cycles, 3)
+    args.batch_sizes.sort()
     return args
 
 
 start(__name__, parse_args)
 
-from measure import (
-    Build,
-    Row,
-    Times,
-    Worker,
-    as_dicts,
-    cpu_has_bf16,
-    describe_run,
-    draw_rows,
-    in_turns,
-    launcher_settings,
-    memory_row,
-    prepare,
-    print_rows,
-    tensor_row,
-    time_row,
-    write_json,
-)
+from measure import Build, Row, Times, Worker, describe_run, in_turns, prepare, print_rows, write_json
 from released import cl_mae_cycle, mlo_mae_cycle
 from released_losses import TOLERANCE, Check, check_cl_mae, check_mae, check_mlo_mae, cl_mae_config
 from variants import build_cycle, config, learning_rates, mlo_mae_config, mmpretrain_config
@@ -118,131 +104,106 @@ SAME, DOCUMENTED = 'same settings', 'as documented'
 BF16, APART = 'ours, bfloat16', 'ours, without share_passes'
 
 
-def bf16_is_timed(args: argparse.Namespace) -> bool:
-    """Whether ours is timed in bfloat16 too: where the device has units for it, and where asked for."""
-    return args.bf16 or args.device.startswith('cuda') or cpu_has_bf16()
-
-
 def time_all(args: argparse.Namespace, title: str, ours: Mapping[str, Build], other: Build | None) -> Times:
-    """Time our variants, with the launchers' settings, in turns with the other: with them, ``SAME``, and without."""
+    """Time our variants, with every tool's settings, in turns with the other: with them, ``SAME``, and without."""
     start_one = partial(Worker, device=args.device, threads=args.threads)
     starts = {name: partial(start_one, build) for name, build in ours.items()}
     if other is not None:
-        starts |= {SAME: partial(start_one, other), DOCUMENTED: partial(start_one, other, settings={})}
+        starts[SAME] = partial(start_one, other)
+        starts[DOCUMENTED] = partial(start_one, other, waiting={}, keep_memory=False)
     return in_turns(starts, args.cycles, args.warmup, title)
 
 
 def over_other(
-    times: Times, name: str, goals: Mapping[str, float], ours: str = 'ours', make: Callable[..., Row] = time_row
+    times: Times, name: str, goals: Mapping[str, float], ours: str = 'ours', what: str = 'seconds'
 ) -> list[Row]:
     """Rows over what ours is compared with, for each of its variants that is named and was timed."""
-    return [make(times, f'{name}, {kind}', ours, kind, goal) for kind, goal in goals.items() if kind in times.seconds]
+    return [times.row(f'{name}, {kind}', ours, kind, goal, what) for kind, goal in goals.items() if kind in times.seconds]
 
 
-def time_mlo_mae(args: argparse.Namespace, shape: Shape, folder: str) -> tuple[list[Row], Times]:
+def time_mlo_mae(args: argparse.Namespace, shape: Shape) -> tuple[list[Row], Times]:
     """MLO-MAE over the released one, and over our own MAE."""
     cfg = mlo_mae_config(shape)
-    released = None
-    ours = partial(build_cycle, cfg, shape, args.device)
-    if args.mlo_mae:
-        ours = partial(ours, weights=osp.join(folder, 'mlo_mae.pth'))
-        weights = osp.join(folder, 'mlo_mae_released.pth')
-        rates = learning_rates(cfg)
-        released = partial(mlo_mae_cycle, args.mlo_mae, args.betty, shape, rates, args.device, weights)
     apart = copy.deepcopy(cfg)
     apart.optim_wrapper.levels.masking.share_passes = False
-    variants = {
-        'ours': ours,
-        APART: partial(ours.func, apart, *ours.args[1:], **ours.keywords),
-        'MAE': partial(build_cycle, config('MAE', shape), shape, args.device),
-    }
-    if released and bf16_is_timed(args):
-        variants[BF16] = partial(ours, amp=True)
+    configs = {'ours': cfg, APART: apart, 'MAE': config('MAE', shape)}
+    variants = {name: partial(build_cycle, each, shape.batch_size, args.device) for name, each in configs.items()}
+    if args.bf16 or args.device.startswith('cuda'):
+        variants[BF16] = partial(variants['ours'], amp=True)
+    released = None
+    if args.mlo_mae:
+        released = partial(mlo_mae_cycle, args.mlo_mae, args.betty, shape, learning_rates(cfg), args.device)
     title = f'MLO-MAE cycle, batch {shape.batch_size}'
     times = time_all(args, title, variants, released)
     rows = over_other(times, title, {SAME: 0.6, DOCUMENTED: 0.45})
     if BF16 in variants:
         rows += over_other(times, f'{title}, ours in bfloat16', {DOCUMENTED: 0.35}, BF16)
-    rows += over_other(times, f'{title}, peak memory', {SAME: 0.6, DOCUMENTED: 0.6}, make=memory_row)
-    rows += over_other(times, f'{title}, peak of tensors', {SAME: 0.6}, make=tensor_row)
-    for name, make in (('', time_row), (', peak memory', memory_row), (', peak of tensors', tensor_row)):
-        rows += over_other(times, f'{title}, without share_passes{name}', {SAME: 0.6}, APART, make)
-    return [*rows, time_row(times, f'{title}, over two steps of our MAE', 'ours', 'MAE', 3.6)], times
+    rows += over_other(times, f'{title}, peak memory', {SAME: 0.6, DOCUMENTED: 0.6}, what='memory')
+    rows += over_other(times, f'{title}, peak of tensors', {SAME: 0.6}, what='tensors')
+    for name, what in (('', 'seconds'), (', peak memory', 'memory'), (', peak of tensors', 'tensors')):
+        rows += over_other(times, f'{title}, without share_passes{name}', {SAME: 0.6}, APART, what)
+    return [*rows, times.row(f'{title}, over two steps of our MAE', 'ours', 'MAE', 3.6)], times
 
 
-def time_cl_mae(args: argparse.Namespace, shape: Shape, folder: str) -> tuple[list[Row], Times]:
+def time_cl_mae(args: argparse.Namespace, shape: Shape) -> tuple[list[Row], Times]:
     """An iteration of CL-MAE over the released one."""
     cfg = cl_mae_config(shape)
-    rate = learning_rates(cfg)['pretrain']
     amp = args.device.startswith('cuda')  # the released loop is always under autocast, which is one for GPUs
-    weights = [osp.join(folder, f'{name}.pth') for name in ('cl_mae', 'cl_mae_released')]
-    ours = partial(build_cycle, cfg, shape, args.device, amp=amp, weights=weights[0], iterations=1)
-    released = partial(cl_mae_cycle, args.cl_mae, shape, rate, args.device, weights[1])
+    ours = partial(build_cycle, cfg, shape.batch_size, args.device, amp=amp, iterations=1)
+    released = partial(cl_mae_cycle, args.cl_mae, shape, learning_rates(cfg)['pretrain'], args.device)
     title = f'CL-MAE iteration, batch {shape.batch_size}'
     times = time_all(args, title, dict(ours=ours), released)
     title += ', ours in bfloat16, released in fp16' if amp else ''
     rows = over_other(times, title, {SAME: 0.65, DOCUMENTED: 0.5})
-    rows += over_other(times, f'{title}, peak memory', {SAME: 0.6, DOCUMENTED: 0.6}, make=memory_row)
-    return rows + over_other(times, f'{title}, peak of tensors', {SAME: 0.6}, make=tensor_row), times
+    rows += over_other(times, f'{title}, peak memory', {SAME: 0.6, DOCUMENTED: 0.6}, what='memory')
+    return rows + over_other(times, f'{title}, peak of tensors', {SAME: 0.6}, what='tensors'), times
 
 
 def time_mae(args: argparse.Namespace, shape: Shape) -> tuple[list[Row], Times]:
     """Two steps of our MAE over two of mmpretrain's."""
-    ours = partial(build_cycle, config('MAE', shape), shape, args.device)
-    theirs = partial(build_cycle, mmpretrain_config(shape), shape, args.device)
+    ours = partial(build_cycle, config('MAE', shape), shape.batch_size, args.device)
+    theirs = partial(build_cycle, mmpretrain_config(shape), shape.batch_size, args.device)
     title = f"two MAE steps over mmpretrain's, batch {shape.batch_size}"
     times = time_all(args, title, dict(ours=ours), theirs)
     return over_other(times, title, {SAME: 0.95, DOCUMENTED: 0.8}), times
 
 
-def check_losses(args: argparse.Namespace, shape: Shape, folder: str) -> Check:
-    """Compare the losses of all that will be timed, and leave the weights in a folder."""
+def check_losses(args: argparse.Namespace, shape: Shape) -> Check:
+    """Compare all that will be timed."""
     check = Check()
     check_mae(shape, check)
-    files = {name: osp.join(folder, f'{name}.pth') for name in ('mlo_mae', 'mlo_mae_released', 'cl_mae', 'cl_mae_released')}
     if args.mlo_mae:
-        check_mlo_mae(args.mlo_mae, args.betty, shape, check, files['mlo_mae'], files['mlo_mae_released'])
+        check_mlo_mae(args.mlo_mae, args.betty, shape, check)
     if args.cl_mae:
-        check_cl_mae(args.cl_mae, shape, check, files['cl_mae'], files['cl_mae_released'])
+        for norm_pix in (False, True):
+            check_cl_mae(args.cl_mae, norm_pix, check)
     return check
 
 
 def main() -> int:
-    """Compare losses, time, print tables, write JSON, draw; the exit status is 1 if losses do not agree."""
+    """Compare losses, time, print tables, write JSON; the exit status is 1 if losses do not agree."""
     args = parse_args()
     prepare(args)
     sized = [read_shape(args, size) for size in args.batch_sizes]
-    rows: list[Row] = []
-    figures = []
-    with tempfile.TemporaryDirectory() as folder:
-        check = check_losses(args, sized[0], folder)
-        check.print()
-        print(f'every relative difference under {TOLERANCE:g}: {"yes" if check.agrees else "NO"}\n', flush=True)
-        jobs = []
-        if check.agrees:
-            jobs += [partial(time_mae, args, shape) for shape in sized]
-            jobs += [partial(time_mlo_mae, args, shape, folder) for shape in sized]
-            if args.cl_mae:
-                jobs.append(partial(time_cl_mae, args, sized[-1], folder))
-        for job in jobs:
-            new, times = job()
-            rows += new
-            figures.append(dict(rows=as_dicts(new), seconds=times.seconds, peak_memory_mib=times.memory))
-
-    described = describe_run(args, 'mmpretrain', 'timm')
+    check = check_losses(args, sized[0])
+    check.print()
+    print(f'every difference under {TOLERANCE:g} of the value: {"yes" if check.agrees else "NO"}\n', flush=True)
+    jobs = []
+    if check.agrees and not args.losses_only:
+        jobs = [partial(time_mae, args, shape) for shape in sized]
+        jobs += [partial(time_mlo_mae, args, shape) for shape in sized]
+        jobs += [partial(time_cl_mae, args, sized[-1])] if args.cl_mae else []
+    timed = [job() for job in jobs]
     if args.mlo_mae is None:
         print('without --mlo-mae and --betty: the released MLO-MAE is left out')
-    elif not bf16_is_timed(args):
-        print('ours in bfloat16 is left out: this processor has no units for it; --bf16 times it all the same')
     if args.cl_mae is None:
         print('without --cl-mae: CL-MAE is left out')
-    if rows:
-        print_rows(rows, 'the other')
+    if timed:
+        print_rows([row for rows, _ in timed for row in rows], 'the other')
+        described = describe_run(args, 'mmpretrain', 'timm')
         print(f'{described} but where a row says otherwise, {args.cycles} cycles each')
-        if args.chart:
-            draw_rows(rows, described, args.chart)
-    environment = dict(machine=described, launcher_settings=launcher_settings(), cpu_has_bf16=cpu_has_bf16())
-    write_json(args.json, args, dict(environment, agreed=check.agrees, losses=check.rows, timed=figures))
+    figures = [dict(rows=[asdict(row) for row in rows], seconds=times.seconds) for rows, times in timed]
+    write_json(args.json, args, dict(agreed=check.agrees, losses=check.rows, timed=figures))
     return 0 if check.agrees else 1
 
 

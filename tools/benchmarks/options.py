@@ -8,13 +8,8 @@ from mmmlo.utils.process import Parser
 
 MLO_MAE, CL_MAE = 'https://github.com/Alexiland/MLO-MAE', 'https://github.com/ristea/cl-mae'
 BETTY = 'https://github.com/leopard-ai/betty'
-FILES = {
-    MLO_MAE: ('main_cifar10.py', 'cifar_mae_model.py', 'cifar_vit_mlo.py'),
-    CL_MAE: ('engine_pretrain.py', 'models_mae.py', 'vit_local.py', 'util/misc.py', 'util/lr_sched.py', 'util/pos_embed.py'),
-    BETTY: tuple(
-        f'betty/{name}.py' for name in ('engine', 'configs/__init__', 'problems/implicit_problem', 'hypergradient/darts')
-    ),
-}
+# A file that only a checkout of the project has.
+FILES = {MLO_MAE: 'main_cifar10.py', CL_MAE: 'vit_local.py', BETTY: 'betty/hypergradient/darts.py'}
 
 
 class Shape(NamedTuple):
@@ -64,7 +59,6 @@ def add_machine(parser: Parser, cycles: int, warmup: int) -> None:
 
 
 def check_checkout(parser: Parser, name: str, folder: str | None, project: str) -> None:
-    """End with one line where a folder lacks a file of the project that it should be a checkout of."""
-    missing = folder and next((file for file in FILES[project] if not osp.isfile(osp.join(folder, file))), None)
-    if missing:
-        parser.error(f'{folder} has no {missing}; {name} must be a checkout of {project}')
+    """End with one line where a folder that should be a checkout of the project is none."""
+    if folder is not None and not osp.isfile(osp.join(folder, FILES[project])):
+        parser.error(f'{folder} has no {FILES[project]}; {name} must be a checkout of {project}')

@@ -8,12 +8,12 @@ import argparse
 import ast
 import importlib
 import itertools
+import math
 import os
 import os.path as osp
 import sys
 import types
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -96,16 +96,6 @@ def definitions(path: str, names: Sequence[str], given: dict[str, Any]) -> dict[
     return {name: space[name] for name in names}
 
 
-class _NoImages:
-    """As many images as CIFAR-10 has, by which the released script counts its iterations; none of them is loaded."""
-
-    def __init__(self, *args: Any, train: bool, **kwargs: Any) -> None:
-        self.length = 50_000 if train else 10_000
-
-    def __len__(self) -> int:
-        return self.length
-
-
 def _sizes(shape: Shape) -> dict[str, Any]:
     """What both released autoencoders take, under the names of MAE's own."""
     return dict(
@@ -165,7 +155,8 @@ def mlo_mae(checkout: str, betty: str, shape: Shape, rates: dict[str, float], de
         models_vit_mlo_ddp=types.SimpleNamespace(
             FinetuneVisionTransformer=partial(heads.FinetuneVisionTransformer, num_classes=CLASSES, embed_dim=shape.dims)
         ),
-        datasets=types.SimpleNamespace(CIFAR10=_NoImages),
+        # As many images as CIFAR-10 has, by which the script counts its iterations; none of them is loaded.
+        datasets=types.SimpleNamespace(CIFAR10=lambda *_, train, **__: range(50_000 if train else 10_000)),
         misc=types.SimpleNamespace(get_rank=lambda: 0),
         wandb=types.SimpleNamespace(init=_silent, log=_silent),
         print=_silent,
@@ -196,39 +187,9 @@ def mlo_mae(checkout: str, betty: str, shape: Shape, rates: dict[str, float], de
     return engine
 
 
-def mlo_mae_cycle(
-    checkout: str, betty: str, shape: Shape, rates: dict[str, float], device: str, weights: str | None
-) -> Cycle:
+def mlo_mae_cycle(checkout: str, betty: str, shape: Shape, rates: dict[str, float], device: str) -> Cycle:
     """Build the released MLO-MAE, whose cycle has two pretrain steps, a finetune and a masking step."""
-    engine = mlo_mae(checkout, betty, shape, rates, device)
-    if weights:
-        parts = torch.load(weights, map_location=device, weights_only=True)
-        for problem in engine.problems:
-            problem.module.load_state_dict(parts[problem.name])
-    return engine.run
-
-
-class _Alone(nn.Module):
-    """In place of ``DistributedDataParallel``, without which the released loop does not run: a single process."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.module(*args, **kwargs)
-
-
-@contextmanager
-def _old_torch() -> Iterator[None]:
-    # torch._six is gone since PyTorch 2.0. The released code takes one constant from it.
-    six = types.ModuleType('torch._six')
-    six.inf = float('inf')  # type: ignore[attr-defined]
-    sys.modules['torch._six'] = six
-    try:
-        yield
-    finally:
-        del sys.modules['torch._six']
+    return mlo_mae(checkout, betty, shape, rates, device).run
 
 
 def cl_mae(checkout: str, shape: Shape, device: str, double: bool = False, norm_pix: bool = False) -> nn.Module:
@@ -243,20 +204,20 @@ def cl_mae(checkout: str, shape: Shape, device: str, double: bool = False, norm_
     return model.to(device, torch.float64 if double else torch.float32)
 
 
-def cl_mae_cycle(checkout: str, shape: Shape, rate: float, device: str, weights: str | None) -> Cycle:
+def cl_mae_cycle(checkout: str, shape: Shape, rate: float, device: str) -> Cycle:
     """Build the released CL-MAE, whose own loop runs epochs of one iteration: an MAE step and a masking step on a batch."""
-    with _old_torch():
-        loop = import_released(checkout, 'engine_pretrain')
+    sys.modules['torch._six'] = types.SimpleNamespace(inf=math.inf)  # type: ignore[assignment]  # gone since PyTorch 2.0
+    loop = import_released(checkout, 'engine_pretrain')
     loop.print = loop.misc.print = _silent
     if not device.startswith('cuda'):
         loop.torch = Overlay(torch, cuda=Overlay(torch.cuda, synchronize=_silent))
     model = cl_mae(checkout, shape, device)
-    if weights:
-        model.load_state_dict(torch.load(weights, map_location=device, weights_only=True))
+    # In place of DistributedDataParallel, without which the loop does not run. Not registered: it would contain itself.
+    model.__dict__['module'] = model
     optimizer = torch.optim.AdamW(param_groups_weight_decay(model, 0.05), lr=rate, betas=(0.9, 0.95))
     scalers = [loop.misc.NativeScalerWithGradNormCount() for _ in range(2)]
     # A schedule without warm-up begins at the full rate.
     args = types.SimpleNamespace(accum_iter=1, mask_ratio=MASK_RATIO, lr=rate, min_lr=0.0, warmup_epochs=0, epochs=200)
     loader = [make_batch(shape, device)]
     place = torch.device(device)
-    return partial(loop.train_one_epoch, _Alone(model), loader, optimizer, place, 0, 1.0, *scalers, None, args)
+    return partial(loop.train_one_epoch, model, loader, optimizer, place, 0, 1.0, *scalers, None, args)

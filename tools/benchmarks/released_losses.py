@@ -1,9 +1,9 @@
 """Losses of this project's models beside those of the released codes and of mmpretrain, on the same weights and images.
 
-All of it in float64, in evaluation mode, which has no dropout. The weights are left in files, for the
-processes that are timed.
+All of it in float64, in evaluation mode, which has no dropout.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,7 +25,11 @@ from variants import (
 from mmmlo.converters import FORMATS
 
 TOLERANCE = 1e-8
-FACTORS = (1.0, -0.5)  # of CL-MAE's curriculum
+FACTORS = (1.0, 0.3, -1.0)  # of CL-MAE's curriculum
+# Over 25 images, as in training: torch.cdist, which the released diversity uses, takes another route from there.
+TINY = Shape(
+    dims=48, depth=2, heads=4, decoder_dims=32, decoder_depth=1, decoder_heads=4, img_size=24, patch_size=4, batch_size=32
+)
 
 
 def cl_mae_config(shape: Shape) -> Config:
@@ -41,15 +45,16 @@ def cl_mae_config(shape: Shape) -> Config:
 
 
 class Check:
-    """Losses of both sides: rows with a name, both values and their relative difference."""
+    """What both sides computed: rows with a name, a value of each or its norm, and the relative difference."""
 
     def __init__(self) -> None:
         self.rows: list[dict] = []
 
     def add(self, name: str, ours: torch.Tensor, other: torch.Tensor) -> None:
-        """Compare two scalars."""
-        mine, theirs = ours.item(), other.item()
-        self.rows.append(dict(name=name, ours=mine, other=theirs, difference=abs(mine - theirs) / abs(theirs)))
+        """Compare two tensors: the largest difference over the largest value."""
+        mine, theirs = (value.item() if value.numel() == 1 else value.norm().item() for value in (ours, other))
+        difference = ((ours - other).abs().max() / other.abs().max()).item()
+        self.rows.append(dict(name=name, ours=mine, other=theirs, difference=difference))
 
     @property
     def agrees(self) -> bool:
@@ -58,9 +63,9 @@ class Check:
 
     def print(self) -> None:
         """Print what was compared."""
-        print(f'{"loss, in float64":44}{"ours":>18}{"the other":>18}{"relative difference":>22}')
+        print(f'{"in float64; of gradients, scores, masks the norm":52}{"ours":>18}{"the other":>18}{"difference":>12}')
         for row in self.rows:
-            print(f'{row["name"]:44}{row["ours"]:18.12f}{row["other"]:18.12f}{row["difference"]:22.1e}')
+            print(f'{row["name"]:52}{row["ours"]:18.12f}{row["other"]:18.12f}{row["difference"]:12.1e}')
 
 
 @torch.no_grad()
@@ -95,8 +100,8 @@ def _our_double_batch(shape: Shape, seed: int = 0) -> dict:
 
 
 @torch.no_grad()
-def check_mlo_mae(checkout: str, betty: str, shape: Shape, check: Check, ours_path: str, released_path: str) -> None:
-    """Compare the losses of MLO-MAE's three levels, and leave our weights and the same by their released names in files."""
+def check_mlo_mae(checkout: str, betty: str, shape: Shape, check: Check) -> None:
+    """Compare the losses of MLO-MAE's three levels."""
     cfg = mlo_mae_config(shape)
     engine = mlo_mae(checkout, betty, shape, learning_rates(cfg), 'cpu')
     modules = {problem.name: problem.module for problem in engine.problems}
@@ -107,9 +112,6 @@ def check_mlo_mae(checkout: str, betty: str, shape: Shape, check: Check, ours_pa
         state.update({f'{prefix}.{key}': value for key, value in modules[name].state_dict().items()})
     model: Any = build_model(cfg)
     take_weights(model, state, 'mlo-mae')
-    torch.save(model.state_dict(), ours_path)
-    torch.save({name: module.state_dict() for name, module in modules.items()}, released_path)
-
     for module in (model, *modules.values()):
         module.double().eval()
     levels = dict(pretrain='pretrain', finetune='finetune', masking='mask')
@@ -118,29 +120,73 @@ def check_mlo_mae(checkout: str, betty: str, shape: Shape, check: Check, ours_pa
         check.add(f'MLO-MAE, {level}', model.level_loss(level, _our_double_batch(shape, seed))['loss'], released)
 
 
-@torch.no_grad()
-def check_cl_mae(checkout: str, shape: Shape, check: Check, ours_path: str, released_path: str) -> None:
-    """Compare the losses of CL-MAE's two phases; see :func:`check_mlo_mae`."""
-    released: Any = cl_mae(checkout, shape, 'cpu', double=True)
-    disturb(released)
-    model: Any = build_model(cl_mae_config(shape)).double()
-    take_weights(model, released.state_dict(), 'cl-mae')
-    torch.save(model.state_dict(), ours_path)
-    torch.save(released.state_dict(), released_path)
+def gradients(loss: torch.Tensor, model: nn.Module, choose: Callable[[str], bool]) -> dict[str, torch.Tensor]:
+    """Gradients by the parameters that are not frozen, of those chosen by name; zero by all else."""
+    chosen = {name: p for name, p in model.named_parameters() if p.requires_grad and choose(name)}
+    zeros = {name: torch.zeros_like(value) for name, value in model.state_dict().items()}
+    return zeros | dict(zip(chosen, torch.autograd.grad(loss, list(chosen.values()))))
 
-    batch = _our_double_batch(shape)
+
+def check_cl_mae(checkout: str, norm_pix: bool, check: Check) -> None:
+    """Compare scores, masks, losses and gradients of CL-MAE's two phases in a tiny model.
+
+    What the training script does around the released model, freezing one half after the other and adding up the terms, is
+    repeated here. The masker's class token has a position embedding, zero at first, which unfreezing makes trainable: here
+    it is not zero, and our class token is the sum of the two.
+    """
+    cfg = cl_mae_config(TINY)
+    cfg.model.head.norm_pix = norm_pix
+    torch.manual_seed(0)
+    theirs: Any = cl_mae(checkout, TINY, 'cpu', double=True, norm_pix=norm_pix)
+    theirs.freeze_maskingnet()  # as after the first iteration of the training script
+    theirs.unfreeze_maskingnet()
+    disturb(theirs, 0.1)
+    model: Any = build_model(cfg).double()
+    take_weights(model, theirs.state_dict(), 'cl-mae')
+    batch = _our_double_batch(TINY)
     images = batch['inputs']
-    check.add('CL-MAE, pretrain', model.level_loss('pretrain', batch)['loss'], released(images, mask_ratio=MASK_RATIO))
-    reconstruction, *terms = released(images, mask_ratio=MASK_RATIO, train_mask=True)
+    pixels = 'normalized pixels' if norm_pix else 'raw pixels'
+
+    def add_gradient(name: str, ours: dict[str, torch.Tensor], released: dict[str, torch.Tensor]) -> None:
+        # Names and signs are linear, so a gradient is converted as weights are.
+        expected = read_released(released, 'cl-mae')
+        names = [key for key in expected if key in dict(model.named_parameters())]
+        check.add(name, *(torch.cat([gradient[key].reshape(-1) for key in names]) for gradient in (ours, expected)))
+
+    theirs.freeze_maskingnet()
+    mask = theirs.forward_encoder(images, MASK_RATIO, False)[1]
+    expected = theirs(images, mask_ratio=MASK_RATIO)
+    actual = model.level_loss('pretrain', batch)['loss']
+    released_gradients = gradients(expected, theirs, lambda name: True)
+    our_gradients = gradients(actual, model, lambda name: not name.startswith('masker.'))
+    theirs.unfreeze_maskingnet()
+
+    theirs.freeze_backbone()
+    keep = theirs.forward_encoder(images, MASK_RATIO, True)[1]
+    reconstruction, *terms = theirs(images, mask_ratio=MASK_RATIO, train_mask=True)
     losses = model.level_loss('masking', batch)
-    check.add('CL-MAE, masking, reconstruction', losses['reconstruction'], reconstruction)
-    for name, term in zip(('binarization', 'ratio', 'diversity'), terms):
-        check.add(f'CL-MAE, masking, {name}', losses[f'loss_{name}'], term)
+    if not norm_pix:  # no pixels enter these
+        masking = model.fix_level('pretrain', batch)
+        check.add('CL-MAE, scores', masking.mask_prob, 1 - keep)
+        check.add('CL-MAE, masked patches', masking.selection.mask, mask.double())
+        for name, term in zip(('binarization', 'ratio', 'diversity'), terms):
+            check.add(f'CL-MAE, {name}', losses[f'loss_{name}'], term)
+    check.add(f'CL-MAE, pretrain: loss, {pixels}', actual, expected)
+    add_gradient(f'CL-MAE, pretrain: gradient, {pixels}', our_gradients, released_gradients)
+    check.add(f'CL-MAE, masking: reconstruction, {pixels}', losses['loss_reconstruction'], reconstruction)
     for factor in FACTORS:
         model.curriculum_factor = factor
         losses = model.level_loss('masking', batch)
-        total = sum(value for name, value in losses.items() if 'loss' in name)
-        check.add(f'CL-MAE, masking, factor {factor:g}', total, factor * reconstruction + sum(terms))
+        actual = sum(loss for name, loss in losses.items() if 'loss' in name)
+        reconstruction, *terms = theirs(images, mask_ratio=MASK_RATIO, train_mask=True)
+        expected = factor * reconstruction + sum(terms)
+        check.add(f'CL-MAE, masking: sum, factor {factor:g}, {pixels}', actual, expected)
+        # Adding a position embedding to a class token gives both the same gradient: that of the embedding is left out.
+        add_gradient(
+            f'CL-MAE, masking: gradient, factor {factor:g}, {pixels}',
+            gradients(actual, model, lambda name: name.startswith('masker.')),
+            gradients(expected, theirs, lambda name: name.startswith('masking_net.') and name != 'masking_net.pos_embed'),
+        )
 
 
 @torch.no_grad()

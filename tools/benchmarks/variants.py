@@ -1,5 +1,6 @@
 """What of this project and of mmpretrain is timed: built from this project's configs, only sizes replaced."""
 
+import argparse
 import os.path as osp
 from functools import partial
 from typing import Any
@@ -9,13 +10,17 @@ from measure import Cycle
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.optim import build_optim_wrapper
+from mmengine.utils import to_2tuple
 from mmpretrain.structures import DataSample
 from options import Shape
 from torch import nn
+from torch.profiler import record_function
 
 import mmmlo.engine  # noqa: F401  registers the optimizer wrappers
 from mmmlo.launch.config import enable_amp, load_config
+from mmmlo.models import BaseMaskedAutoencoder
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 CONFIGS = osp.join(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))), 'configs')
 NAMES = {
@@ -92,53 +97,65 @@ def build_model(cfg: Config, seed: int = 0) -> nn.Module:
     return model.train()
 
 
-def make_batch(shape: Shape, device: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def make_batch(shape: Shape, device: str, seed: int = 0, classes: int = CLASSES) -> tuple[torch.Tensor, torch.Tensor]:
     """Images of noise, B x 3 x H x W, and their labels, B."""
     generator = torch.Generator().manual_seed(seed)
-    images = torch.randn(shape.batch_size, 3, shape.img_size, shape.img_size, generator=generator)
-    labels = torch.randint(CLASSES, (shape.batch_size,), generator=generator)
+    images = torch.randn(shape.batch_size, 3, *to_2tuple(shape.img_size), generator=generator)
+    labels = torch.randint(classes, (shape.batch_size,), generator=generator)
     return images.to(device), labels.to(device)
 
 
-def our_batch(shape: Shape, device: str, seed: int = 0) -> dict:
+def our_batch(shape: Shape, device: str, seed: int = 0, classes: int = CLASSES) -> dict:
     """The same as a data preprocessor returns it."""
-    images, labels = make_batch(shape, device, seed)
+    images, labels = make_batch(shape, device, seed, classes)
     return dict(inputs=images, data_samples=[DataSample().set_gt_label(label) for label in labels])
 
 
-def build_cycle(
-    cfg: Config, shape: Shape, device: str, amp: bool = False, weights: str | None = None, iterations: int = 2
-) -> Cycle:
-    """Build a model of ours or of mmpretrain, and its cycle: so many pretrain steps, with what is due of the other levels.
+def masking_config(args: argparse.Namespace) -> Config:
+    """The config that a command line names, which must train a masked autoencoder of this project."""
+    cfg = load_config(args.config, args.cfg_options)
+    kind = MODELS.get(cfg.model.type)
+    if kind is None or not issubclass(kind, BaseMaskedAutoencoder):
+        raise SettingError(f'{cfg.filename} trains a {cfg.model.type}, not a masked autoencoder of this project')
+    return cfg
+
+
+class Training:
+    """The model and optimizers of a config, and a batch of noise for each level, on the device.
 
     Args:
-        cfg (Config): With ``model`` and ``optim_wrapper``.
-        shape (Shape): The sizes.
+        cfg (Config): With ``model`` and ``optim_wrapper``, of ours or of mmpretrain.
+        batch_size (int): Images a batch.
         device (str): 'cpu' or 'cuda'.
         amp (bool): Under bfloat16 autocast. Defaults to False.
-        weights (str, optional): File with the weights to start from. Defaults to None, as initialized.
-        iterations (int): Pretrain steps of a cycle. Defaults to 2.
     """
-    if amp:
-        enable_amp(cfg)
-    model: Any = build_model(cfg).to(device)
-    if weights:
-        model.load_state_dict(torch.load(weights, map_location=device, weights_only=True))
-    wrapper: Any = build_optim_wrapper(model, cfg.optim_wrapper)
-    if not hasattr(wrapper, 'update_levels'):
-        return partial(_single_level_cycle, model, wrapper, our_batch(shape, device), iterations)
-    batches = {level: our_batch(shape, device, seed) for seed, level in enumerate(wrapper.levels)}
-    return partial(_multi_level_cycle, model, wrapper, batches, iterations)
+
+    def __init__(self, cfg: Config, batch_size: int, device: str, amp: bool = False) -> None:
+        if amp:
+            enable_amp(cfg)
+        self.model: Any = build_model(cfg).to(device)
+        self.wrapper: Any = build_optim_wrapper(self.model, cfg.optim_wrapper)
+        self.multi_level = hasattr(self.wrapper, 'update_levels')
+        self.iterations = self.wrapper.cadence.iterations if self.multi_level else 1
+        shape = Shape(img_size=self.model.backbone.img_size, batch_size=batch_size)
+        classes = getattr(getattr(self.model, 'downstream', None), 'num_classes', CLASSES)
+        levels = self.wrapper.levels if self.multi_level else ['pretrain']
+        self.batches = {level: our_batch(shape, device, seed, classes) for seed, level in enumerate(levels)}
+
+    def cycle(self, iterations: int | None = None) -> None:
+        """Run so many pretrain steps, by default those of a cycle, with what is due of the other levels."""
+        for _ in range(iterations or self.iterations):
+            if self.multi_level:
+                due = self.wrapper.due()
+                self.wrapper.update_levels(self.model, {name: [self.batches[name]] * count for name, count in due.items()})
+                continue
+            # As in mmengine's BaseModel.train_step, but for the data preprocessor.
+            with record_function('level: pretrain'):
+                with self.wrapper.optim_context(self.model):
+                    losses = self.model.loss(**self.batches['pretrain'])
+                self.wrapper.update_params(self.model.parse_losses(losses)[0])
 
 
-def _multi_level_cycle(model: nn.Module, wrapper: Any, batches: dict[str, dict], iterations: int) -> None:
-    for _ in range(iterations):
-        wrapper.update_levels(model, {level: [batches[level]] * count for level, count in wrapper.due().items()})
-
-
-def _single_level_cycle(model: Any, wrapper: Any, batch: dict, iterations: int) -> None:
-    # As in mmengine's BaseModel.train_step, but for the data preprocessor.
-    for _ in range(iterations):
-        with wrapper.optim_context(model):
-            losses = model.loss(**batch)
-        wrapper.update_params(model.parse_losses(losses)[0])
+def build_cycle(cfg: Config, batch_size: int, device: str, amp: bool = False, iterations: int = 2) -> Cycle:
+    """Build a :class:`Training` and return its cycle; see :mod:`measure`."""
+    return partial(Training(cfg, batch_size, device, amp).cycle, iterations)

@@ -14,6 +14,7 @@ import os.path as osp
 import subprocess
 import sys
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 
 HERE = osp.dirname(osp.abspath(__file__))
@@ -36,30 +37,16 @@ def parse_args() -> argparse.Namespace:
 
 start(__name__, parse_args)
 
-from measure import (
-    Row,
-    Worker,
-    as_dicts,
-    describe_run,
-    in_turns,
-    launcher_settings,
-    prepare,
-    print_rows,
-    time_row,
-    write_json,
-)
+from measure import Row, Worker, describe_run, in_turns, prepare, print_rows, write_json
 from variants import build_cycle, config
 
 
 def compare(args: argparse.Namespace, neighbours: int) -> Row:
     """Seconds of a cycle with sleeping threads over one with spinning threads, beside so many busy processes."""
-    shape = read_shape(args, args.batch_size)
-    asleep = launcher_settings() | THREADS
-    spinning = {name: value for name, value in asleep.items() if name not in THREADS}
-    build = partial(build_cycle, config('MAE', shape), shape, 'cpu')
+    build = partial(build_cycle, config('MAE', read_shape(args, args.batch_size)), args.batch_size, 'cpu')
     workers = {
-        name: partial(Worker, build, settings=settings, threads=args.threads)
-        for name, settings in (('asleep', asleep), ('spinning', spinning))
+        name: partial(Worker, build, waiting=waiting, threads=args.threads)
+        for name, waiting in (('asleep', THREADS), ('spinning', {}))
     }
     title = f'beside {neighbours} busy processes' if neighbours else 'alone'
     with ExitStack() as stack:
@@ -67,7 +54,7 @@ def compare(args: argparse.Namespace, neighbours: int) -> Row:
             busy = subprocess.Popen([sys.executable, '-c', 'while True: pass'])
             stack.callback(busy.kill)
         times = in_turns(workers, args.cycles, args.warmup, title)
-    return time_row(times, title, 'asleep', 'spinning', None if neighbours else 1.03)
+    return times.row(title, 'asleep', 'spinning', None if neighbours else 1.03)
 
 
 def main() -> None:
@@ -78,7 +65,7 @@ def main() -> None:
     rows = [compare(args, neighbours) for neighbours in args.neighbours]
     print_rows(rows, 'spinning')
     print(describe_run(args))
-    write_json(args.json, args, dict(rows=as_dicts(rows)))
+    write_json(args.json, args, dict(rows=[asdict(row) for row in rows]))
 
 
 if __name__ == '__main__':

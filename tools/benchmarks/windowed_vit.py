@@ -35,7 +35,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--size', type=int, default=1024, help='side of the image in pixels; default: 1024')
     parser.add_argument('--batch-size', type=int, default=1, help='default: 1')
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast')
-    parser.add_argument('--rel-pos', action='store_true', help='relative positions in the windowed ones')
     add_machine(parser, cycles=3, warmup=1)
     return parser.read(cycles=1, warmup=0)
 
@@ -53,8 +52,6 @@ def build(args: argparse.Namespace, name: str) -> Cycle:
     """Build a backbone in training mode, of which a seed gives all the same weights; see :mod:`measure`."""
     torch.manual_seed(0)
     cfg = dict(VARIANTS[name], arch=args.arch, img_size=args.size, patch_size=16)
-    if args.rel_pos and name != 'plain':
-        cfg['rel_pos'] = True
     model = MODELS.build(cfg).to(args.device).train()
     return partial(one_pass, args, model, torch.randn(args.batch_size, 3, args.size, args.size, device=args.device))
 
@@ -76,10 +73,10 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in times.seconds.items()}
     print(f'{"":24}{"seconds":>9}{"(min-max)":>16}{"over plain":>12}{"peak MiB":>10}{"over windowed":>15}')
     for name, seconds in times.seconds.items():
-        spread, memory = f'{min(seconds):.2f}-{max(seconds):.2f}', times.tensors[name]
+        spread, (memory,) = f'{min(seconds):.2f}-{max(seconds):.2f}', times.tensors[name]
         print(
             f'{name:24}{medians[name]:9.2f}{spread:>16}{medians[name] / medians["plain"]:12.2f}{memory:10.0f}'
-            f'{memory / times.tensors["windowed"]:15.2f}'
+            f'{memory / times.tensors["windowed"][0]:15.2f}'
         )
     print(f'ViT {args.arch}, {args.size} px, batch {args.batch_size}, {describe_run(args)}')
     write_json(args.json, args, dict(seconds=times.seconds, peak_memory_mib=times.tensors))
