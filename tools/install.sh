@@ -21,48 +21,37 @@ source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 readonly MIN_PYTHON=3.10
 readonly MIN_TORCH=2.6  # 2.5 takes no (function, name) among the safe globals of weights_only
-readonly STEPS=6
 readonly STAMP=.mmmlo-installed  # in the environment, written last
-
-started=$SECONDS
-log=
-step_number=0
 
 main() {
     parse_arguments "$@"
     find_interpreter
     refuse_conflicts
-    if [[ -z $force ]] && is_installed; then
-        printf 'Already installed in %s\n' "$prefix"
-        return
-    fi
+    end_if_installed
     refuse_machine
     lock
-    if [[ -z $force ]] && is_installed; then  # another installation finished while this one waited
-        printf 'Already installed in %s\n' "$prefix"
-        return
-    fi
 
-    trap 'printf "\nInterrupted. Run this again: it goes on from here\n" >&2; exit 130' INT TERM
     log=$(mktemp "${TMPDIR:-/tmp}/mmmlo-install.XXXXXX.log")
     printf 'Installing mmmlo into %s\n(what pip and the compiler say goes to %s)\n' "$prefix" "$log"
     rm -f "$prefix/$STAMP"
-    step 'environment'
+    step '[1/6] environment'
     make_environment
-    step 'torch'
+    step '[2/6] torch'
     install_torch
-    step "mmcv's operators"
+    step "[3/6] mmcv's operators"
     install_mmcv
-    step 'mmengine, mmpretrain, mmsegmentation, mmdetection, timm, test tools'
+    step '[4/6] mmengine, mmpretrain, mmsegmentation, mmdetection, timm, test tools'
     run_pip install -r requirements/mminstall.txt -r requirements/runtime.txt -r requirements/tests.txt -r requirements/docs.txt
     repair_opencv
-    step 'mmmlo'
+    step '[5/6] mmmlo'
     run_pip install --no-deps --no-build-isolation --editable .
-    step 'check'
-    check
+    step '[6/6] check'
+    "$python" -W ignore -m mmmlo.utils.collect_env || exit
+    # In an environment of the user's, what does not fit may have nothing to do with this project.
+    "$python" -m pip check >>"$log" 2>&1 || note 'pip check reports conflicts:' "$(tail -n 20 "$log")"
     printf '%s\n' "$(probe fingerprint)" >"$prefix/$STAMP"
     rm -f "$log"
-    printf '\nInstalled in %s.' "$(minutes)"
+    printf '\nInstalled in %d minutes.' $((SECONDS / 60))
     if [[ -z $active ]]; then
         printf ' To work in this environment: source %q' "$prefix/bin/activate"
     fi
@@ -117,9 +106,7 @@ find_interpreter() {
     at_least "$version" "$MIN_PYTHON" ||
         die "$python is Python $version, and $MIN_PYTHON or newer is needed. Name a newer one: PYTHON=/path/to/python bash tools/install.sh"
     if [[ -n $active ]]; then
-        [[ -z $(probe managed) ]] ||
-            die "$python belongs to the operating system, which does not let pip install into it. Leave out --active, or activate a virtual environment first"
-        prefix=$(probe prefix)
+        prefix=$("$python" -c 'import sys; print(sys.prefix)')
     fi
 }
 
@@ -134,31 +121,14 @@ refuse_conflicts() {
 
 # What the machine lacks, said before anything is downloaded.
 refuse_machine() {
-    local compiler=${CXX:-} need_gb folder=$prefix free_kb
-    if [[ -z $compiler ]]; then
-        compiler=$(command -v g++ || command -v c++ || true)
-    fi
+    local compiler=${CXX:-}
+    [[ -n $compiler ]] || compiler=$(command -v g++ || command -v c++ || true)
     command -v "${compiler%% *}" >/dev/null ||
         die 'no C++ compiler (g++ or c++), and mmcv has to be compiled. On Debian or Ubuntu: apt-get install g++'
     [[ -n $(probe headers) ]] ||
         die "$python has no headers (Python.h), and mmcv has to be compiled. On Debian or Ubuntu: apt-get install python3-dev"
-    if [[ ! -x $prefix/bin/python ]]; then
-        "$python" -c 'import ensurepip, venv' 2>/dev/null ||
-            die "$python cannot make virtual environments with pip. On Debian or Ubuntu: apt-get install python3-venv"
-    fi
-
-    # The larger part of what is installed is torch: without this, a full disk would keep an interrupted installation
-    # from being finished.
-    need_gb=6
-    if [[ (-n $active || -x $prefix/bin/python) && -n $(probe torch) ]]; then
-        need_gb=2
-    fi
-    while [[ ! -d $folder ]]; do
-        folder=$(dirname "$folder")
-    done
-    free_kb=$(df -Pk "$folder" | awk 'NR == 2 { print $4 }')
-    ((free_kb >= need_gb * 1024 * 1024)) ||
-        die "only $((free_kb / 1024)) MB are free where $prefix lies, and the installation needs $need_gb GB. Free some, or name a folder elsewhere with --venv DIR"
+    [[ -x $prefix/bin/python ]] || "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+        die "$python cannot make virtual environments with pip. On Debian or Ubuntu: apt-get install python3-venv"
 }
 
 # One installation at a time: two would build the same wheel twice, or write into the same environment.
@@ -169,15 +139,14 @@ lock() {
     if ! flock --nonblock 9; then
         printf 'Waiting for another installation to finish (it holds %s) ...\n' "$cache/lock"
         flock 9
+        end_if_installed
     fi
     rm -rf "$cache"/mmcv/.build.*  # left by an interrupted one
 }
 
 make_environment() {
-    if [[ -n $active ]]; then
-        "$python" -m pip --version >>"$log" 2>&1 ||
-            die "$python has no pip. Install it (python -m ensurepip), or leave out --active"
-    elif ! "$prefix/bin/python" -m pip --version >>"$log" 2>&1; then  # not there, or interrupted while it was made
+    # Not there, or interrupted while it was made.
+    if [[ -z $active ]] && ! "$prefix/bin/python" -m pip --version >>"$log" 2>&1; then
         run "$python" -m venv "$prefix"
         python=$prefix/bin/python
     fi
@@ -225,7 +194,7 @@ install_mmcv() {
     if [[ -n $wheel ]] && "$python" tools/wheel_check.py "$wheel" >>"$log" 2>&1; then
         note "using the wheel that was built before: $wheel"
     else
-        note 'compiling them, about six minutes on two cores'
+        note "compiling them, about six minutes on two cores; to look on: tail -f $log"
         work=$(mktemp -d "$cache/mmcv/.build.XXXXXX")
         mkdir "$work/tmp" "$work/wheel"
         # Everything temporary lies in $work, which the next installation removes if this one is killed.
@@ -252,35 +221,21 @@ repair_opencv() {
     fi
 }
 
-check() {
-    "$python" -W ignore -m mmmlo.utils.collect_env 9>&- || exit
-    if ! "$python" -m pip check >>"$log" 2>&1; then
-        # In an environment of the user's, what does not fit may have nothing to do with this project.
-        if [[ -n $active ]]; then
-            note "pip check reports conflicts:" "$(tail -n 20 "$log")"
-        else
-            fail 'pip check'
-        fi
-    fi
-}
-
 # --- helpers ---------------------------------------------------------------------------------------------------------
 
 probe() { "$python" tools/install_probe.py "$1"; }
 
-is_installed() {
-    [[ -f $prefix/$STAMP && (-n $active || -x $prefix/bin/python) && $(<"$prefix/$STAMP") == "$(probe fingerprint)" ]]
+end_if_installed() {
+    if [[ -z $force && -f $prefix/$STAMP && -x $python && $(<"$prefix/$STAMP") == "$(probe fingerprint)" ]]; then
+        printf 'Already installed in %s\n' "$prefix"
+        exit
+    fi
 }
 
 # Whether version $1 is version $2 or newer.
 at_least() { [[ $(printf '%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]; }
 
-minutes() { printf '%d min %02d s' $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60)); }
-
-step() {
-    step_number=$((step_number + 1))
-    printf '[%d/%d] %s (after %s)\n' "$step_number" "$STEPS" "$1" "$(minutes)"
-}
+step() { printf '%s (after %d min %02d s)\n' "$1" $((SECONDS / 60)) $((SECONDS % 60)); }
 
 note() { printf '      %s\n' "$@"; }
 
@@ -292,35 +247,14 @@ jobs_that_fit() {
 
 run_pip() { run "$python" -m pip --disable-pip-version-check --no-input "$@"; }
 
-# Runs a command with its output in the log, saying every half minute that it is still at work.
+# Runs a command with its output in the log.
 run() {
-    local status=0 beat
-    heartbeat 9>&- &
-    beat=$!
-    "$@" >>"$log" 2>&1 9>&- </dev/null || status=$?
-    kill "$beat" 2>/dev/null || true
-    wait "$beat" 2>/dev/null || true
-    ((status == 0)) || fail "$*"
-}
-
-heartbeat() {
-    local seconds=0 compiled before
-    before=$(wc -c <"$log")
-    # Sleeping a second at a time, and looking for its parent, it does not outlive an interrupted installation.
-    while sleep 1 && kill -0 $$ 2>/dev/null; do
-        seconds=$((seconds + 1))
-        if ((seconds % 30 == 0)); then
-            compiled=$(tail -c "+$before" "$log" | grep -o '^ *\[[0-9]*/[0-9]*\]' | tail -n 1 | tr -d ' ' || true)
-            note "still at work, $(minutes)${compiled:+, files compiled: $compiled}"
-        fi
-    done
-}
-
-fail() {
-    printf '\nThe last lines of %s:\n' "$log" >&2
-    tail -n 30 "$log" >&2
-    printf '\n' >&2
-    die "this failed: $1" "the whole output is in $log. Run tools/install.sh again once the cause is removed: it goes on from here"
+    if ! "$@" >>"$log" 2>&1 9>&- </dev/null; then
+        printf '\nThe last lines of %s:\n' "$log" >&2
+        tail -n 30 "$log" >&2
+        printf '\n' >&2
+        die "this failed: $*" "the whole output is in $log. Run tools/install.sh again once the cause is removed: it goes on from here"
+    fi
 }
 
 main "$@"

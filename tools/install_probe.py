@@ -36,21 +36,10 @@ def conflict() -> str:
     return ' '.join(upstream + sorted(name for name in names if name.startswith('onedl-'))) if upstream else ''
 
 
-def managed() -> str:
-    """Whether the operating system owns this Python's packages (PEP 668)."""
-    marker = Path(sysconfig.get_path('stdlib')) / 'EXTERNALLY-MANAGED'
-    return 'yes' if sys.prefix == sys.base_prefix and marker.exists() else ''
-
-
 def headers() -> str:
     """The folder of Python.h."""
     include = Path(sysconfig.get_path('include'))
     return str(include) if (include / 'Python.h').exists() else ''
-
-
-def prefix() -> str:
-    """The environment's folder."""
-    return sys.prefix
 
 
 def torch() -> str:

@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'tools'
 
 # What the script calls, and compilers.
-PROGRAMS = ('awk', 'bash', 'basename', 'cat', 'df', 'dirname', 'env', 'flock', 'grep', 'head', 'ls', 'mkdir', 'mktemp', 'mv',
-            'nproc', 'realpath', 'rm', 'sed', 'sleep', 'sort', 'tail', 'tr', 'wc')
+PROGRAMS = ('awk', 'bash', 'cat', 'dirname', 'env', 'flock', 'grep', 'head', 'ls', 'mkdir', 'mktemp', 'mv', 'nproc', 'realpath',
+            'rm', 'sed', 'sort', 'tail')
 COMPILERS = ('c++', 'g++')
 
 
@@ -74,7 +74,7 @@ class Machine:
     def run(self, *arguments: str, script: str = 'install.sh') -> subprocess.CompletedProcess:
         command = [shutil.which('bash'), str(TOOLS / script), *arguments]
         return subprocess.run(
-            command, env=self.env, cwd=self.folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+            command, env=self.env, cwd=self.folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=400)
 
     def refusal(self, *arguments: str) -> str:
         """Run the script, which has to refuse with one clear message before it does anything."""
@@ -157,8 +157,8 @@ def test_no_compiler(machine):
 
 def test_one_compiler_is_enough(machine):
     machine.without('g++')
-    machine.program('df', 'echo; echo / 1 1 1 1% /')
-    assert 'are free' in machine.refusal()
+    machine.python('[[ $* != *"install_probe.py headers" ]] || exit 0')
+    assert 'has no headers' in machine.refusal()
 
 
 def test_no_headers(machine):
@@ -169,22 +169,6 @@ def test_no_headers(machine):
 def test_no_ensurepip(machine):
     machine.python('[[ $* != *ensurepip* ]] || exit 1')
     assert 'apt-get install python3-venv' in machine.refusal()
-
-
-def test_full_disk(machine):
-    machine.program('df', 'echo Filesystem; echo /dev/sda1 99999999 1 $((6 * 1024 * 1024 - 1)) 99% /')
-    message = machine.refusal()
-    assert 'only 6143 MB are free' in message
-    assert 'needs 6 GB' in message
-
-
-def test_disk_that_is_full_because_torch_is_there(machine):
-    machine.make_venv('torch-2.13.0')
-    machine.program('df', 'echo Filesystem; echo /dev/sda1 99999999 1 $((2 * 1024 * 1024)) 99% /')
-    assert '[1/6]' in machine.run().stdout
-    machine.program('df', 'echo Filesystem; echo /dev/sda1 99999999 1 $((2 * 1024 * 1024 - 1)) 99% /')
-    (machine.folder / 'cache' / 'lock').unlink()
-    assert 'needs 2 GB' in machine.refusal()
 
 
 @pytest.mark.parametrize('name', ['mmcv', 'mmcv-lite', 'mmcls', 'mmengine', 'mmpretrain', 'mmsegmentation', 'mmdet'])
@@ -208,11 +192,6 @@ def test_folder_that_is_no_environment(machine):
     machine.venv.mkdir()
     (machine.venv / 'thesis.tex').touch()
     assert 'exists and is not a virtual environment' in machine.refusal()
-
-
-def test_active_system_python(machine):
-    machine.python('[[ $* != *"install_probe.py managed" ]] || { echo yes; exit; }')
-    assert 'belongs to the operating system' in machine.refusal('--active')
 
 
 def test_active_environment_is_the_target(machine):
