@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'tools'
 
 # What the script calls, and compilers.
-PROGRAMS = ('awk', 'bash', 'cat', 'dirname', 'env', 'flock', 'grep', 'head', 'ls', 'mkdir', 'mktemp', 'mv', 'nproc', 'realpath',
-            'rm', 'sed', 'sort', 'tail')
+PROGRAMS = ('awk', 'bash', 'cat', 'dirname', 'env', 'flock', 'grep', 'head', 'ls', 'mkdir', 'mktemp', 'mv', 'nproc',
+            'realpath', 'rm', 'sed', 'sort', 'tail')
 COMPILERS = ('c++', 'g++')
 
 
@@ -74,7 +74,7 @@ class Machine:
     def run(self, *arguments: str, script: str = 'install.sh') -> subprocess.CompletedProcess:
         command = [shutil.which('bash'), str(TOOLS / script), *arguments]
         return subprocess.run(
-            command, env=self.env, cwd=self.folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=400)
+            command, env=self.env, cwd=self.folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
 
     def refusal(self, *arguments: str) -> str:
         """Run the script, which has to refuse with one clear message before it does anything."""

@@ -19,9 +19,9 @@ import os
 import os.path as osp
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
@@ -64,7 +64,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
-from mmmlo.datasets import EXTENSIONS, LoadImage
+from mmmlo.datasets import EXTENSIONS, LoadImage, find_images
 from mmmlo.evaluation.encoder import checkpoint_config
 from mmmlo.launch.config import load_config
 from mmmlo.models.selfsup.base import BaseMaskedAutoencoder
@@ -72,39 +72,23 @@ from mmmlo.registry import MODELS, TRANSFORMS
 from mmmlo.utils.checkpoints import CheckpointError, read_checkpoint
 from mmmlo.utils.errors import SettingError
 from mmmlo.utils.text import default_labels, describe_error, format_list
-from mmmlo.visualization import MaskColumn, mask_column, plot_mask_table
+from mmmlo.visualization import mask_column, plot_mask_table
 
 
 @dataclass
 class Loaded:
-    """A checkpoint with its model and its pipeline."""
+    """A checkpoint's model, the pipeline of its images, and what it is, for the report."""
 
-    path: str
-    label: str
     model: BaseMaskedAutoencoder
-    iteration: int | None
     pipeline: 'Pipeline'
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """dict[str, Any]: What the model is."""
-        return dict(
-            checkpoint=self.path,
-            label=self.label,
-            model=type(self.model).__name__,
-            masker=type(self.model.masker).__name__,
-            grid=list(self.model.backbone.grid_size),
-            mask_ratio=self.model.mask_ratio,
-            norm_pix=self.model.head.norm_pix,
-            iteration=self.iteration,
-        )
+    facts: dict[str, Any]
 
     @property
     def detail(self) -> str:
-        """str: The same in a line."""
-        facts = self.facts
-        parts = [facts['model'], facts['masker'], '{}×{} patches'.format(*facts['grid'])]
-        return ', '.join(parts + ([] if self.iteration is None else [f'iteration {self.iteration}']))
+        """str: The facts in a line."""
+        iteration = self.facts['iteration']
+        detail = '{model}, {masker}, {grid[0]}×{grid[1]} patches'.format(**self.facts)
+        return detail if iteration is None else f'{detail}, iteration {iteration}'
 
 
 def load(path: str, config: str | None, label: str) -> Loaded:
@@ -123,12 +107,19 @@ def load(path: str, config: str | None, label: str) -> Loaded:
     except Exception as error:  # whatever a model's own code raises
         raise SettingError(f'the model of {whose} cannot be built: {describe_error(error)}') from error
     if not isinstance(model, BaseMaskedAutoencoder):
-        raise SettingError(
-            f"{whose} has a {type(model).__name__}, not a masked autoencoder of this project's such as mmmlo.MAE or "
-            'mmmlo.MLOMAE: it has no draw_masks and no reconstruct'
-        )
+        raise SettingError(f'{whose} has a {type(model).__name__}, not a masked autoencoder of this project')
     _load_weights(model, checkpoint.state_dict, path, whose)
-    return Loaded(path, label, model, checkpoint.meta.get('iter'), Pipeline(cfg, whose, model.backbone))
+    facts = dict(
+        checkpoint=path,
+        label=label,
+        model=type(model).__name__,
+        masker=type(model.masker).__name__,
+        grid=list(model.backbone.grid_size),
+        mask_ratio=model.mask_ratio,
+        norm_pix=model.head.norm_pix,
+        iteration=checkpoint.meta.get('iter'),
+    )
+    return Loaded(model, Pipeline(cfg, whose, model.backbone), facts)
 
 
 def _load_weights(model: BaseMaskedAutoencoder, state: dict[str, torch.Tensor], path: str, whose: str) -> None:
@@ -137,17 +128,13 @@ def _load_weights(model: BaseMaskedAutoencoder, state: dict[str, torch.Tensor], 
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
         raise SettingError(f'the weights in {path} do not fit {whose}: {format_list(lines[1:] or lines)}') from error
-    if missing:
-        raise SettingError(
-            f'{path} lacks {len(missing)} of the {len(model.state_dict())} weights that {whose} has: {format_list(missing)}'
-        )
     # Other modules of the training, a head or an average, are not missed here. But random masks in place of a learned
     # masker's would be taken for its own.
     masker = [name for name in unexpected if name.startswith('masker.')]
-    if masker:
+    if missing or masker:
         raise SettingError(
-            f'{path} has weights of a masker that {whose}, with its {type(model.masker).__name__}, has no place for: '
-            f'{format_list(masker)}'
+            f'the weights in {path} do not fit {whose}: it lacks {format_list(missing) or "none"}, and has no place for '
+            f'{format_list(masker) or "none"}'
         )
 
 
@@ -160,7 +147,6 @@ class Pipeline:
     """
 
     def __init__(self, cfg: Config, whose: str, backbone: Any) -> None:
-        self.whose = whose
         transforms = self._find(cfg, whose)
         size = [cells * backbone.patch_size for cells in backbone.grid_size]
         self.key = f'{size} {transforms}'
@@ -173,9 +159,7 @@ class Pipeline:
         if not packers:
             raise SettingError(f'the test pipeline of {whose} has no PackInputs, which makes the tensors of a batch')
         # Pillow, because OpenCV does not average where it shrinks. At the right size this changes nothing.
-        plain = backbone.patch_embed.projection.in_channels in (1, 3)  # Pillow takes more for alpha
-        how = dict(backend='pillow', interpolation='bicubic') if plain else dict(backend='cv2', interpolation='area')
-        resize = dict(type='mmpretrain.Resize', scale=(size[1], size[0]), **how)
+        resize = dict(type='mmpretrain.Resize', scale=(size[1], size[0]), backend='pillow', interpolation='bicubic')
         built.insert(packers[-1], TRANSFORMS.build(resize))
         # mmcv's loaders return BGR whatever decodes. Datasets that hold arrays, CIFAR and the digits, return RGB.
         self.bgr = bool(loaders)
@@ -189,107 +173,55 @@ class Pipeline:
             while dataset is not None:
                 if dataset.get('pipeline') is not None:
                     return [dict(transform) for transform in dataset['pipeline']]
-                inner = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
-                dataset = inner
+                dataset = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
         raise SettingError(f'{whose} has neither a test_dataloader nor a val_dataloader with a pipeline for the images')
 
-    def read(self, path: str) -> dict:
-        """Decode a file, or raise an error of any kind."""
+    def __call__(self, path: str) -> torch.Tensor:
+        """Read and prepare a file, 3 x H x W in uint8, or raise an error of any kind."""
         results = self.loader(dict(img_path=path))
         if results is None:  # ignore_empty
             raise ValueError('cannot be decoded')
         if not self.bgr:
             results['img'] = results['img'][..., ::-1].copy()
-        return results
-
-    def prepare(self, results: dict) -> torch.Tensor:
-        """Do the rest of the pipeline: 3 x H x W, uint8."""
-        path = results['img_path']
-        try:
-            for transform in self.transforms:
-                results = transform(results)
-            return results['inputs']
-        except Exception as error:  # whatever a transform's own code raises
-            raise SettingError(f'the test pipeline of {self.whose} fails on {path}: {describe_error(error)}') from error
+        for transform in self.transforms:
+            results = transform(results)
+        return results['inputs']
 
 
-@dataclass
-class Images:
-    """The images of a table.
-
-    Attributes:
-        shown (list[str]): Paths below the folder, sorted.
-        tensors (dict[str, torch.Tensor]): Key of a pipeline -> the images, B x 3 x H x W; those shown come first.
-        skipped (dict[str, str]): Files that are no images, and why.
-    """
-
-    shown: list[str] = field(default_factory=list)
-    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
-
-
-def find_images(folder: str) -> list[str]:
-    """Paths of all image files in a folder and the folders in it, sorted, without what is hidden."""
-    if not osp.isdir(folder):
-        raise SettingError(f'--images: there is no folder {folder}')
-    paths = [osp.join(parent, name) for parent, names in _walk(folder) for name in names]
-    found = sorted(path for path in paths if path.lower().endswith(EXTENSIONS))
-    if not found:
-        raise SettingError(f'--images: {folder} and the folders in it hold no image ({", ".join(EXTENSIONS)})')
-    return found
-
-
-def _walk(folder: str) -> Iterator[tuple[str, list[str]]]:
-    """Folders and the files in them; links are followed, but not in circles."""
-    seen = {osp.realpath(folder)}
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        inner = {osp.realpath(osp.join(parent, name)): name for name in sorted(folders) if not name.startswith('.')}
-        folders[:] = [name for real, name in inner.items() if real not in seen]
-        seen |= set(inner)
-        yield parent, [name for name in names if not name.startswith('.')]
-
-
-def load_images(folder: str, pipelines: dict[str, Pipeline], count: int, total: int, seed: int) -> Images:
+def load_images(
+    folder: str, pipelines: dict[str, Pipeline], count: int, total: int, seed: int
+) -> tuple[list[str], dict[str, torch.Tensor], dict[str, str]]:
     """Choose images by the seed and prepare them in every way that the models need.
 
     A file that one of the pipelines cannot read is left out of all columns, and the next one takes its place.
+
+    Returns:
+        tuple: Paths below the folder of those shown, sorted; key of a pipeline -> the images, B x 3 x H x W, those shown
+        first; files that are no images -> why.
     """
-    paths = find_images(folder)
-    candidates = random.Random(seed).sample(paths, len(paths))
-    total = min(max(count, total), len(paths))
-    images, chosen = Images(), []
-    for path in candidates:
-        if len(chosen) == total:
+    if not osp.isdir(folder):
+        raise SettingError(f'--images: there is no folder {folder}')
+    names = find_images(folder, with_label=False)[0]['']
+    if not names:
+        raise SettingError(f'--images: {folder} and the folders in it hold no image ({", ".join(EXTENSIONS)})')
+    skipped: dict[str, str] = {}
+    chosen: list[tuple[str, dict[str, torch.Tensor]]] = []
+    for name in random.Random(seed).sample(names, len(names)):
+        if len(chosen) == max(count, total):
             break
+        path = osp.join(folder, name)
         try:
-            read = {key: pipeline.read(path) for key, pipeline in pipelines.items()}
-        except Exception as error:  # decoders raise anything
+            chosen.append((name, {key: pipeline(path) for key, pipeline in pipelines.items()}))
+        except Exception as error:  # decoders and transforms raise anything
             reason = describe_error(error.__cause__ or error)
-            images.skipped[path] = 'it cannot be read' if path in reason else reason
-            continue
-        chosen.append((path, {key: pipeline.prepare(read[key]) for key, pipeline in pipelines.items()}))
+            skipped[path] = 'it cannot be read' if path in reason else reason
     if len(chosen) < 2:
-        broken = f'; {len(images.skipped)} cannot be read, such as {min(images.skipped)}' if images.skipped else ''
-        found = f'{len(chosen)} image' if len(chosen) else 'no image that can be read'
+        broken = f'; {len(skipped)} cannot be read, such as {min(skipped)}' if skipped else ''
+        found = f'{len(chosen)} image' if chosen else 'no image that can be read'
         raise SettingError(f'--images: {folder} holds {found}, two are needed for an overlap{broken}')
     chosen[:count] = sorted(chosen[:count], key=lambda one: one[0])
-    images.shown = [osp.relpath(path, folder) for path, _ in chosen[:count]]
-    images.tensors = {key: torch.stack([tensors[key] for _, tensors in chosen]) for key in pipelines}
-    return images
-
-
-def chance_overlap(mask_ratio: float) -> float:
-    """The overlap of independent random masks: v / (2 - v) for a share v of visible patches."""
-    return (1 - mask_ratio) / (1 + mask_ratio)
-
-
-def make_report(models: Sequence[Loaded], columns: Sequence[MaskColumn], images: Images, seed: int) -> dict:
-    """All numbers."""
-    rows = [
-        dict(loaded.facts, **column.statistics, chance_overlap=chance_overlap(loaded.model.mask_ratio))
-        for loaded, column in zip(models, columns)
-    ]
-    return dict(measured=columns[0].measured, shown=images.shown, skipped=len(images.skipped), seed=seed, columns=rows)
+    tensors = {key: torch.stack([images[key] for _, images in chosen]) for key in pipelines}
+    return [name for name, _ in chosen[:count]], tensors, skipped
 
 
 def note(report: dict) -> str:
@@ -308,14 +240,13 @@ def note(report: dict) -> str:
 
 def render(report: dict) -> str:
     """The numbers as a table."""
-    names = [row['label'] for row in report['columns']]
-    width = max(map(len, [*names, 'column']))
-    maskers = max(len(row['masker']) for row in report['columns'])
-    lines = [f'{"column":{width}}  {"masker":{maskers}}{"mean score":>12}{"overlap":>10}{"by chance":>11}{"saturation":>12}']
-    for name, row in zip(names, report['columns']):
-        figures = f'{row["mean_score"]:>12.4f}{row["overlap"]:>10.4f}{row["chance_overlap"]:>11.2f}'
-        figures += f'{row["saturation"]:>12.4f}'
-        lines.append(f'{name:{width}}  {row["masker"]:{maskers}}{figures}')
+    width, maskers = (max(len(row[key]) for row in report['columns']) + 8 for key in ('label', 'masker'))
+    lines = [f'{"column":{width}}{"masker":{maskers}}{"mean score":>12}{"overlap":>10}{"by chance":>11}{"saturation":>12}']
+    for row in report['columns']:
+        lines.append(
+            f'{row["label"]:{width}}{row["masker"]:{maskers}}{row["mean_score"]:12.4f}{row["overlap"]:10.4f}'
+            f'{row["chance_overlap"]:11.2f}{row["saturation"]:12.4f}'
+        )
     return '\n'.join([*lines, f'Measured on {report["measured"]} images, seed {report["seed"]}.'])
 
 
@@ -332,30 +263,35 @@ def main(argv: Sequence[str] | None = None) -> None:
         MMLogger.get_current_instance().setLevel('WARNING')
         models = [load(*one) for one in zip(args.checkpoints, configs, args.labels or default_labels(args.checkpoints))]
         pipelines = {loaded.pipeline.key: loaded.pipeline for loaded in models}
-        images = load_images(args.images, pipelines, args.count, args.statistics_count, args.seed)
-    for path, reason in images.skipped.items():
+        shown, images, skipped = load_images(args.images, pipelines, args.count, args.statistics_count, args.seed)
+    for path, reason in skipped.items():
         print(f'left out: {path} ({reason})', file=sys.stderr)
     columns = [
         mask_column(
-            loaded.label,
+            loaded.facts['label'],
             loaded.model,
-            images.tensors[loaded.pipeline.key],
-            len(images.shown),
+            images[loaded.pipeline.key],
+            len(shown),
             bgr=loaded.pipeline.bgr,
             seed=args.seed,
             detail=loaded.detail,
         )
         for loaded in models
     ]
-    report = make_report(models, columns, images, args.seed)
+    # Of independent random masks: v / (2 - v) for a share v of visible patches.
+    chances = [(1 - loaded.model.mask_ratio) / (1 + loaded.model.mask_ratio) for loaded in models]
+    rows = [
+        dict(loaded.facts, **column.statistics, chance_overlap=chance)
+        for loaded, column, chance in zip(models, columns, chances)
+    ]
+    report = dict(measured=columns[0].measured, shown=shown, skipped=len(skipped), seed=args.seed, columns=rows)
     os.makedirs(osp.dirname(osp.abspath(args.out)), exist_ok=True)
-    plot_mask_table(columns, args.out, [osp.splitext(name)[0] for name in images.shown], note(report))
+    plot_mask_table(columns, args.out, [osp.splitext(name)[0] for name in shown], note(report))
     report_to = sys.stderr if args.json == '-' else sys.stdout
     print(f'{render(report)}\nPicture: {args.out}', file=report_to)
     if args.json == '-':
         print(json.dumps(report, indent=2))
     elif args.json:
-        os.makedirs(osp.dirname(osp.abspath(args.json)), exist_ok=True)
         with open(args.json, 'w', encoding='utf-8') as file:
             json.dump(report, file, indent=2)
 

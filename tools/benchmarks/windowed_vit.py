@@ -52,7 +52,8 @@ def build(args: argparse.Namespace, name: str) -> Cycle:
     """Build a backbone in training mode, of which a seed gives all the same weights; see :mod:`measure`."""
     torch.manual_seed(0)
     cfg = dict(VARIANTS[name], arch=args.arch, img_size=args.size, patch_size=16)
-    model = MODELS.build(cfg).to(args.device).train()
+    model = MODELS.build(cfg).to(args.device)
+    model.train()
     return partial(one_pass, args, model, torch.randn(args.batch_size, 3, args.size, args.size, device=args.device))
 
 
