@@ -33,9 +33,6 @@ class Digits(BaseDataset):
         split (str): 'train' or 'test'. Defaults to 'train'.
         size (int): Height and width of the images. Defaults to 32.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`, as ``pipeline`` or ``indices``.
-
-    Raises:
-        DataError: ``split`` or ``size`` is not one of the above.
     """
 
     METAINFO = {'classes': tuple('0123456789')}

@@ -23,12 +23,8 @@ def check_dataset_folder(dataset: Mapping[str, Any], key: str = 'dataset') -> No
     mmpretrain's datasets answer a wrong path with a bare ``[Errno 2]`` out of a directory scan, without its key. Wrappers
     are looked into; remote paths and datasets that download what is missing are left alone.
 
-    Args:
-        dataset (Mapping): The config of a dataset or of a wrapper.
-        key (str): Where this config stands, for the message. Defaults to 'dataset'.
-
     Raises:
-        DatasetFolderError: A path is missing.
+        DatasetFolderError: A path is missing; the message names its key, below that of the config.
     """
     if isinstance(dataset.get('dataset'), Mapping):
         return check_dataset_folder(dataset['dataset'], f'{key}.dataset')
@@ -49,12 +45,9 @@ def check_dataset_folder(dataset: Mapping[str, Any], key: str = 'dataset') -> No
     if root:
         _require(root, f'{key}.data_root', 'folder')
     prefixes = dataset.get('data_prefix') or {}
-    if isinstance(prefixes, str):
-        prefixes = {'': prefixes}
-    for name, prefix in prefixes.items():
+    for name, prefix in ({'': prefixes} if isinstance(prefixes, str) else prefixes).items():
         if isinstance(prefix, str) and prefix:
-            prefix_key = f'{key}.data_prefix' + (f'.{name}' if name else '')
-            _require(osp.join(root, osp.expanduser(prefix)), prefix_key, 'folder')
+            _require(osp.join(root, osp.expanduser(prefix)), f'{key}.data_prefix.{name}'.rstrip('.'), 'folder')
     if dataset.get('ann_file'):
         _require(osp.join(root, osp.expanduser(dataset['ann_file'])), f'{key}.ann_file', 'file')
     elif root and not prefixes and inspect.isclass(kind) and issubclass(kind, ImageNet) and dataset.get('split'):

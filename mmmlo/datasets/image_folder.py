@@ -39,16 +39,11 @@ def is_hidden(path: str) -> bool:
 def find_images(
     root: str, with_label: bool = True, extensions: Sequence[str] = EXTENSIONS
 ) -> tuple[dict[str, list[str]], Counter[str]]:
-    """List the images of the folders of classes, and count the files that are none of them.
-
-    Args:
-        root (str): The folder that holds the folders of classes.
-        with_label (bool): Whether each folder in it is a class. Defaults to True.
-        extensions (Sequence[str]): Endings of images, in lower case.
+    """List the images, with endings in lower case, of the folders of classes, and count the files that are none of them.
 
     Returns:
         tuple[dict[str, list[str]], Counter[str]]: Class -> its images in all folders within, as sorted paths below
-        ``root``; '' -> all images where there are no classes. Ending or place of those left out -> how many.
+        ``root``; without labels '' -> all images. Ending or place of those left out -> how many.
     """
     backend = get_file_backend(root, enable_singleton=True)
     folders = backend.list_dir_or_file(root, list_file=False) if with_label else ['']
@@ -80,21 +75,16 @@ def count_files(images: dict[str, list[str]], left: Counter[str]) -> str:
 class ImageFolder(CustomDataset):
     """mmpretrain's ``CustomDataset``, which reads all that OpenCV decodes, skips what is hidden and says what it leaves out.
 
-    The names of the folders are the classes. The log counts the files once for each folder, and warns of images that are not
-    read and of classes without images. With an ``ann_file`` the images are those that it lists, in any form that
-    :func:`mmmlo.datasets.labels.read_annotations` reads. Where some have several labels, a sample's ``gt_label`` is a list
-    and its ``gt_score`` 1 for each of them, 0 for the other classes.
+    The names of the folders are the classes. The log counts the files, and warns of images that are not read and of classes
+    without images. With an ``ann_file`` the images are those that it lists, see :func:`read_annotations`. Where some have
+    several labels, a sample's ``gt_label`` is a list, and its ``gt_score`` 1 for each of them and 0 for the other classes.
 
     Args:
         *args: Arguments of :class:`mmpretrain.datasets.CustomDataset`.
-        extensions (Sequence[str]): Endings of the files to read, in any case; '.npy' is possible too. Defaults to
-            ``EXTENSIONS``.
+        extensions (Sequence[str]): Endings of the files to read, '.npy' too. Defaults to ``EXTENSIONS``.
         first_label (int): The number of the first class in ``ann_file``. Defaults to 0.
         classes (str | Sequence[str], optional): The names of the classes, or a file with a line for each. Defaults to None.
         **kwargs: Other arguments of mmpretrain's class.
-
-    Raises:
-        DataError: There is no image, the number of folders is not that of ``classes``, or a line cannot be read.
     """
 
     def __init__(
@@ -137,9 +127,8 @@ def _load_list(self: CustomDataset) -> list[dict]:
     """Read the folder, or ``ann_file`` in any form."""
     if not self.ann_file:
         return _load_folder(self)
-    names, labels, classes = read_annotations(
-        self.ann_file, self.CLASSES, self.with_label, getattr(self, 'first_label', 0)
-    )
+    first_label = getattr(self, 'first_label', 0)
+    names, labels, classes = read_annotations(self.ann_file, self.CLASSES, self.with_label, first_label)
     if classes is not None and self.CLASSES is None:
         self._metainfo['classes'] = tuple(classes)
     join = get_file_backend(self.img_prefix, enable_singleton=True).join_path
@@ -147,10 +136,8 @@ def _load_list(self: CustomDataset) -> list[dict]:
     if '://' not in first and not osp.exists(first):
         ending = next((ending for ending in EXTENSIONS if osp.exists(first + ending)), None)
         if ending is None:
-            raise DataError(
-                f'{self.ann_file}: {names[0]!r}, its first image, is not there: there is no file {first}. Write paths below '
-                f'`data_root` and `data_prefix`, which are {self.img_prefix or "empty"}'
-            )
+            below = f'Write paths below `data_root` and `data_prefix`, which are {self.img_prefix or "empty"}.'
+            raise DataError(f'{self.ann_file}: {names[0]!r}, its first image: there is no file {first}. {below}')
         names = [name + ending for name in names]
     samples: list[dict] = [dict(img_path=join(self.img_prefix, name)) for name in names]
     several = any(len(own) != 1 for own in labels)

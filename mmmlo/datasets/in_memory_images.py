@@ -18,11 +18,7 @@ _META = ('sample_idx', 'img_path', 'ori_shape')
 
 
 class GatheredBatch(Sequence):
-    """A batch that was fetched as a whole, which collate functions other than :func:`batch_collate` find sample by sample.
-
-    Args:
-        batch (dict): Key -> tensor of B x ..., or a list of B.
-    """
+    """A batch that was fetched as a whole, key -> tensor of B x ... or list of B, for others a sequence of samples."""
 
     def __init__(self, batch: dict[str, Any]) -> None:
         self.batch = batch
@@ -43,17 +39,10 @@ def batch_collate(data_batch: Sequence) -> Any:
 
 
 def uniform_integers(seeds: np.ndarray, stream: int, count: int) -> np.ndarray:
-    """Draw one of ``count`` integers for each seed, by SplitMix64 (Steele et al., 2014): a function of seed and stream.
+    """Draw one of up to 2 ** 32 integers, from 0 on, for each seed (B, uint64), by SplitMix64 (Steele et al., 2014).
 
-    A NumPy generator for each seed would take longer than all else that a sample needs.
-
-    Args:
-        seeds (np.ndarray): B, uint64.
-        stream (int): Which draw of a sample, from 0.
-        count (int): How many integers there are, at most 2 ** 32.
-
-    Returns:
-        np.ndarray: B, int64, from 0 to ``count - 1``.
+    Each draw of a sample is a stream, from 0. A NumPy generator for each seed would take longer than all else that a sample
+    needs.
     """
     with np.errstate(over='ignore'):
         x = seeds + np.uint64((stream + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF)
@@ -72,14 +61,9 @@ class InMemoryImages:
     device of the model. The dataset inside gives images of one size, by a pipeline that draws nothing: none for images that
     are in memory anyway, ``[LoadImage, Resize]`` for files. In everything else it is the dataset inside.
 
-    With ``collate_fn=dict(type='mmmlo.batch_collate')`` a batch stays in one piece. A sample holds
-
-    - ``inputs``: the whole image, C x H x W, uint8;
-    - ``data_samples``: ``img_shape`` and, as far as the dataset gives them, ``gt_label``, ``gt_score``, ``sample_idx``,
-      ``img_path`` and ``ori_shape``;
-    - ``shift``: rows and columns from ``-padding`` to ``padding`` by which the crop begins further down and to the right
-      than the image, 2, int64;
-    - ``flip``: whether the crop is mirrored, bool.
+    With ``collate_fn=dict(type='mmmlo.batch_collate')`` a batch stays in one piece. A sample holds the whole image as
+    ``inputs``, C x H x W, uint8; ``data_samples``; ``shift``, the rows and columns from ``-padding`` to ``padding`` by which
+    the crop begins further down and to the right than the image, 2, int64; and ``flip``, whether the crop is mirrored, bool.
 
     Args:
         dataset (Any): The dataset, or its config, with :class:`SplitDataset` and other wrappers.
@@ -131,10 +115,9 @@ class InMemoryImages:
                 )
             self.images[i] = image
             label = DataSample()
-            if sample.get('gt_label') is not None:
-                label.set_gt_label(sample['gt_label'])
-            if sample.get('gt_score') is not None:
-                label.set_gt_score(sample['gt_score'])
+            for name, store in (('gt_label', label.set_gt_label), ('gt_score', label.set_gt_score)):
+                if sample.get(name) is not None:
+                    store(sample[name])
             self._labels.append(dict(label.items()))
             meta = {name: sample[name] for name in _META if name in sample}
             self._metas.append(meta | dict(img_shape=tuple(image.shape[1:])))
@@ -180,8 +163,8 @@ def _image(sample: Any, i: int) -> torch.Tensor:
     """Take the image of a sample, C x H x W."""
     image = sample.get('img') if isinstance(sample, Mapping) else None
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3):
-        kind = f'{image.dtype} of the shape {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
-        found = 'no `img`' if image is None else f'an `img` that is {kind}'
+        array = isinstance(image, np.ndarray)
+        found = f'an `img` that is {image.dtype} of the shape {image.shape}' if array else 'no `img`'
         raise DataError(
             f'image {i} in InMemoryImages has {found}, and should have one of H x W x C in uint8. The pipeline of the '
             'dataset ends before PackInputs: [] for images in memory such as CIFAR-10, LoadImage and Resize for files.'

@@ -27,13 +27,9 @@ _LABEL_COLUMNS = (
 
 
 def read_label_sets(dataset: Any) -> np.ndarray | list[list[int]]:
-    """Read the classes of every sample of a dataset in mmengine's style.
+    """Read the class of every sample of a dataset in mmengine's style, N, int64; lists where some have none or several.
 
-    ``get_gt_labels()``, ``get_data_info(i)['gt_label']`` or ``get_cat_ids(i)`` will do. No image is read: one pass over the
-    annotations, about five seconds for ImageNet's 1.28 million.
-
-    Returns:
-        np.ndarray | list[list[int]]: The class of every sample, N, int64; lists of them where some have none or several.
+    No image is read: one pass over the annotations, about five seconds for ImageNet's 1.28 million.
 
     Raises:
         DataError: The dataset has no labels.
@@ -43,23 +39,18 @@ def read_label_sets(dataset: Any) -> np.ndarray | list[list[int]]:
         try:
             labels = dataset.get_gt_labels()
         except (AttributeError, ValueError):  # a wrapper has none, and NumPy takes none where some have more than others
-            labels = [_sample_labels(dataset, i) for i in range(len(dataset))]
+            infos = ((i, dataset.get_data_info(i)) for i in range(len(dataset)))
+            labels = [info['gt_label'] if 'gt_label' in info else dataset.get_cat_ids(i) for i, info in infos]
     except (KeyError, NotImplementedError, AttributeError) as error:
         raise DataError(
-            f'{name} has no labels, and a stratified split needs one class for each image. Use a '
-            'labelled dataset (for `CustomDataset`, `with_label=True`), or leave `mmmlo.SplitDataset` out where no labels '
-            'are needed.'
+            f'{name} has no labels, and a stratified split needs one class for each image. Use a labelled dataset (for '
+            '`CustomDataset`, `with_label=True`), or leave `mmmlo.SplitDataset` out where no labels are needed.'
         ) from error
     if not len(labels):
         raise DataError(f'{name} holds no image. Check its `data_root`, `data_prefix` and `ann_file`.')
     if all(np.size(label) == 1 for label in labels):
         return np.array([int(np.reshape(label, ())) for label in labels], dtype=np.int64)
     return [[int(label) for label in np.reshape(some, -1)] for some in labels]
-
-
-def _sample_labels(dataset: Any, index: int) -> Any:
-    info = dataset.get_data_info(index)
-    return info['gt_label'] if 'gt_label' in info else dataset.get_cat_ids(index)
 
 
 def read_labels(dataset: Any) -> np.ndarray:
@@ -80,7 +71,7 @@ def has_several_labels(dataset: Any) -> bool:
 
 
 def check_classes(labels: np.ndarray, classes: Sequence[str] | None, where: str, least: int = 1) -> None:
-    """Check that every class of a dataset has images.
+    """Check that every class has at least so many images, and every label, N, a class.
 
     Args:
         labels (np.ndarray): Class index of every sample, N.
@@ -89,7 +80,7 @@ def check_classes(labels: np.ndarray, classes: Sequence[str] | None, where: str,
         least (int): How many images a class needs. Defaults to 1.
 
     Raises:
-        DataError: A class has fewer than ``least`` images, or a label stands for no class.
+        DataError: A class has too few images, or a label stands for no class.
     """
     if classes is None:
         names, counts = np.unique(labels, return_counts=True)
@@ -97,22 +88,18 @@ def check_classes(labels: np.ndarray, classes: Sequence[str] | None, where: str,
         wrong = labels[(labels < 0) | (labels >= len(classes))]
         if len(wrong):
             raise DataError(
-                f'{where}: an image has the label {wrong[0]}, but there are {len(classes)} classes, '
-                f'numbered from 0 to {len(classes) - 1}. Correct the labels, or name every class in `classes`.'
+                f'{where}: an image has the label {wrong[0]}, but there are {len(classes)} classes, numbered from 0 to '
+                f'{len(classes) - 1}. Correct the labels, or name every class in `classes`.'
             )
         names, counts = np.asarray(classes), np.bincount(labels, minlength=len(classes))
     empty = [str(name) for name in names[counts == 0]]
-    if empty:
-        raise DataError(
-            f'{where}: no image for {_named(empty)}. Put images there, or take it out of the classes '
-            '(for a dataset of folders: delete the empty folder).'
-        )
     few = [f'{name} ({count})' for name, count in zip(names, counts) if count < least]
+    if empty:
+        reason = f'no image for {_named(empty)}. Put images there, or take it out of the classes (for a dataset of folders: '
+        raise DataError(f'{where}: {reason}delete the empty folder).')
     if few:
-        raise DataError(
-            f'{where}: too few images of {_named(few)}. Each class needs at least {least}, one for each '
-            'part. Add images, leave the class out, or cut fewer parts.'
-        )
+        reason = f'too few images of {_named(few)}. Each class needs at least {least}, one for each part'
+        raise DataError(f'{where}: {reason}. Add images, leave the class out, or cut fewer parts.')
 
 
 def _named(names: list[str]) -> str:
@@ -159,42 +146,42 @@ def read_annotations(
         raise DataError(f"{path} is JSON; read it by type='mmpretrain.BaseDataset', or write a line `image label` an image")
     rows, columns = _find_columns(path, _split_lines(lines))
     names = [name.strip().replace('\\', '/') for _, name, _ in rows]
-    if not with_label:
-        return names, [], list(classes) if classes else None
     known = list(map(str, classes if classes is not None else columns or ()))
+    if not with_label:
+        return names, [], known or None
     tokens = [_split_labels(cell, known) if isinstance(cell, str) else cell for _, _, cell in rows]
     every = {token for some in tokens for token in some}
+    if not columns and every <= {'0', '1'} and len({len(some) for some in tokens}) == 1 < len(tokens[0]):
+        raise DataError(f'{path}, line {rows[0][0]}: columns of 0 and 1 need a first line that names the classes')
     numbers = not every <= set(known) and all(map(_is_number, every))
-    if not numbers and not known:
-        known = sorted(every)
-    labels, places = [], {name: i for i, name in enumerate(known)}
+    known = known or ([] if numbers else sorted(every))
+    labels: list[list[int]] = []
     seen: dict[str, tuple[int, list[int]]] = {}
+    places = {name: i for i, name in enumerate(known)}
     for (number, _, cell), name, some in zip(rows, names, tokens):
-        where = f'{path}, line {number}'
-        if not some and isinstance(cell, str):
-            raise DataError(f'{where}: {name!r} has no label; write `image label`, or set `with_label=False` if none has')
-        unknown = None if numbers else next((token for token in some if token not in places), None)
-        if unknown is not None:
-            near = difflib.get_close_matches(unknown, known, 1)
-            hint = f'; did you mean {near[0]!r}?' if near else ''
-            raise DataError(f'{where}: {unknown!r} is none of the classes {format_list(known, 5)}{hint}')
-        own = sorted(int(float(token)) - first_label if numbers else places[token] for token in some)
-        wrong = next((label for label in own if label < 0 or known and label >= len(known)), None)
-        if wrong is not None:
-            hint = '; if labels count from 1, set `first_label=1` of mmmlo.ImageFolder' if wrong == len(known) else ''
-            raise DataError(
-                f'{where}: {name!r} has the label {wrong + first_label}, but there are {len(known) or "no negative"} classes'
-                + (f', numbered from {first_label} to {len(known) - 1 + first_label}{hint}' if known else '')
-            )
-        if len(set(own)) < len(own):
-            raise DataError(f'{where}: {name!r} has a label twice; columns of 0 and 1 need a first line that names them')
+        own = [int(float(token)) - first_label if numbers else places.get(token, -1) for token in some]
         before, former = seen.setdefault(name, (number, own))
-        if former != own:
-            raise DataError(
-                f'{where}: {name!r} has other labels than in line {before}; write several in one line, as `{name} 0;3`'
-            )
-        labels.append(own)
-    if numbers and not known and min(map(min, labels), default=0) > 0:
+        wrong = next((i for i, label in enumerate(own) if label < 0 or known and label >= len(known)), None)
+        problem = ''
+        if not some and isinstance(cell, str):
+            problem = 'has no label; write `image label`, or set `with_label=False` if none has'
+        elif wrong is not None and numbers:
+            problem = f'has the label {some[wrong]}, but there are {len(known) or "no negative"} classes'
+            if known:
+                problem += f', numbered from {first_label} to {len(known) - 1 + first_label}'
+            problem += '; if they count from 1, set `first_label=1` of mmmlo.ImageFolder' if own[wrong] == len(known) else ''
+        elif wrong is not None:
+            near = difflib.get_close_matches(some[wrong], known, 1)
+            problem = f'has the label {some[wrong]!r}, which is none of the classes {format_list(known, 5)}'
+            problem += f'; did you mean {near[0]!r}?' if near else ''
+        elif len(set(own)) < len(own):
+            problem = 'has a label twice; write it once'
+        elif former != own:
+            problem = f'has other labels than in line {before}; write several in one line, as `{name} 0;3`'
+        if problem:
+            raise DataError(f'{path}, line {number}: {name!r} {problem}')
+        labels.append(sorted(own))
+    if numbers and not known and min(map(min, labels)) > 0:
         raise DataError(
             f'{path}: no image has the label {first_label}, the first one; if labels count from 1, set `first_label=1` of '
             'mmmlo.ImageFolder, else name the classes by `metainfo=dict(classes=[...])`'
@@ -228,9 +215,6 @@ def _find_columns(
     plain = [re.sub('[^a-z]', '', cell.lower()) if not re.search(f'{_ENDING}$', cell) else '' for cell in header]
     image = next((plain.index(name) for name in _IMAGE_COLUMNS if name in plain), None)
     if image is None:
-        width = max(len(cells) for _, cells in rows)
-        if width > 3 and all(cell.strip() in ('0', '1') for _, cells in rows for cell in cells[1:]):
-            raise DataError(f'{path}, line {rows[0][0]}: columns of 0 and 1 need a first line that names the classes')
         return [(number, cells[0], ';'.join(cells[1:])) for number, cells in rows], None
     rows = rows[1:]
     for number, cells in rows:

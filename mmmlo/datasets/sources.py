@@ -16,13 +16,12 @@ import numpy as np
 from mmengine.dataset import ClassBalancedDataset, RepeatDataset
 from mmengine.logging import print_log
 from mmengine.runner.runner import _SlicedDataset
-from mmpretrain.datasets import MNIST, BaseDataset, CustomDataset, KFoldDataset
+from mmpretrain.datasets import MNIST, BaseDataset, CustomDataset
 from torch.utils.data import ConcatDataset, Subset
 
 from mmmlo.datasets.in_memory_images import InMemoryImages
 from mmmlo.datasets.seeding import SeededDataset
 from mmmlo.datasets.split_dataset import SplitDataset
-from mmmlo.utils.errors import DataError
 
 __all__ = ['SourceIndex', 'archive_split', 'data_fingerprint', 'leaves', 'sample_sources']
 
@@ -33,10 +32,8 @@ def sample_sources(dataset: Any) -> set[str]:
     A file is named by its real path, and an image of an archive by archive, split and index, whatever ``indices=`` says, as
     in ``CIFAR10:/data/cifar10:train#123``. A dataset that makes images in memory can name each under the key ``source`` of
     its annotations.
-
-    Raises:
-        DataError: A ``KFoldDataset`` of an archive, which forgets the indices. A dataset in memory that someone cut with
-            ``get_subset`` forgets them too, and says nothing: use ``indices=`` or ``SplitDataset``.
+    A dataset in memory that was cut by ``get_subset`` or ``KFoldDataset`` forgets its indices: use ``indices=`` or
+    ``SplitDataset``.
     """
     return SourceIndex().names(dataset)
 
@@ -50,7 +47,7 @@ class SourceIndex:
 
     def __init__(self) -> None:
         self._read: list[tuple[Any, list[str]]] = []
-        self._paths = _Paths()
+        self._folders: dict[str, tuple[str, set[str]]] = {}
 
     def shared(self, first: Any, second: Any) -> set[str]:
         """Name the images that two datasets share."""
@@ -61,12 +58,42 @@ class SourceIndex:
         return {names[i] for leaf, indices in leaves(dataset) for names in [self._leaf_names(leaf)] for i in indices}
 
     def _leaf_names(self, leaf: Any) -> list[str]:
+        """Name the samples of a dataset that wraps nothing."""
         for other, names in self._read:
             if _same_annotations(leaf, other):
                 return names
-        names = _names(leaf, self._paths)
+        kind = type(leaf).__name__
+        if not hasattr(leaf, 'get_data_info'):
+            print_log(
+                f'{kind} has no `get_data_info`: its images are told apart by their place in this one object, so images '
+                'that it shares with another dataset cannot be found.',
+                'current',
+                logging.WARNING,
+            )
+            names = [f'{kind}@{id(leaf)}#{i}' for i in range(len(leaf))]
+        elif len(leaf) and not {'source', 'img_path'} & set(leaf.get_data_info(0)):  # in memory, without names
+            archive = _archive(leaf)
+            names = [f'{archive}#{place}' for place in _places_in_archive(leaf)]
+        else:
+            infos = map(leaf.get_data_info, range(len(leaf)))
+            names = [str(info['source']) if 'source' in info else self._real(info['img_path']) for info in infos]
         self._read.append((leaf, names))
         return names
+
+    def _real(self, path: str) -> str:
+        """The real path of a file, with one look at each folder instead of one at each file."""
+        if '://' in path:
+            return path
+        folder, name = osp.split(path)
+        if folder not in self._folders:
+            try:
+                with os.scandir(folder or '.') as entries:
+                    links = {entry.name for entry in entries if entry.is_symlink()}
+            except OSError:  # the loader will say that the folder is not there
+                links = set()
+            self._folders[folder] = osp.realpath(folder), links
+        real_folder, links = self._folders[folder]
+        return osp.realpath(path) if name in links else osp.join(real_folder, name)
 
 
 def data_fingerprint(dataset: Any) -> dict[str, Any]:
@@ -109,14 +136,12 @@ def leaves(dataset: Any, indices: np.ndarray | None = None) -> Iterator[tuple[An
     if isinstance(dataset, (SeededDataset, InMemoryImages)):
         yield from leaves(dataset.dataset, indices)
         return
+    if hasattr(dataset, 'full_init'):
+        dataset.full_init()
     if isinstance(dataset, _SlicedDataset):
         size = min(len(dataset), len(dataset._dataset))
         yield from leaves(dataset._dataset, np.arange(size) if indices is None else indices)
-        return
-    if hasattr(dataset, 'full_init'):
-        dataset.full_init()
-
-    if isinstance(dataset, (SplitDataset, Subset)):
+    elif isinstance(dataset, (SplitDataset, Subset)):
         chosen = np.asarray(dataset.indices, dtype=np.int64)
         yield from leaves(dataset.dataset, chosen if indices is None else chosen[indices])
     elif isinstance(dataset, RepeatDataset):
@@ -124,13 +149,6 @@ def leaves(dataset: Any, indices: np.ndarray | None = None) -> Iterator[tuple[An
     elif isinstance(dataset, ClassBalancedDataset):
         chosen = np.asarray(dataset.repeat_indices, dtype=np.int64)
         yield from leaves(dataset.dataset, np.unique(chosen if indices is None else chosen[indices]))
-    elif isinstance(dataset, KFoldDataset):
-        if _is_archive(dataset.dataset):
-            raise DataError(
-                'cannot tell which images of its archive a KFoldDataset holds. Use `mmmlo.SplitDataset` with one part '
-                'for each fold instead.'
-            )
-        yield from leaves(dataset.dataset, indices)
     elif isinstance(dataset, ConcatDataset):
         for inner, end in zip(dataset.datasets, dataset.cumulative_sizes):
             if indices is None:
@@ -154,23 +172,6 @@ def archive_split(dataset: Any) -> str | None:
     return split if isinstance(split, str) and split else None
 
 
-def _names(leaf: Any, paths: '_Paths') -> list[str]:
-    """Name the samples of a dataset that wraps nothing."""
-    if not hasattr(leaf, 'get_data_info'):
-        print_log(
-            f'{type(leaf).__name__} has no `get_data_info`: its images are told apart by their place in this '
-            'one object, so images that it shares with another dataset cannot be found.',
-            'current',
-            logging.WARNING,
-        )
-        return [f'{type(leaf).__name__}@{id(leaf)}#{i}' for i in range(len(leaf))]
-    if _is_archive(leaf):
-        archive = _archive(leaf)
-        return [f'{archive}#{place}' for place in _places_in_archive(leaf)]
-    infos = map(leaf.get_data_info, range(len(leaf)))
-    return [str(info['source']) if 'source' in info else paths.real(info['img_path']) for info in infos]
-
-
 def _archive(leaf: Any) -> str:
     """Name the archive and the split that a dataset in memory comes from; a subclass of CIFAR10 reads that of CIFAR10."""
     theirs = (kind for kind in type(leaf).__mro__ if kind.__module__.startswith('mmpretrain.'))
@@ -178,11 +179,6 @@ def _archive(leaf: Any) -> str:
     prefixes = getattr(leaf, 'data_prefix', None) or {}
     root = next((prefix for prefix in prefixes.values() if prefix), '') or getattr(leaf, 'data_root', '') or ''
     return f'{known.__name__}:{osp.realpath(root) if root else ""}:{archive_split(leaf) or ""}'
-
-
-def _is_archive(leaf: Any) -> bool:
-    """Whether a dataset holds its images in memory and names none of them."""
-    return hasattr(leaf, 'get_data_info') and len(leaf) > 0 and not {'source', 'img_path'} & set(leaf.get_data_info(0))
 
 
 def _places_in_archive(leaf: Any) -> np.ndarray:
@@ -207,27 +203,5 @@ def _same_annotations(first: Any, second: Any) -> bool:
         archive_split(first) == archive_split(second)
         and first.data_prefix == second.data_prefix
         and np.array_equal(first._indices, second._indices)
-        and np.array_equal(first.data_address, second.data_address)
         and np.array_equal(first.data_bytes, second.data_bytes)
     )
-
-
-class _Paths:
-    """Real paths of many files, with one look at each folder instead of one at each file."""
-
-    def __init__(self) -> None:
-        self._folders: dict[str, tuple[str, set[str]]] = {}
-
-    def real(self, path: str) -> str:
-        if '://' in path:
-            return path
-        folder, name = osp.split(path)
-        if folder not in self._folders:
-            try:
-                with os.scandir(folder or '.') as entries:
-                    links = {entry.name for entry in entries if entry.is_symlink()}
-            except OSError:  # the loader will say that the folder is not there
-                links = set()
-            self._folders[folder] = osp.realpath(folder), links
-        real_folder, links = self._folders[folder]
-        return osp.realpath(path) if name in links else osp.join(real_folder, name)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from mmengine.logging import print_log
-from mmpretrain.datasets import KFoldDataset
 
 from mmmlo.datasets.folders import check_dataset_folder
 from mmmlo.datasets.labels import check_classes, read_label_sets
@@ -45,10 +44,8 @@ class SplitDataset:
         fractions = dict(fractions or {'train': 0.8, 'val': 0.2})
         _check_fractions(fractions)
         if part not in fractions:
-            raise DataError(
-                f'`part` of SplitDataset must be one of the keys of `fractions`, {", ".join(map(repr, fractions))}, '
-                f'not {part!r}.'
-            )
+            known = ', '.join(map(repr, fractions))
+            raise DataError(f'`part` of SplitDataset must be one of the keys of `fractions`, {known}, not {part!r}.')
         if not isinstance(seed, int):
             raise DataError(
                 f'`seed` of SplitDataset must be an integer, not {seed!r}: without a fixed seed the '
@@ -58,10 +55,10 @@ class SplitDataset:
             check_dataset_folder(dataset)
             dataset = DATASETS.build(dataset)
         if isinstance(dataset, (RepeatDataset, ClassBalancedDataset)):
+            kind = type(dataset).__name__
             raise DataError(
-                f'`dataset` of SplitDataset is a {type(dataset).__name__}, whose copies of an image '
-                f'would land in several parts. Wrap the split instead: {type(dataset).__name__}(dataset='
-                'SplitDataset(...)).'
+                f'`dataset` of SplitDataset is a {kind}, whose copies of an image would land in several parts. Wrap the '
+                f'split instead: {kind}(dataset=SplitDataset(...)).'
             )
         dataset.full_init()
         self.dataset = dataset
@@ -117,21 +114,17 @@ class SplitDataset:
         if isinstance(dataset, ConcatDataset):
             which, inner = dataset._get_ori_dataset_idx(idx)
             return cls._prepare(dataset.datasets[which], inner)
-        if isinstance(dataset, KFoldDataset):
-            return cls._prepare(dataset.dataset, idx)
         if hasattr(dataset, 'prepare_data') and not getattr(dataset, 'test_mode', False):
             return dataset.prepare_data(idx)
         return dataset[idx]
 
 
 def _check_fractions(fractions: dict[str, float]) -> None:
-    if any(
-        isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1 for share in fractions.values()
-    ):
-        raise DataError(f'`fractions` of SplitDataset must be numbers above 0 and at most 1, not {fractions}.')
-    total = sum(fractions.values())
-    if not math.isclose(total, 1, abs_tol=1e-6):
-        raise DataError(f'`fractions` of SplitDataset must sum to 1, but {fractions} sum to {total:g}.')
+    shares = fractions.values()
+    if not all(isinstance(share, (int, float)) and share > 0 for share in shares):
+        raise DataError(f'`fractions` of SplitDataset must be numbers above 0, not {fractions}.')
+    if not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise DataError(f'`fractions` of SplitDataset must sum to 1, but {fractions} sum to {sum(shares):g}.')
 
 
 def _place(dataset: Any) -> str:
@@ -150,9 +143,8 @@ def stratified_parts(labels: Sequence[int] | np.ndarray, fractions: Mapping[str,
     a small part, and do not promise the same cut in the next release.
 
     Args:
-        labels (Sequence[int] | np.ndarray): One class index a sample, N.
-        fractions (Mapping[str, float]): The share of each part, in order. They are positive and sum to 1, and every
-            class has at least as many samples as there are parts: who calls checks it, since it knows better names.
+        labels (Sequence[int] | np.ndarray): One class index a sample, N; each at least as often as there are parts.
+        fractions (Mapping[str, float]): The share of each part, in order. They are positive and sum to 1.
         seed (int): Seed of the cut.
 
     Returns:

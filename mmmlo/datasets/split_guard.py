@@ -37,17 +37,14 @@ def is_test_split(dataset: Any) -> str | None:
     of ImageNet, on which everyone reports. A folder has none: what it shares with ``test_dataloader`` counts there.
     """
     for leaf, indices in leaves(dataset):
-        split = _imagenet_split(leaf) if isinstance(leaf, ImageNet) else archive_split(leaf)
-        held_out = ('val', 'test') if isinstance(leaf, ImageNet) else ('query', 'gallery')
+        split, held_out = archive_split(leaf), ('query', 'gallery')
+        if isinstance(leaf, ImageNet):  # it keeps no `split`, but its folder and its annotation file are named after it
+            names = (osp.basename(leaf.img_prefix.rstrip('/')), osp.splitext(osp.basename(leaf.ann_file or ''))[0])
+            held_out = ('val', 'test')
+            split = next((name for name in names if name in held_out), None)
         if len(indices) and split and (split in held_out or split.startswith('test')):
             return f'{type(leaf).__name__}(split={split!r})'
     return None
-
-
-def _imagenet_split(dataset: ImageNet) -> str | None:
-    """ImageNet keeps no ``split``, but its folder and its annotation file are named after it."""
-    names = (osp.basename(dataset.img_prefix.rstrip('/')), osp.splitext(osp.basename(dataset.ann_file or ''))[0])
-    return next((name for name in names if name in ('val', 'test')), None)
 
 
 def check_disjoint(first: Any, second: Any, keys: tuple[str, str], advice: str, index: SourceIndex | None = None) -> None:
@@ -77,16 +74,13 @@ def check_same_classes(datasets: Mapping[str, Any]) -> None:
     Raises:
         DataError: Two of them have different classes.
     """
-    for find in (class_names, _folder_names):
-        compare_class_names({key: find(dataset) for key, dataset in datasets.items()})
-
-
-def _folder_names(dataset: Any) -> list[str] | None:
-    """The folders that give the labels of a dataset, or of the one that it wraps; None if there are none."""
-    while hasattr(dataset, 'dataset'):
-        dataset = dataset.dataset
-    folders = getattr(dataset, 'folder_to_idx', None)
-    return list(folders) if folders else None
+    compare_class_names({key: class_names(dataset) for key, dataset in datasets.items()})
+    folders = {}
+    for key, dataset in datasets.items():
+        while hasattr(dataset, 'dataset'):
+            dataset = dataset.dataset
+        folders[key] = list(getattr(dataset, 'folder_to_idx', None) or ()) or None
+    compare_class_names(folders)
 
 
 def compare_class_names(classes: Mapping[str, list[str] | None]) -> None:
@@ -123,8 +117,7 @@ def check_level_splits(
 
     Args:
         datasets (Mapping[str, Any]): The dataset of each level.
-        disjoint (Sequence[tuple[str, str]]): Pairs of levels that must not share an image, where both have data. Defaults to
-            D_tr and D_val.
+        disjoint (Sequence[tuple[str, str]]): Pairs of levels that must not share an image. Defaults to D_tr and D_val.
         test_dataset (Any, optional): The dataset of ``test_dataloader``; see :func:`read_test_dataset`.
 
     Raises:

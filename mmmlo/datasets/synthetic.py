@@ -10,12 +10,11 @@ from mmmlo.registry import DATASETS
 class SyntheticImages(BaseDataset):
     """Noise with a bright square whose place depends on the class.
 
-    Stands in for a dataset that is not there in shrunken configs (:func:`mmmlo.launch.shrink.shrink`); numbers from it mean
-    nothing.
+    Stands in for data that is not there in shrunken configs (:func:`mmmlo.launch.shrink.shrink`); its numbers mean nothing.
 
     Args:
         split (str): 'train' or 'test'; they differ in their noise. Defaults to 'train'.
-        num_classes (int): Number of classes. Defaults to 10.
+        num_classes (int): Defaults to 10.
         per_class (int): Images of each class. Defaults to 16.
         size (int): Height and width in pixels. Defaults to 36.
         **kwargs: Arguments of mmpretrain's ``BaseDataset``, such as ``pipeline``.

@@ -71,7 +71,7 @@ def test_numbers_from_one_and_names_without_a_list_of_classes(tmp_path):
     [
         ('\n', 'list.txt is empty'),
         ('{"images": []}', 'list.txt is JSON'),
-        ('a.jpg cat\n\nb.jpg dgo\n', "list.txt, line 3: 'dgo' is none of the classes cat, dog; did you mean 'dog'?"),
+        ('a.jpg cat\n\nb.jpg dgo\n', "txt, line 3: 'b.jpg' has the label 'dgo', .* none of .* cat, dog; did you mean 'dog'"),
         ('a.jpg 0\nb.jpg\n', "list.txt, line 2: 'b.jpg' has no label"),
         ('a.jpg 1\nb.jpg 2\n', "line 2: 'b.jpg' has the label 2, but there are 2 classes.* set `first_label=1`"),
         ('a.jpg 0\nb.jpg -1\n', "line 2: 'b.jpg' has the label -1"),
@@ -79,6 +79,8 @@ def test_numbers_from_one_and_names_without_a_list_of_classes(tmp_path):
         ('image,label\na.jpg,0\nb.jpg,1,1\n', 'line 3: 3 columns, where the first line names 2'),
         ('image,width,height\na.jpg,3,4\n', 'line 1: none of the columns image, width, height is named `label`'),
         ('a.jpg,1,0,0\nb.jpg,0,1,0\n', 'line 1: columns of 0 and 1 need a first line that names the classes'),
+        ('a.jpg 1 0\nb.jpg 0 1\n', 'line 1: columns of 0 and 1'),
+        ('a.jpg 1 1\nb.jpg 0\n', "line 1: 'a.jpg' has a label twice"),
         (b'a.jpg 0\nb.jpg caf\xe9\n', r"list.txt, line 2: b'\\xe9.*' is no text in UTF-8"),
     ],
 )
@@ -101,7 +103,7 @@ def test_datasets_read_them(tmp_path, image_folder, kind):
     assert [dataset.get_data_info(i)['img_path'] for i in range(2)] == [f'{root}/x/000.png', f'{root}/x/002.png']
     assert dataset.metainfo['classes'] == ('boston bull', 'dingo') and dataset.get_gt_labels().tolist() == [0, 1]
     (tmp_path / 'list.csv').write_text('y/000.png 0\n')
-    with pytest.raises(DataError, match=f'list.csv: .y/000.png., its first image, is not there.*are {root}'):
+    with pytest.raises(DataError, match=f'list.csv: .y/000.png., its first image: there is no file.*are {root}'):
         DATASETS.build(dict(type=kind, data_root=str(root), ann_file=str(tmp_path / 'list.csv')))
 
 

@@ -58,14 +58,6 @@ def test_a_subclass_reads_the_same_archive(cifar):
     assert sample_sources(mine) == sample_sources(cifar())
 
 
-def test_k_folds_of_an_archive_are_refused(cifar):
-    folds = DATASETS.build(
-        dict(type='KFoldDataset', dataset=dict(type='CIFAR10', data_root=str(cifar.root), download=False))
-    )
-    with pytest.raises(ValueError, match='Use `mmmlo.SplitDataset` with one part for each fold'):
-        sample_sources(folds)
-
-
 def test_files_are_named_by_their_real_path(image_folder, tmp_path, monkeypatch):
     root = image_folder(cat=3, dog=2)
     expected = {str(path) for path in root.glob('*/*.png')}

@@ -125,15 +125,13 @@ def test_a_label_outside_the_classes_is_an_error(tmp_path, image_folder):
         SplitDataset(cfg)
 
 
-@pytest.mark.parametrize('around', ['none', 'ConcatDataset', 'KFoldDataset'])
+@pytest.mark.parametrize('around', ['none', 'ConcatDataset'])
 def test_a_dropped_image_is_replaced_by_one_of_the_same_part(image_folder, around):
     root = image_folder(cat=20, dog=20)
     load = [dict(type='mmmlo.LoadImage', on_corrupt='skip', max_share=1), dict(type='PackInputs')]
     cfg = folder_cfg(root, pipeline=load)
     if around == 'ConcatDataset':
         cfg = dict(type='ConcatDataset', datasets=[cfg])
-    elif around == 'KFoldDataset':
-        cfg = dict(type='KFoldDataset', dataset=cfg, fold=0, num_splits=5)
     part = SplitDataset(cfg, part='val')
     own = [part.get_data_info(i)['img_path'] for i in range(len(part))]
     for path in own[1:]:  # all but one

@@ -15,44 +15,37 @@ import os
 import os.path as osp
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
 from mmmlo.utils.errors import DataError
 from mmmlo.utils.process import Parser, run
+from mmmlo.utils.whole_file import write_whole
 
-SPLITS = {'train': 'train2019.json', 'val': 'val2019.json'}
 
-
-def read_annotations(path: str) -> dict[str, Any]:
-    """Read one of the annotation files: ``files`` in order, ``categories`` of each, ``names``, category -> name."""
+def read_annotations(path: str) -> tuple[dict[str, int], dict[int, str]]:
+    """Read one of the annotation files: image -> category, and category -> name."""
     try:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
-        images = {image['id']: image['file_name'] for image in content['images']}
-        pairs = [(annotation['image_id'], annotation['category_id']) for annotation in content['annotations']]
+        files = {image['id']: image['file_name'] for image in content['images']}
         names = {category['id']: str(category['name']) for category in content['categories']}
+        pairs = [(files[a['image_id']], a['category_id']) for a in content['annotations'] if names[a['category_id']]]
     except FileNotFoundError as error:
         raise DataError(f'{path} does not exist; the download has it') from error
     except (ValueError, KeyError, TypeError) as error:
         reason = f'{type(error).__name__}: {error}'
         raise DataError(f'{path} is not an annotation file of iNaturalist 2019 ({reason})') from error
-    labels = dict(pairs)
-    several = [images.get(image, image) for image, count in Counter(image for image, _ in pairs).items() if count > 1]
-    without = [name for image, name in images.items() if image not in labels]
-    unknown = [str(image) for image in labels if image not in images]
-    nameless = [str(category) for category in labels.values() if category not in names]
-    for wrong, what in (
-        (several, 'images have several labels'),
-        (without, 'images have no label'),
-        (unknown, 'labels are of images that it does not list'),
-        (nameless, 'labels are of categories that it does not list'),
+    counts = Counter(file for file, _ in pairs)
+    for what, wrong in (
+        ('several labels', [file for file, count in counts.items() if count > 1]),
+        ('no label', [file for file in files.values() if file not in counts]),
     ):
         if wrong:
-            raise DataError(f'{path}: {len(wrong)} {what}, such as {wrong[0]}')
-    return dict(files=list(images.values()), categories=[labels[image] for image in images], names=names)
+            raise DataError(f'{path}: {len(wrong)} images have {what}, such as {wrong[0]}')
+    labels = dict(pairs)
+    return {file: labels[file] for file in files.values()}, names
 
 
 def check_files(source: str, files: Sequence[str]) -> None:
@@ -68,55 +61,36 @@ def check_files(source: str, files: Sequence[str]) -> None:
         )
 
 
-def make_texts(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Write out the annotation files: name -> text. Labels are the places of the categories in the order of their ids."""
-    names = splits['train']['names']
-    if names != splits['val']['names']:
-        raise DataError('train and val do not have the same categories')
-    shared = set(splits['train']['files']) & set(splits['val']['files'])
-    if shared:
-        raise DataError(f'train and val share {len(shared)} images, such as {min(shared)}')
-    labels = {category: label for label, category in enumerate(sorted(names))}
-    texts = {
-        f'{split}.txt': ''.join(f'{file} {labels[c]}\n' for file, c in zip(content['files'], content['categories']))
-        for split, content in splits.items()
-    }
-    return {**texts, 'classes.txt': ''.join(f'{names[category]}\n' for category in labels)}
-
-
-def link_images(source: str, target: str, files: Sequence[str]) -> None:
-    """Link the folders of the images from the target folder, unless they are there."""
-    for folder in sorted({file.split('/')[0] for file in files}):
-        images, link = osp.abspath(osp.join(source, folder)), osp.join(target, folder)
-        if osp.exists(link) and osp.samefile(link, images):
-            continue
-        if osp.lexists(link):
-            raise DataError(f'{link} is there already, and is not {images}')
-        os.symlink(images, link)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, check, write."""
     parser = Parser(__doc__)
     parser.add_argument('source', metavar='SRC', help='folder with train2019.json, val2019.json and train_val2019/')
     parser.add_argument('target', metavar='DST', help='folder to write meta/ in; may be SRC')
     args = parser.read(argv)
-    splits = {split: read_annotations(osp.join(args.source, name)) for split, name in SPLITS.items()}
-    texts = make_texts(splits)
-    files = [file for content in splits.values() for file in content['files']]
-    check_files(args.source, files)
+    paths = (osp.join(args.source, f'{split}2019.json') for split in ('train', 'val'))
+    (train, names), (val, others) = map(read_annotations, paths)
+    if names != others:
+        raise DataError('train and val do not have the same categories')
+    if shared := train.keys() & val.keys():
+        raise DataError(f'train and val share {len(shared)} images, such as {min(shared)}')
+    check_files(args.source, [*train, *val])
+    labels = {category: label for label, category in enumerate(sorted(names))}
+    texts = dict(classes=''.join(f'{names[category]}\n' for category in labels))
+    for name, split in (('train', train), ('val', val)):
+        texts[name] = ''.join(f'{file} {labels[category]}\n' for file, category in split.items())
     try:
         os.makedirs(osp.join(args.target, 'meta'), exist_ok=True)
-        link_images(args.source, args.target, files)
+        for folder in sorted({file.split('/')[0] for file in (*train, *val)}):
+            images, link = osp.abspath(osp.join(args.source, folder)), osp.join(args.target, folder)
+            if not osp.lexists(link):
+                os.symlink(images, link)
+            elif not osp.exists(link) or not osp.samefile(link, images):
+                raise DataError(f'{link} is there already, and is not {images}')
+        for name, text in texts.items():
+            write_whole(osp.join(args.target, 'meta', f'{name}.txt'), text)
     except OSError as error:
         raise DataError(f'{args.target} cannot be written to: {error}') from error
-    for name, text in texts.items():
-        path = osp.join(args.target, 'meta', name)
-        with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
-            file.write(text)
-        os.replace(f'{path}.tmp', path)
-    counts = ', '.join(f'{len(content["files"])} {split}' for split, content in splits.items())
-    print(f'{counts} images of {len(splits["train"]["names"])} classes. Written: {args.target}/meta')
+    print(f'{len(train)} train, {len(val)} val images of {len(names)} classes. Written: {args.target}/meta')
 
 
 if __name__ == '__main__':

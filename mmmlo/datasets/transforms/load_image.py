@@ -15,18 +15,14 @@ from PIL import Image
 from mmmlo.registry import TRANSFORMS
 from mmmlo.utils.errors import DataError, SettingError
 
-__all__ = ['CorruptImageError', 'LoadImage', 'TooManyCorruptImagesError']
+__all__ = ['CorruptImageError', 'LoadImage']
 
 # A share of fewer images than these says nothing.
 _LEAST = 100
 
 
 class CorruptImageError(DataError):
-    """A file is there, but no image can be decoded from it."""
-
-
-class TooManyCorruptImagesError(CorruptImageError):
-    """More of the images are corrupt than may be skipped."""
+    """A file is there, but no image can be decoded from it, or more of them than may be skipped."""
 
 
 @TRANSFORMS.register_module()
@@ -37,8 +33,7 @@ class LoadImage(LoadImageFromFile):
     to 0 and 255, and rounded unless ``to_float32`` is set; mmcv would cut 16 bits down to their upper 8. EXIF turns are
     applied, unless ``color_type`` says otherwise. ``.npy`` files, H x W, H x W x C or C x H x W, are read too.
 
-    The dataset replaces a skipped image by another of its own, :class:`mmmlo.SplitDataset` of its part; in test mode
-    mmengine stops. Each worker counts and names files for itself, and anew in each epoch unless it is persistent.
+    The dataset replaces a skipped image by another of its own. Each worker counts and names files for itself.
 
     Args:
         *args: Arguments of :class:`mmcv.transforms.LoadImageFromFile`.
@@ -48,12 +43,8 @@ class LoadImage(LoadImageFromFile):
         min_value (float): The value that becomes 0. Defaults to 0.
         on_corrupt (str): 'raise' stops at a file that cannot be decoded, 'skip' has the dataset take another image.
             Defaults to 'raise'.
-        max_share (float): Share of the images loaded so far, from the 100th on, that may be skipped. More of them end the
-            run. Defaults to 0.05.
+        max_share (float): Share of the images loaded so far, from the 100th on, that may be skipped. Defaults to 0.05.
         **kwargs: Other arguments of mmcv's class. ``ignore_empty=True`` is 'skip' for missing files too.
-
-    Raises:
-        SettingError: A setting is something else, or ``max_share`` not in [0, 1].
     """
 
     def __init__(
@@ -163,7 +154,7 @@ class LoadImage(LoadImageFromFile):
             self._named.add(path)
             print_log(f'cannot decode the image {path} ({reason}): another takes its place', 'current', logging.WARNING)
         if self.loaded >= _LEAST and self.skipped > self.max_share * self.loaded:
-            raise TooManyCorruptImagesError(
+            raise CorruptImageError(
                 f'{self.skipped} of {self.loaded} images could not be decoded, the last one {path}; '
                 f'`max_share={self.max_share}` of `mmmlo.LoadImage` allows {self.max_share:.1%}. Are the files whole? '
                 'tools/check_data.py folder DIR --decode lists those that are not.'

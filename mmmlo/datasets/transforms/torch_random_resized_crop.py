@@ -27,21 +27,14 @@ class TorchRandomResizedCrop(RandomResizedCrop):
         *args: Arguments of mmpretrain's class, except ``backend``.
         interpolation (str): 'bicubic' or 'bilinear'. Defaults to 'bicubic'.
         **kwargs: Other arguments of mmpretrain's class.
-
-    Raises:
-        SettingError: ``interpolation`` is something else, or there is a ``backend`` other than 'pillow'.
     """
 
     def __init__(self, *args: Any, interpolation: str = 'bicubic', **kwargs: Any) -> None:
-        if interpolation not in ('bicubic', 'bilinear'):
+        backend = kwargs.get('backend', 'pillow')
+        if interpolation not in ('bicubic', 'bilinear') or backend != 'pillow':
             raise SettingError(
-                f"TorchRandomResizedCrop.interpolation must be 'bicubic' or 'bilinear', got {interpolation!r}; for others "
-                'use RandomResizedCrop'
-            )
-        if kwargs.get('backend', 'pillow') != 'pillow':
-            raise SettingError(
-                f"TorchRandomResizedCrop.backend can only be 'pillow', whose results it gives, got {kwargs['backend']!r}; "
-                'for others use RandomResizedCrop'
+                "TorchRandomResizedCrop.interpolation must be 'bicubic' or 'bilinear' and its backend 'pillow', got "
+                f'{interpolation!r} and {backend!r}; for others use RandomResizedCrop'
             )
         super().__init__(*args, **(kwargs | dict(interpolation=interpolation, backend='pillow')))
 
