@@ -1,88 +1,96 @@
 #!/usr/bin/env python
-"""Look whether a data set lies where and as the configs expect it.
+"""Look whether the data of a config is there, and what its loaders read of it.
 
-    python tools/check_data.py ade20k data/ade
+    python tools/check_data.py configs/segmentation/linear_vit-mini-p16_camvid.py
     python tools/check_data.py coco data/coco
     python tools/check_data.py folder data/images --leakage --decode
 
-Says what is there, what is missing, and opens a sample of each split. docs/data.md shows the layouts. --leakage looks for
-test images that are training images too, --decode opens every image.
+Builds the data sets and pipelines of all loaders of the config, or of one of the project's for a well-known data set in a
+folder, loads a sample of each, and says what is there, missing, left out or wrong. docs/data.md shows the layouts.
 
-Exit status: 0 if all is there; 1 if something is missing or broken, or, without --subset, if there are fewer images than in
-the official release; 2 for wrong usage. What --leakage finds is a warning and does not change it.
+Exit status: 0 if nothing is wrong, warnings or not; 1 if something is; 2 for wrong usage.
 """
 
 import argparse
 import os.path as osp
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from functools import partial
+from typing import Any
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
 
 from mmmlo.utils.process import Parser, run, start
 
+# Name -> a config of the project with this data, and the folder that it names.
+NAMES = dict(
+    ade20k=('segmentation/linear_vit-base-p16_8xb2-amp-40k_ade20k-512x512.py', 'data/ade'),
+    camvid=('segmentation/linear_vit-mini-p16_camvid.py', 'data/camvid'),
+    cifar10=('mae/mae_vit-mini-p4_1xb128-coslr-50e_cifar10.py', 'data/cifar10'),
+    coco=('detection/mask-rcnn_vit-base-p16_8xb8-amp-lsj-184k_coco.py', 'data/coco'),
+    folder=('mae/mae_vit-mini-p4_1xb128-coslr-50e_image-folder.py', 'data/images'),
+    imagenet=('mae/mae_vit-base-p16_8xb512-amp-coslr-800e_in1k.py', 'data/imagenet'),
+)
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(__doc__)
-    parser.add_argument('data', help='the data set: ade20k, coco, ..., or folder; docs/data.md has all of them')
-    parser.add_argument('root', metavar='DIR', help='its folder')
-    parser.add_argument('--subset', action='store_true', help='a part of the official images is enough')
-    parser.add_argument('--leakage', action='store_true', help='warn of images that are in both splits, by content')
-    parser.add_argument('--decode', action='store_true', help='open every image, and name those that are broken')
-    args = parser.read(argv)
-    if args.decode and args.data == 'cifar10':
-        parser.error('--decode: the images of cifar10 are not files; its archives are compared with their MD5 sums anyway')
+    parser.add_argument('data', help=f'a config file, or one of {", ".join(NAMES)}')
+    parser.add_argument('root', metavar='DIR', nargs='?', help='with a name, the folder of the data')
+    parser.add_argument('--images', type=int, default=200, metavar='N', help='how many images of each loader to load')
+    parser.add_argument('--decode', action='store_true', help='load every image, and name those that are broken')
+    parser.add_argument('--leakage', action='store_true', help='warn of test images that are training images, by content')
+    parser.add_cfg_options()
+    args = parser.read(argv, images=1)
+    if not args.data.endswith('.py') and args.data not in NAMES:
+        parser.error(f'{args.data} is neither a config file nor one of {", ".join(NAMES)}')
+    if (args.data in NAMES) != (args.root is not None):
+        parser.error('a folder belongs to a name: a config has its own, which --cfg-options can change')
     return args
 
 
 start(__name__, parse_args)
 
-from mmpretrain.datasets import CIFAR10
+from mmengine.config import Config
 
-from mmmlo.datasets.duplicates import broken_images, shared_arrays, shared_files
-from mmmlo.preflight.layouts import check_layout, split_files
-from mmmlo.utils.text import format_list
+from mmmlo.launch.config import load_config
+from mmmlo.preflight.check_data import DataCheck
 
 
-def find_leakage(data: str, root: str) -> tuple[int, str]:
-    """Look for test images that are training images too.
-
-    Returns:
-        tuple[int, str]: Their number, and a sentence about them.
-    """
-    if data == 'cifar10':
-        train, test = ([s['img'] for s in CIFAR10(root, split=split, download=False)] for split in ('train', 'test'))
-        pairs = [(f'train #{i}', f'test #{j}') for i, j in shared_arrays(train, test)]
-        total, where = len(test), 'the test split'
-    else:
-        (_, train), (where, test) = split_files(data, root).items()
-        pairs, total = shared_files(train, test), len(test)
-    examples = format_list([f'{second} is {first}' for first, second in pairs], 3)
-    return len(pairs), f'{len(pairs)} of {total} images of {where} are training images too, by content: {examples}'
+def move(node: Any, old: str, new: str) -> Any:
+    """Put another folder in the place of one that a config names."""
+    if isinstance(node, dict):
+        return {key: move(value, old, new) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return type(node)(move(value, old, new) for value in node)
+    inside = isinstance(node, str) and f'{node}/'.startswith(f'{old}/')
+    return new + node[len(old) :] if inside else node
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Look and tell; return the exit status."""
     args = parse_args(argv)
-    report = check_layout(args.data, args.root)
-    if args.decode and osp.isdir(args.root):
-        broken = list(broken_images(split_files(args.data, args.root)))
-        if broken:
-            report.problems.append(f'{len(broken)} images cannot be decoded: {format_list(broken, 20)}')
-    for fact in report.facts:
-        print(f'  {fact}')
-    for text in report.incomplete:
-        print(f'{"subset" if args.subset else "INCOMPLETE"}: {text}')
-    for text in report.problems:
-        print(f'PROBLEM: {text}')
-    if args.leakage and osp.isdir(args.root) and not (args.data == 'cifar10' and report.problems):
-        count, text = find_leakage(args.data, args.root)
-        print(f'warning: {text}' if count else '  no test image is a training image too, by content')
-    if report.problems or (report.incomplete and not args.subset):
-        return 1
-    print(f'{args.root} holds {args.data} as the configs expect it.')
-    return 0
+    if args.data in NAMES:
+        name, folder = NAMES[args.data]
+        path = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'configs', name)
+        cfg = load_config(path, args.cfg_options)
+        cfg = Config(move(cfg.to_dict(), folder, args.root.rstrip('/')))
+    else:
+        cfg = load_config(args.data, args.cfg_options)
+    tell, wrong = partial(print, file=sys.stdout), False
+    with redirect_stdout(sys.stderr):  # where the frameworks print what they are doing
+        check = DataCheck(cfg, tell)
+        for problem in check.problems(sys.maxsize if args.decode else args.images):
+            tell(f'{"warning" if problem.warning else "PROBLEM"}: {problem}')
+            wrong |= not problem.warning
+        if args.leakage:
+            text = check.leakage()
+            tell(f'warning: {text}' if text else '  no test image is a training image too, by content')
+    if not wrong:
+        print(f'{args.data}: nothing wrong was found.')
+    return int(wrong)
 
 
 if __name__ == '__main__':

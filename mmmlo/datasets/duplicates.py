@@ -1,17 +1,13 @@
-"""Find images that two splits share by their content, and images that cannot be decoded."""
+"""Find images that two splits share by their content."""
 
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from mmmlo.datasets.transforms import CorruptImageError, LoadImage
-from mmmlo.utils.errors import DataError
-
-__all__ = ['broken_images', 'shared_arrays', 'shared_files']
+__all__ = ['shared_arrays', 'shared_files']
 
 
 def shared_files(first: Iterable[str], second: Iterable[str]) -> list[tuple[str, str]]:
@@ -35,18 +31,6 @@ def shared_arrays(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> 
     """Find the images in memory, H x W x 3, whose pixels are shared: pairs of indices, as of :func:`shared_files`."""
     known = {_hash(image.tobytes()): i for i, image in reversed(list(enumerate(first)))}
     return [(known[digest], i) for i, image in enumerate(second) if (digest := _hash(image.tobytes())) in known]
-
-
-def broken_images(splits: Mapping[str, Iterable[str]]) -> Iterator[str]:
-    """Load every image of the splits' paths as training does, and yield those that cannot be decoded, or why else not."""
-    load = LoadImage()
-    for path in chain.from_iterable(splits.values()):
-        try:
-            load(dict(img_path=path))
-        except (CorruptImageError, OSError):
-            yield path
-        except DataError as error:
-            yield str(error)
 
 
 def _hash_file(path: str) -> bytes:

@@ -1,6 +1,7 @@
 """Compares the classes of the datasets with each other, and with the outputs of the head."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -52,11 +53,7 @@ class CheckClassesHook(Hook):
         elif isinstance(model, MLOMAE) and model.downstream and isinstance(runner.train_loop, MultiLevelTrainLoop):
             found = runner.train_loop.level_datasets
             datasets = {level_key(level): found[level] for level in model.disjoint_levels[0] if level in found}
-        for key, dataset in datasets.items():
-            _check_labelled(key, dataset)
-        check_same_classes(datasets)
-        if datasets:
-            _check_outputs(model, *next(iter(datasets.items())))
+        check_labels(model, datasets)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep the classes that the checkpoint was trained on."""
@@ -78,14 +75,19 @@ def _uses_head(loop: Any) -> bool:
     return loop is not None and 'bank_dataloader' not in (loop if isinstance(loop, dict) else vars(loop))
 
 
-def _check_labelled(key: str, dataset: Any) -> None:
-    while hasattr(dataset, 'dataset'):
-        dataset = dataset.dataset
-    if not getattr(dataset, 'with_label', True):
-        raise DataError(
-            f'`{key}` holds images without labels (`with_label=False`), and a head learns from it or is measured by it; '
-            'name a folder with a folder for each class'
-        )
+def check_labels(model: Any, datasets: Mapping[str, Any]) -> None:
+    """Compare the classes of data sets, config key -> data set, with each other and with a model's head, or a config's."""
+    for key, dataset in datasets.items():
+        while hasattr(dataset, 'dataset'):
+            dataset = dataset.dataset
+        if not getattr(dataset, 'with_label', True):
+            raise DataError(
+                f'`{key}` holds images without labels (`with_label=False`), and a head learns from it or is measured by it; '
+                'name a folder with a folder for each class'
+            )
+    check_same_classes(datasets)
+    if datasets:
+        _check_outputs(model, *next(iter(datasets.items())))
 
 
 def _check_outputs(model: Any, key: str, dataset: Any) -> None:

@@ -1,94 +1,258 @@
-"""A look at the images and boxes that a config of mmdet names, before anything is built from it."""
+"""A look at the images and boxes that a config of mmdet names, as mmdet will keep them."""
 
+import copy
+import filecmp
+import io
 import os.path as osp
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
-from mmengine.registry import DATASETS, Registry
+from mmengine.registry import DATASETS, TRANSFORMS
 
+from mmmlo.datasets import check_dataset_folder
 from mmmlo.utils.config import dataset_leaves
-from mmmlo.utils.errors import DataError
-from mmmlo.utils.text import format_list
+from mmmlo.utils.text import describe_error, format_list
 
-from .files import find_missing, read_coco
+from .problems import EXIF_HINT, Problem, find_missing, first_of, sample_indices, turned_by_exif
 
-__all__ = ['check_detection_data']
+__all__ = ['find_detection_problems']
+
+_MANY = 0.1  # share of boxes that is no accident
+# What mmdet reads.
+_NEEDED = dict(
+    images=('id', 'file_name', 'height', 'width'),
+    annotations=('id', 'image_id', 'category_id', 'bbox', 'area'),
+    categories=('id', 'name'),
+)
 
 
-def check_detection_data(cfg: Config) -> None:
-    """Check the data of a detection config whose data sets are COCO's or like it.
+def find_detection_problems(cfg: Config, count: int, tell: Callable[[str], None]) -> Iterator[Problem]:
+    """Look for boxes that mmdet drops, misreads or does not find, in data sets of COCO's format; others are left alone.
 
-    Without boxes, or with other categories, mmdet trains on nothing or ends in an index error much later. The annotation
-    files are read once each, which takes COCO's training split half a minute; images are looked for by name, not opened.
+    Each annotation file is read once, by the data set's own reader, which takes COCO's training split half a minute.
 
     Args:
-        cfg (Config): The config. Data sets of other formats than COCO's are left alone.
+        cfg (Config): The config; data sets that its loaders name twice are looked at once.
+        count (int): How many images of each data set to load.
+        tell (Callable): Takes a line about each data set.
+
+    Yields:
+        Problem: Something that is wrong.
 
     Raises:
-        DataError: An annotation file or a folder is missing, the file is not COCO's format, holds no box, has categories
-            unlike the data set's classes or boxes of images that are not there, images are missing, or a head has another
-            number of classes.
+        DatasetFolderError: A folder or an annotation file is missing.
     """
-    seen = []
+    seen: list[tuple] = []
     with DATASETS.switch_scope_and_registry(cfg.get('default_scope', 'mmdet')) as registry:
         for split in ('train', 'val', 'test'):
-            loader = cfg.get(f'{split}_dataloader')
-            for key, dataset in dataset_leaves(loader['dataset'], f'{split}_dataloader.dataset') if loader else ():
-                files = (dataset.get('data_root'), dataset.get('ann_file'), dict(dataset.get('data_prefix') or {}))
-                if files not in seen and 'Coco' in str(dataset.get('type')) and dataset.get('ann_file'):
-                    seen.append(files)
-                    _check_dataset(dataset, key, cfg.model, registry, with_boxes=split == 'train')
+            loader, metrics = cfg.get(f'{split}_dataloader'), cfg.get(f'{split}_evaluator') or []
+            metrics = [metrics] if isinstance(metrics, Mapping) else list(metrics)
+            leaves = list(dataset_leaves(loader['dataset'], f'{split}_dataloader.dataset')) if loader else []
+            if len(leaves) == 1:
+                yield from _metric_problems(metrics, split, leaves[0][1])
+            for key, own in leaves:
+                files = own.get('data_root'), own.get('ann_file'), own.get('data_prefix'), own.get('metainfo')
+                if files in seen or not hasattr(registry.get(str(own['type'])), 'COCOAPI') or not own.get('ann_file'):
+                    continue
+                seen.append(files)
+                check_dataset_folder(own, key)
+                segm = any('segm' in str(metric.get('metric')) for metric in metrics)
+                check = _CocoCheck(own, segm, split == 'train')
+                yield from _head_problems(cfg.model, check.classes, f'{own["type"]} ({key})')
+                yield from (Problem(key, text, warning) for text, warning in check.problems(count, f'{key}: ', tell))
 
 
-def _heads(model: Any) -> Iterator[tuple[str, int]]:
-    """Keys and numbers of classes of all heads but the RPN's, which knows one."""
-    for name, head in model.items():
-        if name in ('bbox_head', 'mask_head', 'roi_head'):
-            heads = head if isinstance(head, list | tuple) else [head]
-            for i, one in enumerate(heads):
-                where = f'{name}[{i}]' if isinstance(head, list | tuple) else name
-                if one.get('num_classes') is not None:
-                    yield where, one['num_classes']
-                yield from ((f'{where}.{inner}', count) for inner, count in _heads(one))
+def _metric_problems(metrics: list, split: str, dataset: Mapping) -> Iterator[Problem]:
+    own = osp.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+    for theirs in (metric['ann_file'] for metric in metrics if metric.get('ann_file')):
+        if '://' not in theirs and not osp.isfile(theirs):
+            yield Problem(f'{split}_evaluator.ann_file', f'there is no file {theirs}; {split}_dataloader reads {own}')
+        elif osp.isfile(own) and osp.isfile(theirs) and not filecmp.cmp(own, theirs):
+            text = f'{theirs} is measured by, but {split}_dataloader reads {own}: both must be the same'
+            yield Problem(f'{split}_evaluator.ann_file', text)
 
 
-def _check_dataset(
-    cfg: Mapping[str, Any], key: str, model: Mapping[str, Any], registry: Registry, with_boxes: bool
-) -> None:
-    root = cfg.get('data_root') or ''
-    annotations = osp.join(root, cfg['ann_file'])
-    folder = osp.join(root, (cfg.get('data_prefix') or {}).get('img', ''))
-    if '://' in annotations or '://' in folder:
-        return
-    for path, exists, kind in ((annotations, osp.isfile(annotations), 'file'), (folder, osp.isdir(folder), 'folder')):
-        if not exists:
-            raise DataError(f'`{key}`: there is no {kind} {path} (that is, {osp.abspath(path)}); see docs/data.md')
-    try:
-        images, boxes, names = read_coco(annotations)
-    except DataError as error:
-        raise DataError(f'`{key}`: {error}') from error
-    classes = (cfg.get('metainfo') or {}).get('classes') or registry.get(cfg['type']).METAINFO.get('classes') or ()
-    classes = [classes] if isinstance(classes, str) else list(classes)
-    absent = [name for name in classes if name not in names]
-    if absent:
-        raise DataError(
-            f'`{key}`: {annotations} has the categories {format_list(names)}, but not {format_list(absent)} of the classes '
-            f"of {cfg['type']}. Name its own by dataset.metainfo=dict(classes=(...)), and give the heads' num_classes"
-        )
-    for where, count in _heads(model):
-        if count != len(classes):
-            raise DataError(
-                f'`model.{where}.num_classes` is {count}, but {cfg["type"]} (`{key}`) has {len(classes)} classes'
+def _head_problems(node: Any, classes: Any, owner: str, key: str = 'model') -> Iterator[Problem]:
+    """Heads of another number of classes; the RPN's knows one."""
+    for name, head in node.items():
+        for i, one in enumerate(head if isinstance(head, list | tuple) else [head]):
+            if name in ('bbox_head', 'mask_head', 'roi_head'):
+                where = f'{key}.{name}' + (f'.{i}' if isinstance(head, list | tuple) else '')
+                if one.get('num_classes') not in (None, len(classes)):
+                    text = f'{one["num_classes"]}, but {owner} has {len(classes)} classes'
+                    yield Problem(f'{where}.num_classes', text)
+                yield from _head_problems(one, classes, owner, where)
+
+
+class _CocoCheck:
+    """One data set of COCO's format: what its file holds, and what mmdet makes of it."""
+
+    def __init__(self, cfg: Mapping[str, Any], segm: bool, train: bool) -> None:
+        self.cfg, self.train = cfg, train
+        self.dataset = DATASETS.build(dict(cfg, pipeline=[], lazy_init=True, serialize_data=False))
+        self.file = self.dataset.ann_file
+        self.classes = self.dataset.metainfo.get('classes') or ()
+        self.steps = [step for step in cfg.get('pipeline') or () if 'Load' in str(step['type'])]
+        self.loads_masks = any(step.get('with_mask') for step in self.steps)
+        self.needs_masks = segm or self.loads_masks
+
+    def problems(self, count: int, prefix: str, tell: Callable[[str], None]) -> Iterator[tuple[str, bool]]:
+        """Look at what the file holds, at what is kept and at a sample of what is loaded: texts, and which are warnings."""
+        content, error = self._read()
+        if content is None:
+            yield f'{self.file} is no COCO annotation file ({error})', False
+            return
+        found = [*self._format(content)] or [*self._categories(content)] or [*self._boxes(content)]
+        if not found and error is not None:
+            found = [f'mmdet cannot read {self.file} ({error})']
+        yield from ((text, False) for text in found)
+        if found:
+            return
+        kept = self.dataset.filter_data()
+        text, left, number = self._kept(content, kept)
+        if not left and (number or self.train):
+            yield f'{text}. There is nothing to {"learn" if self.train else "measure"}', False
+        elif left < (1 - _MANY) * number:
+            yield text, True
+        else:
+            tell(prefix + text)
+        missing = find_missing(info['img_path'] for info in kept if '://' not in info['img_path'])
+        if missing:
+            folder = self.dataset.data_prefix['img']
+            names = format_list([osp.relpath(path, folder) for path in missing])
+            yield f'{len(missing)} of the {len(kept)} images of {self.file} are not in {folder}: {names}', False
+        absent = set(missing)
+        there = [info for info in kept if info['img_path'] not in absent]
+        yield from ((text, False) for text in self._loaded([there[i] for i in sample_indices(len(there), count)]))
+
+    def _read(self) -> tuple[dict | None, str | None]:
+        """What the file holds, None if it cannot be read, and the error at which mmdet stops."""
+        read, files = self.dataset.COCOAPI, []
+
+        def keep(path: str) -> Any:
+            files.append(read(path))
+            return files[-1]
+
+        self.dataset.COCOAPI, error = keep, None
+        try:
+            with redirect_stdout(io.StringIO()):
+                self.dataset.data_list = self.dataset.load_data_list()
+        except Exception as stop:  # whatever a file may have in wrong places
+            error = describe_error(stop)
+        return files[0].dataset if files else None, error
+
+    def _format(self, content: dict) -> Iterator[str]:
+        """Keys that mmdet asks for, and numbers that stand for two things."""
+        for kind, needed in _NEEDED.items():
+            entries = content.setdefault(kind, [])
+            for name in needed:
+                without = [entry for entry in entries if entry.get(name) is None]
+                if without:
+                    text = f'{len(without)} of {len(entries)} {kind} of {self.file} have no {name!r}, which mmdet needs'
+                    yield f'{text}, for example {str(without[0])[:100]}'
+            for name in ('id', 'name') if kind == 'categories' else ('id', ):
+                numbers = Counter(str(entry.get(name)) for entry in entries)
+                if twice := [value for value, times in numbers.items() if times > 1]:
+                    yield f'{self.file} has several {kind} of the {name} {format_list(twice)}'
+        wrong = [box for box in content['annotations'] if box.get('bbox') is not None and len(box['bbox']) != 4]
+        if wrong:
+            yield f'{self.file}: a bbox is x, y, width, height, and {wrong[0]["bbox"]} in annotation {wrong[0]["id"]}'
+
+    def _categories(self, content: dict) -> Iterator[str]:
+        """Labels follow the order of the file's categories, names that of the classes."""
+        names = {category['id']: category['name'] for category in content['categories']}
+        labels = [name for name in names.values() if name in self.classes]
+        absent = [name for name in self.classes if name not in labels]
+        if isinstance(self.classes, str):
+            yield f"metainfo.classes is a text, {self.classes!r}; a tuple of one has a comma: ('{self.classes}', )"
+        elif absent:
+            there, lacks = format_list(list(names.values())), format_list(absent)
+            yield (
+                f'{self.file} has the categories {there}, but not {lacks} of the classes of {self.cfg["type"]}. Name '
+                "its own by dataset.metainfo=dict(classes=(...)), and give the heads' num_classes"
             )
-    unknown = [str(image) for image in sorted(set(boxes) - {number for number, _ in images.values()})]
-    if unknown:
-        raise DataError(f'`{key}`: {annotations} has boxes of images that it does not list: {format_list(unknown)}')
-    if with_boxes and not boxes:
-        raise DataError(f'`{key}`: none of the {len(images)} images of {annotations} has a box: there is nothing to learn')
-    missing = [osp.relpath(path, folder) for path in find_missing(osp.join(folder, name) for name in images)]
-    if missing:
-        raise DataError(
-            f'`{key}`: {len(missing)} of the {len(images)} images of {annotations} are not in {folder}: '
-            f'{format_list(missing)}'
-        )
+        elif labels != list(self.classes):
+            i = next(i for i, pair in enumerate(zip(labels, self.classes)) if pair[0] != pair[1])
+            yield (
+                f'label {i} is {labels[i]} in {self.file}, whose order mmdet follows, and {self.classes[i]} in `classes`: '
+                f'write classes={tuple(labels)}, with the same order in the files of all loaders'
+            )
+        unknown = Counter(str(box['category_id']) for box in content['annotations'] if box['category_id'] not in names)
+        if unknown:
+            there = format_list([f'{number} {name}' for number, name in names.items()])
+            yield (
+                f'{unknown.total()} of {len(content["annotations"])} boxes of {self.file} have the category_id '
+                f'{format_list(list(unknown))}, which its categories do not list: there are {there}'
+            )
+
+    def _boxes(self, content: dict) -> Iterator[str]:
+        images, annotations = {image['id']: image for image in content['images']}, content['annotations']
+        if unknown := sorted({str(box['image_id']) for box in annotations if box['image_id'] not in images}):
+            yield f'{self.file} has boxes of images that it does not list: {format_list(unknown)}'
+            return
+        without = [box['id'] for box in annotations if not box.get('segmentation')] if self.needs_masks else []
+        if without:
+            yield (
+                f'{len(without)} of {len(annotations)} boxes of {self.file} have no mask (`segmentation`), such as '
+                f'annotation {without[0]}, and masks are asked for: add them, or take a detector without mask_head, '
+                "with_mask=False in LoadAnnotations and metric='bbox'"
+            )
+        if not annotations:
+            return
+        boxes = np.array([box['bbox'] for box in annotations], dtype=float)  # N x 4: x, y, width, height
+        sizes = np.array([[images[box['image_id']][name] for name in ('width', 'height')] for box in annotations])  # N x 2
+        example = f'such as {list(annotations[0]["bbox"])}'
+        outside = (boxes[:, :2] + boxes[:, 2:] > sizes + 1).any(axis=1).mean()
+        corners = (boxes[:, 2:] > boxes[:, :2]).all()
+        if (boxes <= 1).all(axis=1).mean() > 0.5:
+            yield f'the boxes of {self.file} are fractions of the image, {example}; COCO has pixels: x, y, width, height'
+        elif outside > _MANY:
+            why = 'are they of images of another size, or width and height in the wrong order?'
+            why = 'they seem to be two corners, and COCO has x, y, width, height' if corners else why
+            yield f'{outside:.0%} of the boxes of {self.file} reach beyond their image, {example}: {why}'
+
+    def _kept(self, content: dict, kept: list[dict]) -> tuple[str, int, int]:
+        """What is left after mmdet's own rules and why the rest is not, the boxes that are left, and all of them."""
+        images, boxes = content['images'], content['annotations']
+        left = sum(not box['ignore_flag'] for info in kept for box in info['instances'])
+        least = 0 if self.dataset.test_mode else (self.dataset.filter_cfg or {}).get('min_size', 0)
+        reasons = {
+            'boxes of categories that are no classes': sum(b['category_id'] not in self.dataset.cat_ids for b in boxes),
+            'boxes without area or below a pixel': sum(b['area'] <= 0 or min(b['bbox'][2:]) < 1 for b in boxes),
+            'crowds or ignored': sum(bool(b.get('iscrowd') or b.get('ignore')) for b in boxes),
+            f'images below filter_cfg.min_size={least}': sum(min(i['width'], i['height']) < least for i in images),
+        }
+        why = ', '.join(f'{number:,} {reason}' for reason, number in reasons.items() if number)
+        text = f'mmdet keeps {len(kept):,} of the {len(images):,} images of {self.file}'
+        return f'{text}, with {left:,} of {len(boxes):,} boxes' + (f': {why}' if why else ''), left, len(boxes)
+
+    def _loaded(self, chosen: list[dict]) -> Iterator[str]:
+        """What is wrong with a sample after the transforms of the pipeline that load."""
+        transforms = [TRANSFORMS.build(step) for step in self.steps]
+        broken, sizes = [], []
+        before = after = 0
+        for info in chosen:
+            loaded = copy.deepcopy(info)
+            try:
+                for transform in transforms:
+                    loaded = transform(loaded) or {}
+            except Exception as error:  # of a decoder, or of masks that do not fit
+                broken.append(f'{info["img_path"]} and its annotations cannot be loaded ({describe_error(error)})')
+                continue
+            before += sum(not box['ignore_flag'] for box in info['instances'])
+            after += sum(not flag for flag in loaded.get('gt_ignore_flags', ()))
+            (height, width), stated = loaded.get('ori_shape', (0, 0)), (info['height'], info['width'])
+            if (height, width) not in ((0, 0), stated):
+                text = f'{info["img_path"]} is loaded with {width} x {height} pixels, and {self.file} says '
+                hint = EXIF_HINT if turned_by_exif(info['img_path']) else ''
+                sizes.append(f'{text}{stated[1]} x {stated[0]}{hint}')
+        yield from (first_of(texts, len(chosen)) for texts in (broken, sizes) if texts)
+        if before and not after and self.loads_masks:
+            yield (
+                f'LoadAnnotations ignores the masks of all {before} boxes that were looked at: polygons need three points, '
+                'and run-length masks poly2mask=True'
+            )

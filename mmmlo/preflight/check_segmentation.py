@@ -1,50 +1,70 @@
-"""A look at the images and labels that a config of mmseg names, before anything is built from it."""
+"""A look at the images and labels that a config of mmseg names, as training and validation will load them."""
 
-from collections.abc import Iterator, Mapping
+import os.path as osp
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
+from PIL import Image
 
 from mmmlo.datasets import check_dataset_folder
 from mmmlo.utils.config import dataset_leaves
-from mmmlo.utils.errors import DataError
 from mmmlo.utils.text import describe_error, format_list
 
-from .files import find_missing
+from .problems import EXIF_HINT, Problem, find_missing, find_unread, first_of, sample_indices, turned_by_exif
 
-__all__ = ['check_segmentation_data']
+__all__ = ['find_segmentation_problems']
 
-_LABEL_FILES = 21
 _IGNORED = 255  # mmseg's default, of heads and of metrics
+_LEAST_IGNORED = 0.01  # share of pixels that is more than the borders of objects
+_MUCH_IGNORED = 0.1
 
 
-def check_segmentation_data(cfg: Config) -> None:
-    """Check the data of a segmentation config: wrong labels end in an index error in a GPU's kernel, hours later or never.
+def find_segmentation_problems(cfg: Config, count: int, tell: Callable[[str], None]) -> Iterator[Problem]:
+    """Look for data that trains or measures nothing, or ends in an index error in a GPU's kernel hours later.
 
-    Every image must have a label file. Of each data set the first label file and twenty others, evenly spaced, are read as
-    training reads them: with the config's ``LoadAnnotations``, so that ``reduce_zero_label`` and the data set's own
-    changes of labels apply.
+    Every image must have a label file. Of each data set a sample is loaded by the transforms of its pipeline that load, so
+    that EXIF turns, ``reduce_zero_label`` and the data set's own changes of labels apply.
 
     Args:
         cfg (Config): The config; data sets that its loaders name twice are looked at once.
+        count (int): How many images of each data set to load.
+        tell (Callable): Takes a line about each data set.
+
+    Yields:
+        Problem: Something that is wrong.
 
     Raises:
-        MmmloError: A folder is missing or has no image, an image has no label file, a label file cannot be read, is no map
-            of numbers, or holds values beyond the classes, or the number of classes of a head is not the data set's.
+        DatasetFolderError: A folder is missing.
     """
-    seen = []
+    seen: list[tuple] = []
+    reduced: dict[str, bool] = {}
+    heads = list(_heads(cfg.model))
+    for name, head in heads:
+        yield from _head_problems(name, head)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmseg')):
         for split in ('train', 'val', 'test'):
             loader = cfg.get(f'{split}_dataloader')
             if loader is None:
                 continue
             ignored = _ignored(cfg, split)
-            for key, dataset in dataset_leaves(loader['dataset'], f'{split}_dataloader.dataset'):
-                if (dataset, ignored) not in seen:
-                    seen.append((dataset, ignored))
-                    _check_dataset(dataset, key, cfg.model, ignored)
+            for key, own in dataset_leaves(loader['dataset'], f'{split}_dataloader.dataset'):
+                if (own, ignored) in seen:
+                    continue
+                seen.append((own, ignored))
+                check_dataset_folder(own, key)
+                dataset = DATASETS.build(dict(own, pipeline=[], lazy_init=True))
+                if hasattr(dataset, 'reduce_zero_label'):
+                    reduced[key] = dataset.reduce_zero_label
+                    yield from _dataset_problems(dataset, own, key, heads, ignored, count, tell)
+    if len(set(reduced.values())) > 1:
+        others = [key for key, value in reduced.items() if not value]
+        keys = [key for key, value in reduced.items() if value]
+        text = f'it is True here and False in {format_list(others)}, so a label does not mean the same'
+        yield Problem(f'{keys[0]}.reduce_zero_label', text)
 
 
 def _heads(model: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -54,7 +74,20 @@ def _heads(model: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         if isinstance(heads, Mapping):
             yield f'model.{name}', heads
         else:
-            yield from ((f'model.{name}[{i}]', head) for i, head in enumerate(heads))
+            yield from ((f'model.{name}.{i}', head) for i, head in enumerate(heads))
+
+
+def _head_problems(name: str, head: Mapping[str, Any]) -> Iterator[Problem]:
+    losses = head.get('loss_decode') or dict(type='CrossEntropyLoss')
+    for loss in [losses] if isinstance(losses, Mapping) else losses:
+        softmax = str(loss['type']).endswith('CrossEntropyLoss') and not loss.get('use_sigmoid')
+        if (head.get('out_channels') or head.get('num_classes')) == 1 and softmax and 'loss_mask' not in head:
+            yield Problem(
+                f'{name}.num_classes',
+                'a softmax over one output is always 1, so the loss is 0 and nothing is learned. Name the background too, '
+                "as in classes=('background', 'thing') and num_classes=2; or write num_classes=2, out_channels=1 and "
+                'use_sigmoid=True in loss_decode',
+            )
 
 
 def _ignored(cfg: Config, split: str) -> int | None:
@@ -68,50 +101,138 @@ def _ignored(cfg: Config, split: str) -> int | None:
     return values.pop() if len(values) == 1 else None
 
 
-def _check_dataset(cfg: Mapping[str, Any], key: str, model: Mapping[str, Any], ignored: int | None) -> None:
-    check_dataset_folder(cfg, key)
-    dataset = DATASETS.build(dict(cfg, pipeline=[], lazy_init=True))
+def _dataset_problems(
+    dataset: Any, cfg: Mapping, key: str, heads: list, ignored: int | None, count: int, tell: Callable[[str], None]
+) -> Iterator[Problem]:
     classes = dataset.metainfo.get('classes')
-    heads = list(_heads(model))
     for name, head in heads:
         if classes is not None and head.get('num_classes') not in (None, len(classes)):
-            raise DataError(
-                f'`{name}.num_classes` is {head["num_classes"]}, but {cfg["type"]} (`{key}`) has {len(classes)} classes: '
-                f'{format_list(classes)}'
-            )
+            text = f'{head["num_classes"]}, but {cfg["type"]} ({key}) has {len(classes)} classes: {format_list(classes)}'
+            yield Problem(f'{name}.num_classes', text)
     samples = dataset.load_data_list()
-    folder = dataset.data_prefix.get('img_path') or dataset.data_root
+    labelled = [sample for sample in samples if sample.get('seg_map_path') is not None]
+    yield from (Problem(key, *found) for found in _partners(dataset, samples, labelled, f'{key}: ', tell))
+    missing = {*find_missing(s['img_path'] for s in labelled), *find_missing(s['seg_map_path'] for s in labelled)}
+    there = [s for s in labelled if not missing & {s['img_path'], s['seg_map_path']}]
+    if there:
+        names = list(classes or map(str, range(heads[0][1]['num_classes'])))
+        chosen = [there[i] for i in sample_indices(len(there), count)]
+        yield from (Problem(key, *found) for found in _labels(chosen, len(there), cfg['pipeline'], names, ignored))
+
+
+def _partners(
+    dataset: Any, samples: list[dict], labelled: list[dict], prefix: str, tell: Callable[[str], None]
+) -> Iterator[tuple[str, bool]]:
+    """Images without labels, labels without images, and images that the suffix leaves out; which are warnings."""
+    folder, labels = (dataset.data_prefix.get(name) or dataset.data_root or '' for name in ('img_path', 'seg_map_path'))
+    images, maps = [s['img_path'] for s in samples], [s['seg_map_path'] for s in labelled]
+    unread, counts = find_unread(folder, images, maps)
+    others = [osp.basename(path) for path in find_unread(labels, maps, [*images, *unread])[0]] if maps else []
+    found = Counter(osp.splitext(path)[1] for path in unread)
+    tell(f'{prefix}{folder}: {counts}')
     if not samples:
-        raise DataError(f'`{key}`: there is no image in {folder} whose name ends in {dataset.img_suffix!r}')
-    samples = [sample for sample in samples if sample.get('seg_map_path') is not None]
-    if samples:
-        absent = find_missing(sample['seg_map_path'] for sample in samples)
-        if absent:
-            image = next(sample['img_path'] for sample in samples if sample['seg_map_path'] == absent[0])
-            raise DataError(
-                f'`{key}`: {len(absent)} of {len(samples)} images have no label file: {image} should have {absent[0]}'
-            )
-        count = len(classes) if classes is not None else heads[0][1]['num_classes']
-        loaders = [transform for transform in cfg['pipeline'] if 'LoadAnnotations' in transform['type']]
-        load = TRANSFORMS.build(loaders[0] if loaders else dict(type='LoadAnnotations'))
-        for i in np.unique(np.linspace(0, len(samples) - 1, _LABEL_FILES).astype(int)):
-            _check_labels(samples[i], load, count, ignored)
+        hint = f'; there are images in {format_list(list(found))}: set img_suffix={next(iter(found))!r}' if found else ''
+        yield f'there is no image in {folder} whose name ends in {dataset.img_suffix!r}{hint}', False
+    elif absent := find_missing(images):
+        hint = f'. Names are listed without {dataset.img_suffix}' if absent[0].endswith(2 * dataset.img_suffix) else ''
+        text = f'{len(absent)} of the {len(images)} images that {dataset.ann_file} lists are not there: '
+        yield text + format_list(absent) + hint, False
+    elif absent := find_missing(maps):
+        image = next(sample['img_path'] for sample in labelled if sample['seg_map_path'] == absent[0])
+        hint = f'; in {labels} there are {format_list(others)}' if others else ''
+        yield f'{len(absent)} of {len(maps)} images have no label file: {image} should have {absent[0]}{hint}', False
+    elif maps and not dataset.ann_file:  # a list leaves out what it means to
+        lonely = [name for name in others if name.endswith(dataset.seg_map_suffix)]
+        if unread:
+            ends = ', '.join(f'{number} in {suffix}' for suffix, number in found.items())
+            text = f'{len(unread)} of {len(unread) + len(images)} images of {folder} are left out: they do not end in '
+            yield f'{text}{dataset.img_suffix!r}, but {ends}', True
+        if lonely:
+            yield f'{len(lonely)} label files of {labels} belong to no image that is read: {format_list(lonely)}', True
 
 
-def _check_labels(sample: dict, load: Any, classes: int, ignored: int | None) -> None:
-    path = sample['seg_map_path']
-    try:
-        labels = load(dict(sample, seg_fields=[]))['gt_seg_map']
-    except Exception as error:  # a decoder raises anything
-        raise DataError(f'{path} cannot be read as a label map ({describe_error(error)})') from error
+def _labels(
+    samples: list[dict], total: int, pipeline: list, classes: list[str], ignored: int | None
+) -> Iterator[tuple[str, bool]]:
+    """What is wrong with labels as they are loaded, with the first file of each kind; which are warnings."""
+    steps = [step for step in pipeline if 'Load' in str(step['type'])]
+    if not any('Annotations' in str(step['type']) for step in steps):
+        steps.append(dict(type='LoadAnnotations'))
+    transforms = [TRANSFORMS.build(step) for step in steps]
+    upright = any(str(getattr(t, 'color_type', '')).endswith(('ignore_orientation', 'unchanged')) for t in transforms)
+    found: dict[str, list[str]] = {}
+    pixels = np.zeros(256, dtype=np.int64)
+    for sample in samples:
+        loaded, key, thing = dict(sample, seg_fields=[]), 'img_path', 'an image'
+        try:
+            for transform in transforms:
+                if 'Annotations' in type(transform).__name__:
+                    key, thing = 'seg_map_path', 'a label map'
+                loaded = loaded and transform(loaded)
+        except Exception as error:  # a decoder raises anything
+            found.setdefault('unread', []).append(f'{sample[key]} cannot be read as {thing} ({describe_error(error)})')
+            continue
+        for kind, text in _file_problems(sample, loaded, len(classes), ignored, upright) if loaded else ():
+            found.setdefault(kind, []).append(text)
+        if loaded and loaded['gt_seg_map'].ndim == 2:
+            pixels += np.bincount(loaded['gt_seg_map'].ravel(), minlength=256)
+    for kind, texts in found.items():
+        from_one = kind == 'beyond' and pixels[len(classes)] and not pixels[0] and not pixels[len(classes) + 1 : 255].any()
+        hint = '. The labels begin at 1: set reduce_zero_label=True' if from_one else ''
+        yield first_of(texts, len(samples)) + hint, kind == 'turned'
+    if pixels.any() and not found.keys() - {'turned'}:
+        yield from _occurring(pixels, len(samples), total, bool(samples[0].get('reduce_zero_label')), classes, ignored)
+
+
+def _file_problems(
+    sample: dict, loaded: dict, classes: int, ignored: int | None, upright: bool
+) -> Iterator[tuple[str, str]]:
+    """Kind and text of what is wrong with one image and its labels."""
+    path, image, labels = sample['seg_map_path'], sample['img_path'], loaded['gt_seg_map']
     if labels.ndim != 2:
-        raise DataError(f'{path} has {labels.shape[-1]} channels; a label map has one, the number of the class')
+        yield 'channels', f'{path} has {labels.shape[-1]} channels; a label map has one, the number of the class'
+        return
+    if (largest := _largest(path)) > 255:
+        yield 'depth', f'{path} holds numbers up to {largest}; mmseg reads labels of 8 bits, and the rest is cut off'
+        return
     beyond = labels >= classes
     if ignored is not None:
         beyond &= labels != ignored
     if beyond.any():
         values = format_list([str(value) for value in np.unique(labels[beyond])])
-        raise DataError(
-            f'{path} holds, as it is loaded, the labels {values}; there are {classes} classes, 0 to {classes - 1}, '
-            f'and {"nothing" if ignored is None else ignored} is ignored'
-        )
+        rest = f'0 to {classes - 1}, and {"nothing" if ignored is None else ignored} is ignored'
+        yield 'beyond', f'{path} holds, as it is loaded, the labels {values}; there are {classes} classes, {rest}'
+    turned = not upright and turned_by_exif(image)
+    height, width = loaded['img'].shape[:2] if 'img' in loaded else labels.shape
+    if (height, width) != labels.shape:
+        sizes = f'{width} x {height} pixels, and its label {path} with {labels.shape[1]} x {labels.shape[0]}'
+        yield 'size', f'{image} is loaded with {sizes}{EXIF_HINT if turned else ""}'
+    elif turned and Image.open(image).size == (width, height):  # a turn that the sizes do not tell
+        yield 'turned', f'{image} is turned by its EXIF tag when it is loaded: was {path} drawn on the turned image?'
+
+
+def _largest(path: str) -> int:
+    """The largest number in a label file of 16 bits or more, and 0 of others."""
+    try:
+        with Image.open(path) as file:
+            return int(np.asarray(file).max()) if file.mode[0] in 'IF' else 0
+    except OSError:  # remote, or of a kind that only the loader knows
+        return 0
+
+
+def _occurring(
+    pixels: np.ndarray, files: int, total: int, reduced: bool, classes: list[str], ignored: int | None
+) -> Iterator[tuple[str, bool]]:
+    """Classes that do not occur among the loaded labels, 256 counts of pixels."""
+    occur = [name for name, number in zip(classes, pixels) if number]
+    share = pixels[ignored] / pixels.sum() if ignored is not None else 0.0
+    where = f'in the {files} label files that were looked at'
+    if not occur or len(occur) == 1 < len(classes):
+        only = f'of {len(classes)} classes only {occur[0]} occurs' if occur else 'no class occurs'
+        hint = f'where {ignored} stands for a class, write its number'
+        hint = 'reduce_zero_label=True makes 255 of 0, and 0 of 1: leave it out if 0 is a class' if reduced else hint
+        much = f', and {share:.0%} of their pixels have the label {ignored}, which is ignored: {hint}'
+        yield f'{only} {where}{much if share >= _LEAST_IGNORED else ""}', share < _LEAST_IGNORED
+    elif share >= _MUCH_IGNORED and len(occur) < len(classes) and (files == total or files >= 10 * len(classes)):
+        absent = format_list([name for name in classes if name not in occur])
+        yield f'{absent} of {len(classes)} classes never occur {where}, and {share:.0%} of the pixels are ignored', True

@@ -1,15 +1,18 @@
 """What is looked at before a segmentor or a detector is built."""
 
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 
 from mmmlo.utils.errors import MissingPackageError
 
-from .check_detection import check_detection_data
-from .check_segmentation import check_segmentation_data
+from .check_detection import find_detection_problems
+from .check_segmentation import find_segmentation_problems
+from .problems import Problem, refuse
 
-__all__ = ['check_frameworks', 'check_transfer']
+__all__ = ['check_frameworks', 'check_transfer', 'find_transfer_problems']
 
 
 def check_frameworks(cfg: Config) -> None:
@@ -31,17 +34,29 @@ def check_frameworks(cfg: Config) -> None:
         )
 
 
-def check_transfer(cfg: Config) -> None:
-    """Check what training by a config of mmseg or mmdet needs, before anything is built; other configs need nothing.
+def find_transfer_problems(cfg: Config, count: int, tell: Callable[[str], None]) -> Iterator[Problem]:
+    """Look at the data of a config of mmseg or mmdet; others have no problems here.
 
     Args:
         cfg (Config): The config.
+        count (int): How many images of each data set to load.
+        tell (Callable): Takes a line about each data set.
+    """
+    check_frameworks(cfg)
+    checks = dict(mmseg=find_segmentation_problems, mmdet=find_detection_problems)
+    if check := checks.get(cfg.get('default_scope')):
+        yield from check(cfg, count, tell)
+
+
+def check_transfer(cfg: Config, count: int = 200) -> None:
+    """Check the data of a config of mmseg or mmdet, before anything is built; other configs need nothing.
+
+    Args:
+        cfg (Config): The config.
+        count (int): How many images of each data set to load. Defaults to 200.
 
     Raises:
         MissingPackageError: See :func:`check_frameworks`.
         MmmloError: Images, labels or boxes are missing, or not as the config says.
     """
-    check_frameworks(cfg)
-    checks = dict(mmseg=check_segmentation_data, mmdet=check_detection_data)
-    if check := checks.get(cfg.get('default_scope')):
-        check(cfg)
+    refuse(find_transfer_problems(cfg, count, lambda text: print_log(text, 'current')))

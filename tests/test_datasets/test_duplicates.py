@@ -1,8 +1,7 @@
-import cv2
 import numpy as np
 
 from mmmlo.datasets import duplicates
-from mmmlo.datasets.duplicates import broken_images, shared_arrays, shared_files
+from mmmlo.datasets.duplicates import shared_arrays, shared_files
 
 
 def test_files_are_compared_by_their_bytes(tmp_path):
@@ -29,12 +28,3 @@ def test_arrays_are_compared_by_their_pixels():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
     assert shared_arrays(images[:4], images[[5, 2, 0]]) == [(2, 1), (0, 2)]
-
-
-def test_broken_images_are_found(tmp_path):
-    whole, torn, text = (str(tmp_path / name) for name in ('a.png', 'b.jpg', 'c.jpg'))
-    cv2.imwrite(whole, np.zeros((4, 4, 3), np.uint8))
-    content = cv2.imencode('.jpg', np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))[1].tobytes()
-    (tmp_path / 'b.jpg').write_bytes(content[:500])
-    (tmp_path / 'c.jpg').write_text('hello')
-    assert list(broken_images(dict(train=[whole, torn], test=[text]))) == [torn, text]

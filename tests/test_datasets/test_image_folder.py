@@ -8,7 +8,6 @@ from mmpretrain.datasets import CustomDataset
 from PIL import Image
 
 from mmmlo.datasets import EXTENSIONS, ImageFolder, LoadImage, image_folder
-from mmmlo.preflight.layouts import check_layout, split_files
 from mmmlo.utils.errors import DataError
 
 FORMATS = {'.jfif': 'JPEG', '.jpe': 'JPEG', '.ppm': 'PPM', '.pgm': 'PPM', '.pbm': 'PPM', '.pnm': 'PPM'}
@@ -58,10 +57,6 @@ def test_hidden_names_are_neither_classes_nor_images(tmp_path):
         assert dataset.metainfo['classes'] == ('cat', 'dog')
         assert dataset.get_gt_labels().tolist() == [0, 0, 1, 1]
         assert len(ImageFolder(data_root=str(root), with_label=False)) == 4
-    report = check_layout('folder', str(tmp_path))
-    assert not report.problems
-    assert {'train classes: 2', 'train images: 4', 'train: 4 of 7 files are read; 3 hidden are not'} <= set(report.facts)
-    assert [len(files) for files in split_files('folder', str(tmp_path)).values()] == [4, 4]
 
 
 def test_the_log_counts_once_what_is_left_out(tmp_path, log):

@@ -157,7 +157,7 @@ class LoadImage(LoadImageFromFile):
             raise CorruptImageError(
                 f'{self.skipped} of {self.loaded} images could not be decoded, the last one {path}; '
                 f'`max_share={self.max_share}` of `mmmlo.LoadImage` allows {self.max_share:.1%}. Are the files whole? '
-                'tools/check_data.py folder DIR --decode lists those that are not.'
+                'tools/check_data.py CONFIG --decode lists those that are not.'
             )
 
 

@@ -1,0 +1,156 @@
+"""A look at the data of a config, through the data sets and pipelines that a run would build from it."""
+
+import os.path as osp
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.utils import track_iter_progress
+from mmpretrain.models import BaseSelfSupervisor
+
+from mmmlo.datasets import check_dataset_folder
+from mmmlo.datasets.duplicates import shared_arrays, shared_files
+from mmmlo.datasets.sources import leaves
+from mmmlo.registry import DATASETS
+from mmmlo.utils.config import named_dataloaders
+from mmmlo.utils.errors import MmmloError
+from mmmlo.utils.text import describe_error, format_list
+
+from .check_classes_hook import check_labels
+from .check_transfer import find_transfer_problems
+from .config_types import find_type
+from .problems import Problem, find_unread, sample_indices
+
+__all__ = ['DataCheck']
+
+_LEAST = 8  # samples to load of data whose files another loader has read already
+
+
+class DataCheck:
+    """Builds the data sets of all loaders of a config, and looks at what they hold and load.
+
+    Args:
+        cfg (Config): The config.
+        tell (Callable): Takes a line about each data set.
+    """
+
+    def __init__(self, cfg: Config, tell: Callable[[str], None]) -> None:
+        self.cfg, self.tell = cfg, tell
+        self.scope = cfg.get('default_scope') or 'mmengine'
+        self.datasets: dict[str, Any] = {}
+        self._seen: set[str] = set()
+
+    def problems(self, count: int) -> Iterator[Problem]:
+        """Look at all data.
+
+        Args:
+            count (int): How many samples of each loader to load.
+
+        Yields:
+            Problem: Something that is missing, broken, left out, or means something else than it should.
+        """
+        init_default_scope(self.scope)
+        found = [*_caught('', find_transfer_problems(self.cfg, count, self.tell))]
+        yield from found
+        if any(not problem.warning for problem in found):
+            return
+        known: dict[str, Any] = {}
+        for key, cfg in ((f'{loader}.dataset', cfg['dataset']) for loader, cfg in named_dataloaders(self.cfg)):
+            same = next((other for other, own in known.items() if own == cfg), None)
+            known[key] = cfg
+            if same is None:
+                yield from _caught(key, self._dataset_problems(key, cfg, count))
+            elif same in self.datasets:
+                self.datasets[key] = self.datasets[same]
+        yield from _caught('', self._class_problems())
+
+    def _dataset_problems(self, key: str, cfg: dict, count: int) -> Iterator[Problem]:
+        check_dataset_folder(cfg, key)
+        dataset = DATASETS.build(cfg)
+        self.tell(f'{key}: {len(dataset):,} samples')
+        if not len(dataset):
+            yield Problem(key, 'there is no image')
+            return
+        self.datasets[key] = dataset
+        if self.scope not in ('mmseg', 'mmdet'):  # those have told it
+            for leaf, _ in leaves(dataset):
+                yield from self._left_out(key, leaf)
+        yield from self._broken(key, dataset, count)
+
+    def _left_out(self, key: str, leaf: Any) -> Iterator[Problem]:
+        """Count what a data set reads of its folder, and name what it leaves out."""
+        folder = (getattr(leaf, 'data_prefix', None) or {}).get('img_path') or ''
+        if folder in self._seen or not osp.isdir(folder) or not leaf.get_data_info(0).get('img_path'):
+            return
+        self._seen.add(folder)
+        paths = [leaf.get_data_info(i)['img_path'] for i in range(len(leaf))]
+        unread, counts = find_unread(folder, paths)
+        self.tell(f'  {folder}: {counts}' + (f'; {leaf.ann_file} lists those that are' if unread and leaf.ann_file else ''))
+        if unread and not leaf.ann_file:
+            text = f'{len(unread)} images of {folder} are left out by {type(leaf).__name__}: {format_list(unread)}'
+            yield Problem(key, text, warning=True)
+
+    def _broken(self, key: str, dataset: Any, count: int) -> Iterator[Problem]:
+        """Load a sample through the whole pipeline."""
+        chosen = sample_indices(len(dataset), count)
+        names = [_name(dataset, i) for i in chosen]
+        failed, first = [], None
+        pairs = [(i, name) for n, (i, name) in enumerate(zip(chosen, names)) if n < _LEAST or name not in self._seen]
+        for i, name in track_iter_progress(pairs, file=sys.stderr):
+            self._seen.add(name)
+            try:
+                sample = dataset[i]
+                first = sample if first is None else first
+            except Exception as error:  # a decoder raises anything
+                reason = str(error) if isinstance(error, MmmloError) else describe_error(error)
+                failed.append(reason if name in reason else f'{name} ({reason})')
+        inputs: Any = first.get('inputs') if isinstance(first, dict) else None
+        gives = f': the first gives {" x ".join(map(str, inputs.shape))}, {inputs.dtype}' if hasattr(inputs, 'shape') else ''
+        self.tell(f'  loaded {len(pairs) - len(failed):,} of {len(pairs):,}{gives}')
+        if failed:
+            yield Problem(key, f'{len(failed)} of {len(pairs)} images cannot be decoded: {format_list(failed, 20)}')
+
+    def _class_problems(self) -> Iterator[Problem]:
+        """Compare the classes of data whose labels are used, with each other and with the head."""
+        model = self.cfg.get('model') or {}
+        kind = find_type(str(model.get('type')), self.scope, 'MODELS')
+        used = dict(self.datasets)
+        if isinstance(kind, type) and issubclass(kind, BaseSelfSupervisor):
+            used.pop('train_dataloader.dataset', None)  # D_u, whose labels nobody uses
+        check_labels(model, used)
+        yield from ()
+
+    def leakage(self) -> str | None:
+        """Look for test images that are training images too, by content: a sentence about them, None if there are none."""
+        train, test = (_contents(self.datasets.get(f'{split}_dataloader.dataset')) for split in ('train', 'test'))
+        if train and isinstance(train[0], str):
+            pairs = shared_files(train, test)
+        else:
+            pairs = [(f'train #{i}', f'test #{j}') for i, j in shared_arrays(train, test)]
+        if not pairs:
+            return None
+        examples = format_list([f'{copy} is {original}' for original, copy in pairs], 3)
+        return f'{len(pairs)} of {len(test)} test images are training images too, by content: {examples}'
+
+
+def _caught(key: str, problems: Iterator[Problem]) -> Iterator[Problem]:
+    """The problems, and what their search raises as one more."""
+    try:
+        yield from problems
+    except Exception as error:  # whatever the reader of a data set raises
+        known = isinstance(error, MmmloError)
+        yield Problem('' if known else key, str(error) if known else f'cannot be read ({describe_error(error)})')
+
+
+def _name(dataset: Any, index: int) -> str:
+    info = dataset.get_data_info(index) if hasattr(dataset, 'get_data_info') else {}
+    return info.get('img_path') or f'sample {index} of {type(dataset).__name__}'
+
+
+def _contents(dataset: Any) -> list:
+    """Paths of all images, or the images of an archive, H x W x 3."""
+    infos = [leaf.get_data_info(int(i)) for leaf, indices in leaves(dataset) for i in indices] if dataset else []
+    return [info['img_path'] if info.get('img_path') else np.asarray(info['img']) for info in infos]
