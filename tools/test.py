@@ -49,7 +49,7 @@ import mmengine
 from mmengine.evaluator import DumpResults
 
 from mmmlo.engine.hooks import PredictionPictureHook
-from mmmlo.launch.config import build_runner, load_config, resolve_loaders, resolve_norms, set_work_dir
+from mmmlo.launch.config import build_runner, load_config, resolve_loaders, set_work_dir
 from mmmlo.launch.data_errors import data_errors
 from mmmlo.preflight import VerifyPretrainedHook
 from mmmlo.preflight.check_transfer import check_frameworks
@@ -69,7 +69,6 @@ def main() -> None:
     if args.amp:
         cfg.test_cfg.fp16 = True
     resolve_loaders(cfg, pin_memory=not args.no_pin_memory)
-    resolve_norms(cfg)
     check_frameworks(cfg)
     with data_errors(cfg):
         runner = build_runner(cfg)

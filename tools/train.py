@@ -64,7 +64,6 @@ from mmmlo.launch.config import (
     enable_amp,
     load_config,
     resolve_loaders,
-    resolve_norms,
     set_backbone,
     set_work_dir,
 )
@@ -93,7 +92,6 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
             raise SettingError(f'{args.config} has no auto_scale_lr.base_batch_size for --auto-scale-lr to scale from')
         cfg.auto_scale_lr.enable = True
     resolve_loaders(cfg, not args.no_pin_memory, not args.no_persistent_workers)
-    resolve_norms(cfg)
     return cfg
 
 

@@ -1,14 +1,12 @@
 """What the command-line tools do to a config, and the runner that is built from it."""
 
 import logging
-import os
 import os.path as osp
-import re
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -19,15 +17,6 @@ from mmmlo.utils.config import dataloaders, is_multi_level, resolve_channels
 from mmmlo.utils.errors import MissingFileError, SettingError, UnsupportedError
 from mmmlo.utils.text import describe_error
 
-# Configs of earlier versions: pattern of the path, and what to say.
-_MOVED = (
-    (r'configs/(mae|mlo_mae|cl_mae|_base_)/benchmarks/vit-', '; it is configs/benchmarks/{name} now, for all methods'),
-    (
-        r'configs/mlo_mae/ablations/|/cl-mae_.*_(constant-adversary|constant-partner|no-diversity|no-gaussian|no-kl)\.py$',
-        '; it is a variant in configs/ablations/studies.json now, which tools/analysis_tools/run_study.py trains',
-    ),
-)
-
 # How the messages begin that are for the log file only: environment, config, hooks, settings of single parameters.
 _FOR_FILE = ('\n' + 60 * '-', 'Config:\n', 'Hooks will be executed', 'paramwise_options -- ')
 
@@ -35,21 +24,18 @@ _FOR_FILE = ('\n' + 60 * '-', 'Config:\n', 'Hooks will be executed', 'paramwise_
 def load_config(path: str, options: dict | None = None) -> Config:
     """Read a config file, apply ``--cfg-options``, the channels of images and the fixes that the dependency stack needs.
 
-    mmengine then reads checkpoints by this project's loaders, as in :func:`build_runner`.
+    From here on mmengine reads checkpoints by this project's loaders, which run no code out of a file.
 
     Args:
         path (str): The config file.
         options (dict, optional): Dotted keys and their values.
 
-    Returns:
-        Config: The config.
-
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no config, or the options do not fit it.
+        MissingFileError: There is no such file.
+        SettingError: It is no config, or the options do not fit it.
     """
     if not osp.isfile(path):
-        raise MissingFileError(f'config {path} does not exist{_moved(path)}')
+        raise MissingFileError(f'config {path} does not exist')
     compat.apply()
     use_safe_loaders()
     try:
@@ -60,15 +46,6 @@ def load_config(path: str, options: dict | None = None) -> Config:
         raise SettingError(f'{path} cannot be read: {describe_error(error)}') from error
     resolve_channels(cfg)
     return cfg
-
-
-def _moved(path: str) -> str:
-    """Where a config of an earlier version is now, as the end of a sentence."""
-    name = osp.basename(path)
-    for pattern, now in _MOVED:
-        if re.search(pattern, path.replace(os.sep, '/')):
-            return now.format(name=name)
-    return ''
 
 
 def set_work_dir(cfg: Config, path: str, work_dir: str | None = None) -> None:
@@ -90,40 +67,12 @@ def enable_amp(cfg: Config) -> None:
 
 
 def resolve_loaders(cfg: Config, pin_memory: bool = True, persistent_workers: bool = True) -> None:
-    """Switch off pinned memory and persistent workers in all loaders, where asked for or where they cannot work.
-
-    Args:
-        cfg (Config): The config, changed in place.
-        pin_memory (bool): False switches pinned memory off; without a GPU it is off anyway, as PyTorch would warn.
-        persistent_workers (bool): False makes every epoch start its workers anew; a loader without workers has none to keep.
-    """
+    """Switch off pinned memory and persistent workers in all loaders, if they are False or where they cannot work."""
     for loader in dataloaders(cfg):
         if not (pin_memory and torch.cuda.is_available()):
             loader['pin_memory'] = False
         if not persistent_workers or loader.get('num_workers') == 0:
             loader['persistent_workers'] = False
-
-
-def resolve_norms(cfg: Config) -> None:
-    """Take ordinary batch norms in place of synchronized ones, as mmseg names them, where there is no GPU to run these."""
-    if torch.cuda.is_available():
-        return
-    found = 0
-
-    def walk(node: object) -> None:
-        nonlocal found
-        if isinstance(node, dict):
-            if str(node.get('type', '')).split('.')[-1] in ('SyncBN', 'MMSyncBN'):
-                node['type'] = 'BN'
-                found += 1
-            node = list(node.values())
-        if isinstance(node, (list, tuple)):
-            for value in node:
-                walk(value)
-
-    walk(cfg.get('model'))
-    if found:
-        print_log(f'no GPU: {found} norms of the model are BN in place of SyncBN', 'current')
 
 
 def set_backbone(cfg: Config, checkpoint: str) -> None:
@@ -135,7 +84,7 @@ def set_backbone(cfg: Config, checkpoint: str) -> None:
 
     Raises:
         CheckpointError: The file cannot be read.
-        ValueError: The config's model has no backbone.
+        SettingError: The config's model has no backbone.
     """
     if 'backbone' not in (cfg.get('model') or {}):
         raise SettingError('--backbone: the config has no model.backbone to initialize')
@@ -171,23 +120,15 @@ class _ConsoleRunner(Runner):
 def build_runner(cfg: Config) -> Runner:
     """Build the runner that a config asks for, in the launcher's process group if there is a launcher.
 
-    From here on mmengine reads checkpoints by this project's loaders, which run no code out of a file.
-
-    Args:
-        cfg (Config): The config.
-
-    Returns:
-        Runner: The runner.
+    Its console shows what its log file has, without the long lists. Checkpoints are read as after :func:`load_config`.
 
     Raises:
-        NotImplementedError: If a multi-level config asks for mmengine's ``FlexibleRunner``, which splits models.
-        RuntimeError: If a multi-level config would be trained on several processes in mmengine's own wrapper.
+        UnsupportedError: A multi-level config asks for mmengine's ``FlexibleRunner``, which splits models, or would be
+            trained on several processes in mmengine's own wrapper.
     """
     if is_multi_level(cfg) and cfg.get('runner_type') == 'FlexibleRunner':
-        strategy = (cfg.get('strategy') or {}).get('type')
         raise UnsupportedError(
-            f"runner_type='FlexibleRunner' with strategy {strategy!r} is for models that are split over processes. "
-            f'{SHARDING_IS_NOT_SUPPORTED}'
+            f"runner_type='FlexibleRunner' is for models that are split over processes. {SHARDING_IS_NOT_SUPPORTED}"
         )
     wrapper = (cfg.get('model_wrapper_cfg') or {}).get('type', 'MMDistributedDataParallel')
     if is_multi_level(cfg) and cfg.get('launcher', 'none') != 'none' and wrapper == 'MMDistributedDataParallel':

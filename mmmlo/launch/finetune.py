@@ -40,21 +40,14 @@ def finetune_recipe(encoder: Encoder, data: EvaluationData) -> str:
 
 
 def finetune_config(recipe: Config, encoder: Encoder, data: EvaluationData) -> Config:
-    """Put an encoder and a data set into a recipe.
+    """Put an encoder and a data set into a benchmark config: what to build a Runner from, but for its work dir and seed.
 
     From the recipe stay the head, the regularization, the augmentation, the batch size, the optimizer and the schedule. Its
-    learning rate is scaled to the batch size of all processes, if it says for which one it was meant.
-
-    Args:
-        recipe (Config): A benchmark config.
-        encoder (Encoder): The encoder; its architecture, checkpoint and normalization of pixels.
-        data (EvaluationData): All of the training split is trained on; the test split is looked at once, at the end.
-
-    Returns:
-        Config: What to build a Runner from, but for its work dir and seed.
+    learning rate is scaled to the batch size of all processes, if it says for which one it was meant. All of the training
+    split is trained on; the test split is looked at once, at the end.
 
     Raises:
-        ValueError: The recipe has no classifier with a backbone and a head.
+        SettingError: The recipe has no classifier with a backbone and a head.
     """
     cfg = copy.deepcopy(recipe)
     if 'backbone' not in (cfg.get('model') or {}) or 'head' not in cfg.model:
@@ -113,7 +106,7 @@ def finetune(
     Args:
         encoder (Encoder): The encoder.
         data (EvaluationData): The images.
-        folder (str): Where runs are kept. One that was interrupted goes on, and one that had ended is not repeated.
+        folder (str): Where runs are kept.
         recipe (Config): A benchmark config; see :func:`finetune_recipe`.
         seeds (Sequence[int]): Seeds of the head, the order of images and the augmentation. Defaults to (0, 1, 2).
         **kwargs: Other arguments of :func:`mmmlo.launch.training_run.train_and_measure`, whose errors it raises.
@@ -123,9 +116,6 @@ def finetune(
     """
     cfg = finetune_config(recipe, encoder, data)
     images = [data.fingerprint(split, encoder.image_size) for split in ('train', 'test')]
-
-    def keep(metrics: dict[str, float]) -> dict[str, float]:
-        return {name.split('/')[-1]: round(value, 4) for name, value in metrics.items() if 'top' in name}
-
+    metrics = {f'accuracy/{name}': (name, 1.0) for name in ('top1', 'top5')}
     name = f'{encoder.sha256[:12]}_{data.name}'
-    return train_and_measure('finetune', cfg, folder, name, keep, seeds, identity=images, **kwargs)
+    return train_and_measure('finetune', cfg, folder, name, metrics, seeds, identity=images, **kwargs)

@@ -6,7 +6,7 @@ import json
 import os
 import os.path as osp
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -15,7 +15,7 @@ from mmengine.dist import get_world_size, is_main_process
 
 from mmmlo.engine import NonFiniteError, NonFiniteGuardHook
 from mmmlo.evaluation.results import Metric, ProtocolResult
-from mmmlo.launch.config import build_runner, enable_amp, resolve_loaders, resolve_norms
+from mmmlo.launch.config import build_runner, enable_amp, resolve_loaders
 from mmmlo.launch.data_errors import data_errors
 from mmmlo.preflight import VerifyPretrainedHook
 from mmmlo.utils.config import dataloaders
@@ -23,16 +23,13 @@ from mmmlo.utils.whole_file import write_whole
 
 __all__ = ['train_and_measure']
 
-# Of a loader: what changes the time that a run takes and nothing else.
-_ONLY_SPEED = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
-
 
 def train_and_measure(
     protocol: str,
     cfg: Config,
     folder: str,
     name: str,
-    keep: Callable[[dict[str, float]], dict[str, float]],
+    metrics: Mapping[str, tuple[str, float]],
     seeds: Sequence[int],
     identity: Any = None,
     launcher: str = 'none',
@@ -41,12 +38,15 @@ def train_and_measure(
 ) -> ProtocolResult:
     """Train by a config with each seed, and test the last state of each run once.
 
+    A run that was interrupted goes on, and one that had ended is not repeated.
+
     Args:
         protocol (str): Name of the result.
         cfg (Config): Config of the whole run, with its checkpoint; changed in place.
         folder (str): Where runs are kept; each has a folder by ``name``, config, number of processes, ``identity`` and seed.
         name (str): Start of the runs' folder.
-        keep (Callable): Makes of the test's metrics those that are kept, the main one first.
+        metrics (Mapping[str, tuple[str, float]]): Of a metric that is kept: its name in the test -> its name in the result,
+            and the factor that makes per cent of it. The first is the main one.
         seeds (Sequence[int]): A run for each.
         identity (Any): What else tells runs apart, such as fingerprints of the images. Defaults to None.
         launcher (str): As ``Runner`` has it. Defaults to 'none'.
@@ -67,38 +67,37 @@ def train_and_measure(
         for loader in dataloaders(cfg):
             loader['num_workers'] = num_workers
     resolve_loaders(cfg)
-    resolve_norms(cfg)
     work_dir = osp.join(folder, f'{name}_{_digest(cfg, identity)}')
     settings = _settings(cfg) | dict(seeds=list(seeds))
-    runs = []
+    runs, cached = [], True
     for seed in seeds:
         own = copy.deepcopy(cfg)
         own.work_dir = osp.join(work_dir, f'seed_{seed}')
         own.experiment_name = osp.relpath(own.work_dir, folder).replace(os.sep, '_')
         own.randomness = dict(own.get('randomness') or {}, seed=seed)
         own.launcher, own.resume = launcher, True
-        runs.append(_train_and_test(own, keep))
+        result = osp.join(own.work_dir, 'result.json')
+        if osp.isfile(result):
+            with open(result) as file:
+                runs.append(json.load(file))
+            continue
+        with data_errors(own):
+            measured = _train_and_test(own)
+        cached = False
+        runs.append({new: round(factor * measured[old], 4) for old, (new, factor) in metrics.items() if old in measured})
+        if is_main_process():
+            write_whole(result, json.dumps(runs[-1]))
     return ProtocolResult(
         protocol,
         settings=settings,
-        metrics={name: Metric([metrics[name] for metrics, _ in runs]) for name in runs[0][0]},
-        main=next(iter(runs[0][0])),
+        metrics={name: Metric([run[name] for run in runs]) for name in runs[0]},
+        main=next(iter(runs[0])),
         seconds=time.monotonic() - start,
-        cached=all(cached for _, cached in runs),
+        cached=cached,
     )
 
 
-def _train_and_test(cfg: Config, keep: Callable[[dict[str, float]], dict[str, float]]) -> tuple[dict[str, float], bool]:
-    """Metrics of a run, and whether they come from an earlier call."""
-    result = osp.join(cfg.work_dir, 'result.json')
-    if osp.isfile(result):
-        with open(result) as file:
-            return json.load(file), True
-    with data_errors(cfg):
-        return _measure(cfg, keep, result), False
-
-
-def _measure(cfg: Config, keep: Callable[[dict[str, float]], dict[str, float]], result: str) -> dict[str, float]:
+def _train_and_test(cfg: Config) -> dict[str, float]:
     runner = build_runner(cfg)
     # Whatever the recipe: what is kept must be of these weights, and of a run that trained.
     for hook in (VerifyPretrainedHook, NonFiniteGuardHook):
@@ -110,17 +109,14 @@ def _measure(cfg: Config, keep: Callable[[dict[str, float]], dict[str, float]], 
         raise NonFiniteError(
             f'{cfg.work_dir}: losses or gradients in {left_out} of {runner.iter} steps were not finite; nothing is measured'
         )
-    metrics = keep({name: float(value) for name, value in runner.test().items() if isinstance(value, Real)})
-    if is_main_process():
-        write_whole(result, json.dumps(metrics))
-    return metrics
+    return {name: float(value) for name, value in runner.test().items() if isinstance(value, Real)}
 
 
 def _digest(cfg: Config, identity: Any) -> str:
     """Of all that changes what a run finds, but for its seed."""
     cfg = copy.deepcopy(cfg)
     for loader in dataloaders(cfg):
-        for key in _ONLY_SPEED:
+        for key in ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor'):  # change the speed alone
             loader.pop(key, None)
     content = json.dumps([cfg.to_dict(), get_world_size(), identity], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:12]

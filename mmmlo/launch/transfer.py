@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -19,8 +19,7 @@ from .training_run import train_and_measure
 __all__ = ['TRANSFER_TASKS', 'TransferTask', 'transfer', 'transfer_config', 'transfer_recipe']
 
 
-@dataclass(frozen=True)
-class TransferTask:
+class TransferTask(NamedTuple):
     """A task that encoders are transferred to.
 
     Attributes:
@@ -39,20 +38,14 @@ class TransferTask:
 
 _SEGMENTATION = {'mIoU': ('mIoU', 1.0), 'mAcc': ('mean accuracy', 1.0), 'aAcc': ('pixel accuracy', 1.0)}
 _DETECTION = {'coco/bbox_mAP': ('box AP', 100.0), 'coco/segm_mAP': ('mask AP', 100.0)}
-_ADE20K = {
-    (768, 16): 'segmentation/upernet_vit-base-p16_8xb2-amp-160k_ade20k-512x512.py',
-    (1024, 16): 'segmentation/upernet_vit-large-p16_8xb2-amp-160k_ade20k-512x512.py',
-}
-_CAMVID = {(192, 16): 'segmentation/upernet_vit-mini-p16_camvid.py'}
-_COCO = {
-    (768, 16): 'detection/mask-rcnn_vit-base-p16_8xb8-amp-lsj-184k_coco.py',
-    (1024, 16): 'detection/mask-rcnn_vit-large-p16_8xb8-amp-lsj-184k_coco.py',
-}
-TRANSFER_TASKS = dict(
-    ade20k=TransferTask('ade20k', 'IoUMetric', _SEGMENTATION, _ADE20K),
-    camvid=TransferTask('camvid', 'IoUMetric', _SEGMENTATION, _CAMVID),
-    coco=TransferTask('coco', 'CocoMetric', _DETECTION, _COCO),
-)
+_ADE20K = 'segmentation/upernet_vit-{}-p16_8xb2-amp-160k_ade20k-512x512.py'
+_COCO = 'detection/mask-rcnn_vit-{}-p16_8xb8-amp-lsj-184k_coco.py'
+_SIZES = {(768, 16): 'base', (1024, 16): 'large'}
+TRANSFER_TASKS = {task.name: task for task in (
+    TransferTask('ade20k', 'IoUMetric', _SEGMENTATION, {size: _ADE20K.format(name) for size, name in _SIZES.items()}),
+    TransferTask('camvid', 'IoUMetric', _SEGMENTATION, {(192, 16): 'segmentation/upernet_vit-mini-p16_camvid.py'}),
+    TransferTask('coco', 'CocoMetric', _DETECTION, {size: _COCO.format(name) for size, name in _SIZES.items()}),
+)}
 
 
 def transfer_recipe(task: TransferTask, encoder: Encoder) -> str:
@@ -72,18 +65,10 @@ def transfer_recipe(task: TransferTask, encoder: Encoder) -> str:
 
 
 def transfer_config(recipe: Config, encoder: Encoder) -> Config:
-    """Put an encoder into a config of mmseg or mmdet.
+    """Put an encoder into a config of mmseg or mmdet: what to build a Runner from, but for its work dir and seed.
 
-    The config's pixels are normalized as the encoder's were. All else is the recipe's: whether the encoder fits its
-    backbone, the key report tells before the first step. Learning rates are scaled to the batch size of all processes, if
-    the recipe says for which one they were meant.
-
-    Args:
-        recipe (Config): The config. It is not changed.
-        encoder (Encoder): The encoder.
-
-    Returns:
-        Config: What to build a Runner from, but for its work dir and seed.
+    Pixels are normalized as the encoder's were, and learning rates scaled to the batch size of all processes, if the recipe
+    says for which one they were meant. All else is the recipe's, also the backbone, which the encoder fits or not.
     """
     cfg = copy.deepcopy(recipe)
     set_backbone(cfg, encoder.path)
@@ -105,7 +90,7 @@ def transfer(
     Args:
         task (TransferTask): The task.
         encoder (Encoder): The encoder.
-        folder (str): Where runs are kept. One that was interrupted goes on, and one that had ended is not repeated.
+        folder (str): Where runs are kept.
         recipe (Config): A config of mmseg or mmdet; see :func:`transfer_recipe`.
         seeds (Sequence[int]): A run for each. Defaults to (0, ).
         **kwargs: Other arguments of :func:`mmmlo.launch.training_run.train_and_measure`, whose errors it raises.
@@ -114,7 +99,7 @@ def transfer(
         ProtocolResult: For segmentation 'mIoU' and accuracies, for detection 'box AP' and 'mask AP', in per cent.
 
     Raises:
-        ValueError: The data is not as the recipe says, or the recipe does not measure this task's metrics.
+        MmmloError: The data is not as the recipe says, or the recipe does not measure this task's metrics.
     """
     evaluators = recipe.get('test_evaluator') or []
     evaluators = evaluators if isinstance(evaluators, list | tuple) else [evaluators]
@@ -122,12 +107,9 @@ def transfer(
         raise SettingError(f'{recipe.filename} has no {task.evaluator} as test_evaluator, by which {task.name} is measured')
     cfg = transfer_config(recipe, encoder)
     check_transfer(cfg)
-
-    def keep(metrics: dict[str, float]) -> dict[str, float]:
-        return {name: round(factor * metrics[key], 4) for key, (name, factor) in task.metrics.items() if key in metrics}
-
+    name = f'{encoder.sha256[:12]}_{task.name}'
     try:
-        return train_and_measure(task.name, cfg, folder, f'{encoder.sha256[:12]}_{task.name}', keep, seeds, **kwargs)
+        return train_and_measure(task.name, cfg, folder, name, task.metrics, seeds, **kwargs)
     finally:
         # The run has made its framework's scope the current one, and what comes next may be mmpretrain's.
         DefaultScope.get_instance(f'after_{task.name}_{time.monotonic_ns()}', scope_name='mmpretrain')

@@ -13,7 +13,6 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmmlo.datasets import DatasetFolderError, Digits, SplitDataset, check_dataset_folder, check_level_splits
-from mmmlo.engine.batch_dump import unpack
 from mmmlo.launch.config import load_config, set_backbone
 from mmmlo.launch.shrink import shrink
 from mmmlo.preflight.check_config import ConfigError, check_config, find_config_problems
@@ -321,7 +320,7 @@ WRONG_INPUTS = [
     (lambda x: x.initialize(WIDE, prefix='backbone.'), 'FILE .* is of another architecture than MaskedViT: cls_token'),
     (lambda x: x.initialize(WIDE, prefix='encoder.'), "FILE has no key that begins with 'encoder.', but"),
     (lambda x: x.train(load_from=x.save(dict(state_dict=dict(a=torch.zeros(2))))), 'FILE has nothing for'),
-    (lambda x: unpack(dict(__element__='os:path', meta={}, data={})), 'os:path is no structure of a batch'),
+    (lambda x: load_config(f'{x.folder}/no.py'), 'config .*/no.py does not exist'),
     # Data.
     (
         lambda x: check_dataset_folder(dict(type='CustomDataset', data_root=f'{x.folder}/no'), 'train_dataloader.dataset'),

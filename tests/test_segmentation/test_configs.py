@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmmlo.launch.config import load_config, resolve_norms
+from mmmlo.launch.config import load_config
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 FOLDER = osp.join(ROOT, 'configs', 'segmentation')
@@ -73,7 +73,6 @@ def _metafile() -> dict[str, dict]:
 def test_full_size(name):
     width, depth, indices, classes, iterations, decay, drop_path = CONFIGS[name]
     cfg = load(name)
-    resolve_norms(cfg)
     model, wrapper = build(cfg)
     assert sum(parameter.numel() for parameter in model.parameters()) == _metafile()[name]['Parameters']
     backbone = model.backbone
@@ -115,7 +114,6 @@ def test_full_size(name):
 @pytest.mark.parametrize('name', CONFIGS)
 def test_one_step_and_a_prediction(name, cut_down):
     cfg = cut_down(load(name))
-    resolve_norms(cfg)
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     model.init_weights()
@@ -143,7 +141,6 @@ def _meta(data: dict) -> dict:
 
 def test_autocast_is_on(cut_down):
     cfg = cut_down(load(UPERNET_BASE))
-    resolve_norms(cfg)
     model = MODELS.build(cfg.model)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     assert type(wrapper).__name__ == 'BFloat16OptimWrapper'

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
-from mmmlo.launch.config import load_config, resolve_norms, set_backbone
+from mmmlo.launch.config import load_config, set_backbone
 from mmmlo.utils.key_report import KeyMismatchError, initialized_from
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
@@ -40,7 +40,6 @@ def mmpretrain_mae(tmp_path_factory):
 @pytest.mark.parametrize(('config', 'left'), [(UPERNET, 2), (LINEAR, 0)])
 def test_a_mae_of_mmpretrain_alone_loads(mmpretrain_mae, cut_down, config, left):
     cfg = cut_down(load_config(osp.join(ROOT, config)))
-    resolve_norms(cfg)
     set_backbone(cfg, mmpretrain_mae)
     with DefaultScope.overwrite_default_scope('mmseg'):
         model = MODELS.build(cfg.model)

@@ -14,7 +14,9 @@ import argparse
 import os.path as osp
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
@@ -36,7 +38,6 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 
-from mmmlo.engine.batch_dump import unpack
 from mmmlo.engine.non_finite import set_random_state
 from mmmlo.evaluation.encoder import checkpoint_config
 from mmmlo.registry import MODELS
@@ -44,15 +45,23 @@ from mmmlo.utils.checkpoints import Checkpoint, CheckpointError, read_content
 from mmmlo.utils.text import format_list
 
 
+def structures() -> list[type]:
+    """Classes of what batches hold, in all frameworks that are installed: what a dump may name."""
+    found: list[type] = []
+    for name in ('mmengine', 'mmpretrain', 'mmseg', 'mmdet'):
+        for part in ('structures', 'structures.bbox', 'structures.mask'):
+            with suppress(ImportError):
+                found += [value for value in vars(import_module(f'{name}.{part}')).values() if isinstance(value, type)]
+    return found
+
+
 def read_dump(path: str) -> dict[str, Any]:
-    """Read what NonFiniteGuardHook wrote."""
-    content = read_content(path)
-    if not isinstance(content, Mapping) or content.get('non_finite') != 1:
+    """Read what NonFiniteGuardHook wrote, without running code out of it."""
+    with torch.serialization.safe_globals(structures()):
+        content = read_content(path)
+    if not isinstance(content, dict) or content.get('non_finite') != 1:
         raise CheckpointError(f'{path} is no dump of a step that was not finite')
-    try:
-        return {**content, 'batches': unpack(content['batches'])}
-    except (ValueError, KeyError, ImportError) as error:
-        raise CheckpointError(f'{path} is damaged: {error}') from error
+    return content
 
 
 def build_model(dump: dict[str, Any], path: str) -> tuple[torch.nn.Module, Any]:
@@ -85,23 +94,18 @@ def is_finite(value: Any) -> bool:
     return all(bool(t.isfinite().all()) for t in tensors_of(value) if t.is_floating_point())
 
 
-class Watch:
-    """Finds the first module whose output is not finite; those inside of others are done first."""
+def watch(model: torch.nn.Module) -> list[str]:
+    """A list into which go the modules whose output is not finite; those inside of others come first."""
+    found: list[str] = []
 
-    def __init__(self, model: torch.nn.Module) -> None:
-        self.found: str | None = None
-        for name, module in model.named_modules():
-            module.register_forward_hook(lambda module, inputs, output, name=name: self._look(name, module, inputs, output))
+    def look(name: str, module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        if not is_finite(output):
+            origin = 'its inputs are finite' if is_finite(inputs) else 'neither are its inputs'
+            found.append(f'{name or "the model"} ({type(module).__name__}); {origin}')
 
-    def _look(self, name: str, module: torch.nn.Module, inputs: Any, output: Any) -> None:
-        if self.found is None and not is_finite(output):
-            origin = 'its inputs are' if is_finite(inputs) else 'neither are its inputs'
-            self.found = f'{name or "the model"} ({type(module).__name__}); {origin}{" finite" * is_finite(inputs)}'
-
-
-def terms_of(losses: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Each term of a loss as a number; terms that are lists are summed, as mmengine does."""
-    return {name: sum(t.mean() for t in tensors_of(value)) for name, value in losses.items() if list(tensors_of(value))}
+    for name, module in model.named_modules():
+        module.register_forward_hook(partial(look, name))
+    return found
 
 
 def replay(dump: dict[str, Any], path: str, device: str) -> bool:
@@ -110,33 +114,29 @@ def replay(dump: dict[str, Any], path: str, device: str) -> bool:
     model.to(device)
     level, kind = dump['level'], torch.device(device).type
     print(f'{path}: iteration {dump["iteration"]}' + (f', level {level}' if level else ''))
-    broken = [name for name, value in model.state_dict().items() if not is_finite(value)]
-    if broken:
-        print(f'weights that are not finite: {format_list(broken)}')
-    finite = not broken
+    weights = [name for name, value in model.state_dict().items() if not is_finite(value)]
+    if weights:
+        print(f'weights that are not finite: {format_list(weights)}')
+    finite = not weights
     prepared = {
         name: [model.data_preprocessor(batch, True) for batch in batches] for name, batches in dump['batches'].items()
     }
-    watch = Watch(model)
+    broken = watch(model)
     set_random_state(dump['random_state'], torch.device(device))
     for batch in prepared[level]:
         images = batch['inputs']
         bad = [i for i, image in enumerate(images) if not is_finite(image)]
         if bad:
             print(f'images that are not finite, by their place in the batch: {format_list([str(i) for i in bad])}')
-        amp = torch.autocast(kind, dtype=getattr(torch, dump['amp'])) if dump['amp'] else nullcontext()
-        with amp:
-            if hasattr(model, 'level_loss') and level:
-                losses = model.level_loss(level, batch)
-            else:
-                losses = model(**batch, mode='loss')
-        terms = terms_of(losses)
+        with torch.autocast(kind, dtype=getattr(torch, dump['amp'] or 'bfloat16'), enabled=bool(dump['amp'])):
+            losses = model.level_loss(level, batch) if level else model(**batch, mode='loss')
+        # Terms that are lists are summed, as mmengine does.
+        terms = {name: sum(t.mean() for t in tensors_of(value)) for name, value in losses.items() if list(tensors_of(value))}
         for name, value in terms.items():
             print(f'{name}: {value.item():g}')
-        total = sum(value for name, value in terms.items() if 'loss' in name)
-        total.backward()
+        sum(value for name, value in terms.items() if 'loss' in name).backward()
         finite = finite and not bad and is_finite(terms)
-    print(f'first module with an output that is not finite: {watch.found or "none"}')
+    print(f'first module with an output that is not finite: {broken[0] if broken else "none"}')
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     wrong = [name for name, gradient in gradients.items() if not is_finite(gradient)]
     found = f'{len(wrong)} of {len(gradients)}, {format_list(wrong, 3)}' if wrong else 'none'
@@ -144,7 +144,7 @@ def replay(dump: dict[str, Any], path: str, device: str) -> bool:
     own = ((cfg.optim_wrapper.get('levels') or {}).get(level) or {}) if level else {}
     if own.get('paths'):
         finite = hypergradient(model, cfg, level, prepared) and finite
-    return finite and not wrong and watch.found is None
+    return finite and not wrong and not broken
 
 
 def hypergradient(model: torch.nn.Module, cfg: Any, level: str, batches: Mapping[str, list]) -> bool:

@@ -20,7 +20,6 @@ from mmmlo.utils.modules import unwrap
 from mmmlo.utils.text import describe_error
 from mmmlo.utils.whole_file import replace_whole
 
-from ..batch_dump import pack
 from ..non_finite import FiniteSteps, NonFiniteError, random_state
 from ..optim_wrappers import BFloat16OptimWrapper, MultiLevelOptimWrapper
 
@@ -169,7 +168,7 @@ class NonFiniteGuardHook(Hook):
             non_finite=1,  # of this format
             level=level,
             iteration=runner.iter + 1,
-            batches=pack(dict(batches)),
+            batches=dict(batches),
             random_state=wrapper.level(level).random_state if self._multi else self._random,
             config=runner.cfg.pretty_text,
             state_dict={name: value.cpu() for name, value in model.state_dict().items()},
