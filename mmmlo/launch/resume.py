@@ -4,9 +4,11 @@ import glob
 import logging
 import os.path as osp
 import zipfile
+from collections.abc import Iterator
 
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.runner import find_latest_checkpoint
 
 from mmmlo.utils.checkpoints import CheckpointError, check_checkpoint, read_content
 
@@ -21,8 +23,8 @@ def resolve_resume(cfg: Config, resume: str | None) -> None:
 
     Args:
         cfg (Config): The config, changed in place; ``cfg.resume`` without ``cfg.load_from`` is as good as 'auto'.
-        resume (str, optional): What ``--resume`` says: a checkpoint, or 'auto' for the newest in the work dir, if there is
-            one. A run that has none yet begins as without it.
+        resume (str, optional): What ``--resume`` says: a checkpoint, or 'auto' for the newest in the work dir. A run that
+            has none yet begins as without it.
 
     Raises:
         CheckpointError: The checkpoint is not whole, or there are some and none is.
@@ -31,58 +33,35 @@ def resolve_resume(cfg: Config, resume: str | None) -> None:
         resume = 'auto'
     if resume is None:
         return
+    if resume != 'auto':
+        _check_resumable(resume)
     path = find_resumable(cfg.work_dir) if resume == 'auto' else resume
     if path is None:
         print_log(f'{cfg.work_dir} has no checkpoint yet: the run begins', 'current')
         cfg.resume = False
-        return
-    if resume != 'auto':
-        _check_resumable(path)
-    cfg.resume, cfg.load_from = True, path
+    else:
+        cfg.resume, cfg.load_from = True, path
 
 
 def find_resumable(work_dir: str) -> str | None:
-    """Find the newest checkpoint of a run that it can go on from.
+    """Find the newest checkpoint of a run that it can go on from; None if there is none yet.
 
     That is the one that ``last_checkpoint`` names. If it is torn, or not there, it is the one of the most iterations that
     is whole; the log says so.
 
-    Args:
-        work_dir (str): The run's folder.
-
-    Returns:
-        str | None: The file; None if there is none yet.
-
     Raises:
         CheckpointError: There are checkpoints, and none of them is whole.
     """
-    named = named_checkpoint(work_dir)
-    reasons = []
-    if named is not None:
-        try:
-            _check_resumable(named)
-            return named
-        except CheckpointError as error:
-            reasons.append(str(error))
-            print_log(f'{error}. Looking for an earlier checkpoint', 'current', logging.WARNING)
-    folders = dict.fromkeys([osp.abspath(work_dir), *([osp.dirname(osp.abspath(named))] if named else [])])
-    found = []
-    for path in (path for folder in folders for path in glob.glob(osp.join(glob.escape(folder), '*.pth'))):
-        if named is None or not osp.exists(named) or not osp.samefile(path, named):
-            try:
-                content = read_content(path, mmap=zipfile.is_zipfile(path))
-                if isinstance(content, dict) and set(_NEEDED) <= set(content):
-                    found.append((content['meta']['iter'], path))
-            except CheckpointError as error:
-                reasons.append(str(error))
-    for iteration, path in sorted(found, reverse=True):
+    reasons: list[str] = []
+    for path in _candidates(work_dir, reasons):
         try:
             _check_resumable(path)
         except CheckpointError as error:
             reasons.append(str(error))
             continue
-        text = f'Going on from {path}, of iteration {iteration}, the newest checkpoint that is whole'
-        print_log(text, 'current', logging.WARNING)
+        if path != named_checkpoint(work_dir):
+            text = '; '.join([*reasons, f'going on from {path}, the newest checkpoint that is whole'])
+            print_log(text, 'current', logging.WARNING)
         return path
     if reasons:
         raise CheckpointError(
@@ -92,13 +71,29 @@ def find_resumable(work_dir: str) -> str | None:
     return None
 
 
+def _candidates(work_dir: str, reasons: list[str]) -> Iterator[str]:
+    """The named checkpoint, then the others, the one of the most iterations first; what cannot be read adds a reason."""
+    named = named_checkpoint(work_dir)
+    folders = {osp.abspath(work_dir)}
+    if named is not None:
+        yield named
+        folders.add(osp.dirname(osp.abspath(named)))
+    found = []
+    for path in (path for folder in folders for path in glob.glob(osp.join(glob.escape(folder), '*.pth'))):
+        if osp.realpath(path) == osp.realpath(named or ''):
+            continue
+        try:
+            content = read_content(path, mmap=zipfile.is_zipfile(path))
+            if isinstance(content, dict) and set(_NEEDED) <= set(content):
+                found.append((content['meta']['iter'], path))
+        except CheckpointError as error:
+            reasons.append(str(error))
+    yield from (path for _, path in sorted(found, reverse=True))
+
+
 def named_checkpoint(work_dir: str) -> str | None:
     """Find the checkpoint that ``last_checkpoint`` names, also in a work dir that has been moved."""
-    pointer = osp.join(work_dir, 'last_checkpoint')
-    if not osp.isfile(pointer):
-        return None
-    with open(pointer, encoding='utf-8', errors='replace') as file:
-        named = file.read().strip()
+    named = find_latest_checkpoint(work_dir) if osp.isfile(osp.join(work_dir, 'last_checkpoint')) else None
     if not named:
         return None
     moved = osp.join(work_dir, osp.basename(named))

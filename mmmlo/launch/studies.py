@@ -6,9 +6,7 @@ import json
 import math
 import os
 import os.path as osp
-import queue
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from filelock import FileLock
 from mmengine.config import Config
 
 from mmmlo.evaluation.results import ResultsFile
@@ -166,14 +165,14 @@ class Job:
 class StudyFolder:
     """The folder of a study, with ``study.json``, which has what is known of its jobs.
 
+    Several calls may share it, each with seeds of its own.
+
     Args:
         path (str): The folder; what is there of an earlier call is read.
-        settings (Mapping): What the study is run with now: ``study``, its name, ``protocols``, and others for the table.
+        settings (Mapping): What the study is run with: ``study``, its name, ``protocols``, and others for the table.
         tools (str): The folder of ``train.py`` and ``evaluate.py``.
         data (str): Name of the data to evaluate on; '' leaves the evaluation out. Defaults to that.
         evaluation (Sequence[str]): Arguments of ``evaluate.py`` beside checkpoint, protocols, labels and seeds.
-        devices (Sequence[str | None]): Values of ``CUDA_VISIBLE_DEVICES`` that jobs take in turns, one for each that runs at
-            once; None leaves the environment's. Defaults to that, for one job.
 
     Attributes:
         jobs (dict[str, Job]): By name, those of which something is known.
@@ -183,34 +182,27 @@ class StudyFolder:
     """
 
     def __init__(
-        self,
-        path: str,
-        settings: Mapping[str, Any],
-        tools: str,
-        data: str = '',
-        evaluation: Sequence[str] = (),
-        devices: Sequence[str | None] = (None, ),
+        self, path: str, settings: Mapping[str, Any], tools: str, data: str = '', evaluation: Sequence[str] = ()
     ) -> None:
         self.path, self.settings, self.tools, self.data, self.evaluation = path, settings, tools, data, evaluation
         self.jobs: dict[str, Job] = {}
-        self._record = osp.join(path, 'study.json')
-        if osp.isfile(self._record):
-            try:
-                with open(self._record, encoding='utf-8') as file:
-                    content = json.load(file)
-                before = content['settings']['study']
-                self.jobs = {name: Job(**job) for name, job in content['jobs'].items()}
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise StudyError(
-                    f'{self._record} is no record of a study ({type(error).__name__}: {error}); name another --out'
-                ) from error
-            if before != settings['study']:
-                raise StudyError(f'{self._record} is of study {before}; name another --out for {settings["study"]}')
-        self._devices: queue.Queue[str | None] = queue.Queue()
-        for device in devices:
-            self._devices.put(device)
-        self._processes: set[subprocess.Popen] = set()
-        self._stopped = False
+        self._read()
+
+    def _read(self) -> None:
+        path = osp.join(self.path, 'study.json')
+        if not osp.isfile(path):
+            return
+        try:
+            with open(path, encoding='utf-8') as file:
+                content = json.load(file)
+            study = content['settings']['study']
+            self.jobs = {name: Job(**job) for name, job in content['jobs'].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StudyError(
+                f'{path} is no record of a study ({type(error).__name__}: {error}); name another --out'
+            ) from error
+        if study != self.settings['study']:
+            raise StudyError(f'{path} is of study {study}; name another --out for {self.settings["study"]}')
 
     def add(self, variant: Variant, seed: int, config: Config) -> Job:
         """Write the config of a job, and return what is known of it.
@@ -236,43 +228,45 @@ class StudyFolder:
 
     def missing(self, job: Job) -> list[str]:
         """List the steps that a job still needs, of 'train' and the protocols."""
-        if not job.checkpoint:
-            return ['train', *self.settings['protocols']]
-        return [protocol for protocol in self.settings['protocols'] if protocol not in job.results.get(self.data, {})]
+        known = job.results.get(self.data, {})
+        return [step for step in ('train', *self.settings['protocols']) if step not in known and step not in job.seconds]
 
-    def run(self, job: Job) -> Job:
-        """Do what a job still needs, and return it with what is then known.
+    def run(self, job: Job) -> None:
+        """Do what a job still needs, and keep what is then known of it.
 
         If it failed, ``error`` says how, with the end of the log.
         """
-        job.error, missing, device = '', self.missing(job), self._devices.get()
-        work_dir = osp.join(self.path, 'runs', job.name)
+        job.error, work_dir = '', osp.join(self.path, 'runs', job.name)
+        os.makedirs(work_dir, exist_ok=True)
+        missing = self.missing(job)
         try:
-            os.makedirs(work_dir, exist_ok=True)
             if 'train' in missing:
-                command = [self._config_of(job), '--work-dir', work_dir, '--resume']
-                job.seconds['train'] = self._call(work_dir, 'train', command, device)
+                seconds = self._call(work_dir, 'train', [self._config_of(job), '--work-dir', work_dir, '--resume'])
                 checkpoint = named_checkpoint(work_dir)
                 if checkpoint is None:
                     raise StudyError(f'{work_dir} has no checkpoint after the training; does the config save any?')
                 job.checkpoint, job.scalars = osp.relpath(checkpoint, self.path), _last_scalars(work_dir)
-            protocols = [protocol for protocol in missing if protocol != 'train']
+                job.seconds['train'] = seconds
+            protocols = [step for step in missing if step != 'train']
             if protocols:
-                self._evaluate(work_dir, job, protocols, device)
+                self._evaluate(work_dir, job, protocols)
         except (OSError, ValueError) as error:
             job.error = str(error)
-        finally:
-            self._devices.put(device)
-        return job
+        with FileLock(osp.join(self.path, '.study.json.lock')):
+            self._read()  # another call may have written to it
+            self.jobs[job.name] = job
+            jobs = {name: asdict(job) for name, job in self.jobs.items()}
+            text = json.dumps(dict(format=1, settings=self.settings, jobs=jobs), indent=2, ensure_ascii=False)
+            write_whole(osp.join(self.path, 'study.json'), f'{text}\n')
 
-    def _evaluate(self, work_dir: str, job: Job, protocols: Sequence[str], device: str | None) -> None:
+    def _evaluate(self, work_dir: str, job: Job, protocols: Sequence[str]) -> None:
         out = osp.join(work_dir, 'evaluation', self.data)
         # One seed: the spread of interest is that of the pretraining.
         arguments = [
             osp.join(self.path, job.checkpoint), *self.evaluation, '--protocols', *protocols, '--out', out,
             '--labels', f'{job.label}, seed {job.seed}', '--seeds', str(job.seed),
         ]
-        job.seconds['evaluate'] = self._call(work_dir, 'evaluate', arguments, device)
+        job.seconds['evaluate'] = self._call(work_dir, 'evaluate', arguments)
         row = ResultsFile(osp.join(out, 'results.json')).rows[-1]
         for protocol in protocols:
             main = row.protocols[protocol].main
@@ -280,22 +274,20 @@ class StudyFolder:
             found = dict(metric=main, value=round(metric.mean, 4), unit=metric.unit)
             job.results.setdefault(self.data, {})[protocol] = found
 
-    def _call(self, work_dir: str, tool: str, arguments: Sequence[str], device: str | None) -> float:
+    def _call(self, work_dir: str, tool: str, arguments: Sequence[str]) -> float:
         """Run a tool, its output in ``<tool>.log`` of the work dir, and return the seconds that it took."""
         log, begin = osp.join(work_dir, f'{tool}.log'), time.perf_counter()
-        environment = dict(os.environ, **({} if device is None else {'CUDA_VISIBLE_DEVICES': device}))
         command = [sys.executable, osp.join(self.tools, f'{tool}.py'), *arguments]
         with open(log, 'ab') as output:
             place = output.tell()
-            if self._stopped:
-                raise StudyError('stopped')
-            # A session of its own, so that its data workers end with it.
-            process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-            )
-            self._processes.add(process)
-            status = process.wait()
-        self._processes.discard(process)
+            # In a session of its own, so that Ctrl-C does not reach it twice.
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+            try:
+                status = process.wait()
+            except KeyboardInterrupt:
+                process.terminate()  # upon which a training saves and ends
+                process.wait()
+                raise
         if status:
             with open(log, encoding='utf-8', errors='replace') as text:
                 text.seek(place)
@@ -303,19 +295,6 @@ class StudyFolder:
             name = osp.relpath(log, self.path)
             raise StudyError(f'tools/{tool}.py ended with status {status}; the end of {name}:\n{end}')
         return round(time.perf_counter() - begin, 1)
-
-    def update(self, job: Job) -> None:
-        """Set what is known of a job, and write ``study.json`` as a whole or not at all."""
-        self.jobs[job.name] = job
-        content = dict(format=1, settings=self.settings, jobs={name: asdict(job) for name, job in self.jobs.items()})
-        write_whole(self._record, json.dumps(content, indent=2, ensure_ascii=False) + '\n')
-
-    def stop(self) -> None:
-        """Ask all processes to end, and start no other."""
-        self._stopped = True
-        for process in list(self._processes):
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
 
 
 def _last_scalars(work_dir: str) -> dict[str, float]:

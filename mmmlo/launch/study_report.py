@@ -53,7 +53,7 @@ def study_table(study: Study, settings: Mapping[str, Any], jobs: Iterable[Job]) 
 
     Args:
         study (Study): The study.
-        settings (Mapping): What it was run with: ``config``, ``options`` of all jobs and ``seeds``.
+        settings (Mapping): What it was run with: ``config``, and ``options`` of all jobs.
         jobs (Iterable[Job]): What is known so far.
 
     Returns:
@@ -67,13 +67,14 @@ def study_table(study: Study, settings: Mapping[str, Any], jobs: Iterable[Job]) 
         seconds = [job.seconds['train'] for job in jobs if job.label == label and not job.error]
         cells = [_cell(metrics[label]) if label in metrics else '-' for metrics in columns.values()]
         rows.append([label, str(len(seconds)), *cells, f'{sum(seconds) / len(seconds):.0f}' if seconds else '-'])
+    seeds = sorted({job.seed for job in jobs})
     options = ', '.join(f'{key}={value}' for key, value in settings['options'].items()) or 'none'
     blocks = [
         f'# {study.title}',
         markdown_table(rows),
         'Mean ± sample deviation over seeds; no deviation where there is one. Losses and mask statistics are those logged '
         'last.',
-        f'Config: {settings["config"]}. Options of all jobs: {options}. Seeds: {", ".join(map(str, settings["seeds"]))}.',
+        f'Config: {settings["config"]}. Options of all jobs: {options}. Seeds: {", ".join(map(str, seeds))}.',
     ]
     failed = [f'- {job.label}, seed {job.seed}: {job.error.splitlines()[0]}' for job in jobs if job.error]
     if failed:

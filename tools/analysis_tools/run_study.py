@@ -12,13 +12,10 @@ Exit status: 0; 1 if a job failed, which is reported while the study goes on; 2 
 
 import argparse
 import logging
-import os
 import os.path as osp
 import signal
 import sys
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, NoReturn
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
@@ -46,14 +43,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--data-root', metavar='DIR', help='where a data set with a name lies; default: data/NAME')
     parser.add_argument('--protocols', nargs='+', choices=PROTOCOLS, default=['knn', 'linear'], help='default: knn linear')
     parser.add_argument('--num-workers', type=int, default=2, help='processes that read images to evaluate; default: 2')
-    parser.add_argument(
-        '--jobs',
-        type=int,
-        default=1,
-        metavar='N',
-        help='how many run at once; they take the devices of CUDA_VISIBLE_DEVICES in turns; default: 1',
-    )
-    return parser.read(argv, jobs=1)
+    return parser.read(argv)
 
 
 start(__name__, parse_args)
@@ -82,12 +72,9 @@ def open_folder(study: Study, args: argparse.Namespace) -> StudyFolder:
     config = osp.relpath(osp.abspath(args.config or study.base), ROOT)
     settings = dict(
         study=study.name, title=study.title, config=config if not config.startswith('..') else osp.basename(config),
-        options=dict(args.cfg_options), seeds=args.seeds, data=args.data, protocols=args.protocols if args.data else [])
-    visible = [device for device in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if device]
-    # As many places as jobs, so that more jobs than devices share them evenly.
-    devices = [visible[i % len(visible)] if len(visible) > 1 else None for i in range(args.jobs)]
+        options=dict(args.cfg_options), data=args.data, protocols=args.protocols if args.data else [])
     out = osp.abspath(args.out or osp.join('work_dirs', 'studies', study.name))
-    return StudyFolder(out, settings, TOOLS, data, evaluation, devices)
+    return StudyFolder(out, settings, TOOLS, data, evaluation)
 
 
 def add_jobs(study: Study, args: argparse.Namespace, folder: StudyFolder) -> list[Job]:
@@ -109,28 +96,18 @@ def write_report(study: Study, folder: StudyFolder) -> str:
     return table
 
 
-def run_jobs(study: Study, folder: StudyFolder, jobs: Sequence[Job], at_once: int) -> None:
+def run_jobs(study: Study, folder: StudyFolder, jobs: Sequence[Job]) -> None:
     """Run what is not finished, and write everything down after each job."""
     waiting = [job for job in jobs if folder.missing(job)]
     finished = len(jobs) - len(waiting)
     if finished:
         print(f'{finished} of {len(jobs)} jobs are finished already', flush=True)
-    begin = time.perf_counter()
-    with ThreadPoolExecutor(at_once) as pool:
-        try:
-            for future in as_completed([pool.submit(folder.run, job) for job in waiting]):
-                job = future.result()
-                finished += 1
-                folder.update(job)
-                write_report(study, folder)
-                accuracies = [f'{name} {r["value"]:.2f}' for found in job.results.values() for name, r in found.items()]
-                text = f'FAILED: {job.error}' if job.error else ', '.join(accuracies) or 'trained'
-                seconds = f'{time.perf_counter() - begin:.0f} s after the start'
-                print(f'[{finished}/{len(jobs)}] {job.label}, seed {job.seed}: {text} ({seconds})', flush=True)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            folder.stop()
-            raise
+    for i, job in enumerate(waiting, finished + 1):
+        folder.run(job)
+        write_report(study, folder)
+        accuracies = [f'{name} {r["value"]:.2f}' for found in job.results.values() for name, r in found.items()]
+        text = f'FAILED: {job.error}' if job.error else ', '.join(accuracies) or 'trained'
+        print(f'[{i}/{len(jobs)}] {job.label}, seed {job.seed}: {text} ({sum(job.seconds.values()):.0f} s)', flush=True)
 
 
 def _interrupt(*_: Any) -> NoReturn:
@@ -146,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     jobs = add_jobs(study, args, folder)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        run_jobs(study, folder, jobs, args.jobs)
+        run_jobs(study, folder, jobs)
     except KeyboardInterrupt:
         print('Interrupted. The same command goes on from here.', file=sys.stderr)
         return 130
