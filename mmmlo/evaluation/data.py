@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from mmmlo.datasets import DatasetFolderError, SourceIndex, check_classes, check_dataset_folder, read_labels
+from mmmlo.datasets import SourceIndex, check_classes, check_dataset_folder, read_labels
 from mmmlo.datasets.split_guard import check_same_classes
 from mmmlo.registry import DATASETS
 from mmmlo.utils.errors import DataError
 from mmmlo.utils.text import describe_error, format_list
 
-__all__ = ['NAMED_DATA', 'EvaluationData', 'EvaluationDataError', 'find_data']
+__all__ = ['NAMED_DATA', 'EvaluationData', 'find_data']
 
 
 def _named(
@@ -37,42 +37,25 @@ NAMED_DATA: dict[str, dict[str, Any]] = dict(
     # All that is not the official test split is trained on, validation images included, as is usual on these.
     cub=_named('CUB', 'cub', layout='images/, images.txt, image_class_labels.txt and train_test_split.txt of CUB-200-2011'),
     cars=_named(
-        'StanfordCars',
-        'cars',
-        layout='car_ims/ and cars_annos.mat, or cars_train/, cars_test/ and, in devkit/, cars_train_annos.mat and '
-        'cars_test_annos_withlabels.mat',
-    ),
+        'StanfordCars', 'cars', layout='car_ims/ and cars_annos.mat, or cars_train/, cars_test/ and, in devkit/, '
+        'cars_train_annos.mat and cars_test_annos_withlabels.mat'),
     food101=_named('Food101', 'food101', layout='images/ and, in meta/, train.txt and test.txt'),
     # The archive has no names of classes, and neither has mmpretrain.
     flowers102=_named(
-        'Flowers102',
-        'flowers102',
-        'trainval',
-        layout='jpg/, imagelabels.mat and setid.mat',
-        metainfo=dict(classes=[f'flower {i}' for i in range(1, 103)]),
-    ),
+        'Flowers102', 'flowers102', 'trainval', layout='jpg/, imagelabels.mat and setid.mat',
+        metainfo=dict(classes=[f'flower {i}' for i in range(1, 103)])),
     pets=_named('OxfordIIITPet', 'pets', 'trainval', layout='images/ and, in annotations/, trainval.txt and test.txt'),
     aircraft=_named(
-        'FGVCAircraft',
-        'aircraft',
-        'trainval',
-        layout='data/images/ and, in data/, images_variant_trainval.txt and images_variant_test.txt',
-    ),
+        'FGVCAircraft', 'aircraft', 'trainval',
+        layout='data/images/ and, in data/, images_variant_trainval.txt and images_variant_test.txt'),
     # The labels of the official test images were never released.
     inat2019=dict(
         common=dict(type='CustomDataset', data_root='data/inat2019', classes='meta/classes.txt'),
-        train=dict(ann_file='meta/train.txt'),
-        test=dict(ann_file='meta/val.txt'),
-        bgr=True,
-        layout='train_val2019/ and meta/, which tools/dataset_converters/inat2019.py writes',
-    ),
+        train=dict(ann_file='meta/train.txt'), test=dict(ann_file='meta/val.txt'), bgr=True,
+        layout='train_val2019/ and meta/, which tools/dataset_converters/inat2019.py writes'),
 )
 # Up to this size whole images are resized, as the configs for small images do; above it they are cropped.
 _SMALL = 64
-
-
-class EvaluationDataError(DataError):
-    """Images or labels that cannot be evaluated on."""
 
 
 @dataclass(eq=False)  # told apart by identity: few live, and long, so that methods can be cached
@@ -116,29 +99,24 @@ class EvaluationData:
         """Build the dataset of a split, once for each image size.
 
         Raises:
-            DatasetFolderError: The folder of the data is not there.
-            DataError: The folder holds something else, a class is without images, or there are no labels.
+            DataError: The folder is not there or holds something else, a class is without images, or there are no labels.
         """
         root = self.splits[split].get('data_root', '')
         where = f'--data {self.name}, {split} split'
-        if self.layout and not osp.isdir(osp.expanduser(root)):
-            raise DatasetFolderError(
-                f'--data {self.name}: there is no folder {root} (that is, {osp.abspath(osp.expanduser(root))}). Put the '
-                f'data there, or name its folder by --data-root. It must hold {self.layout}.'
-            )
         with DATASETS.switch_scope_and_registry('mmpretrain') as registry:
-            check_dataset_folder(self.splits[split], f'--data {self.name}')
             try:
+                check_dataset_folder(self.splits[split], f'--data {self.name}')
                 dataset = registry.build(self.config(split, image_size))
             except Exception as error:  # each class has its own, few of which name a file
                 if not self.layout:
                     raise
-                raise EvaluationDataError(
-                    f'--data {self.name}: {root} cannot be read ({describe_error(error)}). It must hold {self.layout}.'
+                raise DataError(
+                    f'--data {self.name}: {root} cannot be read ({describe_error(error)}). It must hold {self.layout}; '
+                    '--data-root names another folder.'
                 ) from error
         classes = dataset.metainfo['classes']
         if len(classes) < 2:
-            raise EvaluationDataError(f'{where}: {root} holds the one class {classes[0]}; there is nothing to tell apart.')
+            raise DataError(f'{where}: {root} holds the one class {classes[0]}; there is nothing to tell apart.')
         # In the test split a class may be without images.
         present = [] if split == 'train' else range(len(classes))
         check_classes(np.append(read_labels(dataset), present).astype(int), classes, where)
@@ -156,13 +134,13 @@ class EvaluationData:
         counts = np.bincount(read_labels(train))
         rarest = int(counts.argmin())
         if counts[rarest] < shots:
-            raise EvaluationDataError(
+            raise DataError(
                 f'--shots {shots}: class {train.metainfo["classes"][rarest]} of --data {self.name} has only '
                 f'{counts[rarest]} training images; give --shots up to {counts[rarest]}'
             )
         shared = SourceIndex().shared(train, test)
         if shared:
-            raise EvaluationDataError(
+            raise DataError(
                 f'--data {self.name}: the test split shares {len(shared)} of its {len(test)} images with the training '
                 f'split, for example {min(shared)}. Test images must be ones that nothing was fitted to.'
             )
@@ -182,16 +160,12 @@ class EvaluationData:
 
 
 def find_data(data: str, data_root: str | None = None) -> EvaluationData:
-    """Find a data set by its name, or make one of a folder; nothing is read yet.
+    """Find a data set by its name, which may lie in ``data_root``, or make one of a folder; nothing is read yet.
 
     A folder has ``train/<class>/*`` and ``test/<class>/*``, or ``val`` in place of ``test``; both have the same classes.
 
-    Args:
-        data (str): A key of ``NAMED_DATA``, or a folder.
-        data_root (str, optional): Where a data set with a name lies. Defaults to ``data/<name>``.
-
     Raises:
-        EvaluationDataError: No such name or folder, or a folder without splits.
+        DataError: No such name or folder, or a folder without splits.
     """
     if data in NAMED_DATA:
         found = NAMED_DATA[data]
@@ -201,13 +175,13 @@ def find_data(data: str, data_root: str | None = None) -> EvaluationData:
         named = {split: dict(common, **found[split]) for split in ('train', 'test')}
         return EvaluationData(data, named, found['bgr'], found['layout'])
     if not osp.isdir(data):
-        raise EvaluationDataError(
+        raise DataError(
             f'--data {data} is neither a folder nor one of {", ".join(sorted(NAMED_DATA))}. A folder has '
             'train/<class>/* and test/<class>/*.'
         )
     test = next((name for name in ('test', 'val') if osp.isdir(osp.join(data, name))), None)
     if test is None or not osp.isdir(osp.join(data, 'train')):
-        raise EvaluationDataError(
+        raise DataError(
             f'--data {data} holds {format_list(sorted(os.listdir(data))) or "nothing"}; '
             'it needs train/<class>/* and test/<class>/*'
         )

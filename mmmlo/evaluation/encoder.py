@@ -25,10 +25,9 @@ ARCHITECTURE = (
 
 @dataclass
 class Encoder:
-    """A pretrained encoder, as the checkpoint at ``path`` holds it, with the configs of its backbone and data preprocessor.
+    """The encoder of the checkpoint at ``path``, with its hash and the configs of its backbone and data preprocessor.
 
     Attributes:
-        sha256 (str): The hash of the checkpoint.
         model (nn.Module): mmpretrain's ``ImageClassifier`` without neck and head: ``data_preprocessor`` and
             ``extract_feat``, which gives B x (1 + L) x C, class token first.
         width (int): Channels C of a token.
@@ -37,7 +36,6 @@ class Encoder:
         loader (dict): The transform that loaded its images, with their channels and depth.
         method (str): The class of the algorithm that trained it.
         iteration (int | None): How long, if the checkpoint says so.
-        report (KeyReport): Which weights were loaded.
     """
 
     path: str

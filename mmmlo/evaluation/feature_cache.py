@@ -17,10 +17,10 @@ from torch import Tensor
 
 from mmmlo.registry import MODELS
 from mmmlo.utils.checkpoints import CheckpointError, read_content
-from mmmlo.utils.errors import SettingError
+from mmmlo.utils.errors import DataError, SettingError
 from mmmlo.utils.whole_file import replace_whole
 
-from .data import EvaluationData, EvaluationDataError
+from .data import EvaluationData
 from .encoder import Encoder
 from .features import check_finite, extract_tokens
 
@@ -61,17 +61,8 @@ class FeatureCache:
         """
         features, entries = {}, {}
         for split in ('train', 'test'):
-            belongs_to = dict(
-                format=_FORMAT,
-                checkpoint=encoder.sha256,
-                backbone=encoder.backbone,
-                preprocessor=encoder.preprocessor_for(data.bgr),
-                amp=self.amp,
-                data=data.name,
-                split=split,
-                images=data.fingerprint(split, encoder.image_size),
-            )
-            key = json.dumps(belongs_to, sort_keys=True, default=str)
+            of = [_FORMAT, encoder.sha256, encoder.backbone, encoder.preprocessor_for(data.bgr), self.amp, data.name, split]
+            key = json.dumps([*of, data.fingerprint(split, encoder.image_size)], sort_keys=True, default=str)
             name = f'{encoder.sha256[:12]}_{data.name}_{split}_{hashlib.sha256(key.encode()).hexdigest()[:12]}.pth'
             path = osp.join(self.folder or '', name)
             found = None if self.folder is None else _read(path, key)
@@ -143,7 +134,7 @@ def check_features(features: dict[str, Features], checkpoint: str, data: str) ->
     )
     copies = int(np.isin(test, train).sum())
     if copies == len(test):
-        raise EvaluationDataError(
+        raise DataError(
             f'--data {data}: each of the {len(test)} test images has the very features of a training image, so the test '
             'split is a copy. Test images must be ones that nothing was fitted to.'
         )

@@ -1,7 +1,7 @@
 """Features of a model for all images of a data loader."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 from mmmlo.utils.errors import DataError, SettingError
 
 __all__ = [
-    'batch_features', 'check_finite', 'check_splits', 'eval_mode', 'extract_features', 'extract_tokens', 'gather_rows',
-    'pool_tokens'
+    'batch_features', 'check_finite', 'eval_mode', 'extract_features', 'extract_tokens', 'gather_rows', 'pool_tokens',
+    'progress'
 ]
 
 TOKENS = ('mean', 'cls')
@@ -59,12 +59,9 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def batch_features(model: Any, batch: dict, token: str) -> tuple[Tensor, list]:
-    """Compute the features of one batch, B x C, float32, on the model's device, and give its B data samples.
+    """Compute the features of one labelled batch, B x C, float32, on the model's device, and give its B data samples.
 
     The mode of the model, which may be wrapped, is left as it is. For ``token`` see :func:`pool_tokens`.
-
-    Raises:
-        SettingError: The batch has no labels.
     """
     feats, data_samples = _encode(model, batch)
     return pool_tokens(feats, token).float(), data_samples
@@ -100,18 +97,18 @@ def extract_tokens(
         model (nn.Module): A model with ``data_preprocessor`` and ``extract_feat``, or a wrapper of one.
         dataloader (DataLoader): A loader of labelled images.
         tokens (Sequence[str]): See :func:`pool_tokens`. Defaults to 'mean' and 'cls'.
-        name (str): What to call this in the log, where a line tells of progress every ten seconds.
+        name (str): What to call this in the log. Defaults to 'features'.
         amp (bool): Whether the encoder runs under bfloat16 autocast. Defaults to False.
 
     Returns:
-        tuple[dict[str, Tensor], Tensor]: Token -> features, N x C, float32, and class indices, N, int64, on the CPU. In
-        the order of the dataset unless the sampler shuffles.
+        tuple[dict[str, Tensor], Tensor]: Token -> features, N x C, float32, and class indices, N, int64, on the CPU, in the
+        order of the dataset unless the sampler shuffles.
 
     Raises:
         SettingError: The dataset is empty or has no labels.
     """
     parts: dict[str, list[Tensor]] = {part: [] for part in (*tokens, 'labels')}
-    told = time.monotonic()
+    tell = progress(name)
     with eval_mode(model):
         for i, batch in enumerate(dataloader, 1):
             # Not enabled=False: that would switch a caller's autocast off.
@@ -120,9 +117,7 @@ def extract_tokens(
             for token in tokens:
                 parts[token].append(pool_tokens(encoded, token).float().cpu())
             parts['labels'].append(torch.tensor([int(sample.gt_label) for sample in data_samples]))
-            if time.monotonic() - told > 10:
-                told = time.monotonic()
-                print_log(f'{name}: {i}/{len(dataloader)} batches', 'current')
+            tell(i, len(dataloader))
     if not parts['labels']:
         raise SettingError(
             f'{name}: the data loader gave no batch. Check that its dataset is not empty and, with '
@@ -161,21 +156,14 @@ def check_finite(feats: Tensor, name: str, where: str = '') -> None:
         )
 
 
-def check_splits(train: Mapping[str, Tensor], labels: Tensor, test: Mapping[str, Tensor], truth: Tensor) -> None:
-    """Check that features of the same tokens, N x C and M x C, fit each other and their class indices, N and M.
+def progress(name: str) -> Callable[[int, int], None]:
+    """Make a function that takes how much is done and how much there is, and writes a line at most every ten seconds."""
+    told = time.monotonic()
 
-    Raises:
-        SettingError: Shapes do not fit, or a class is in the test data alone.
-        DataError: A feature is not finite.
-    """
-    for token, feats in train.items():
-        for part, some, classes in (('training', feats, labels), ('test', test[token], truth)):
-            if some.shape != (len(classes), feats.shape[1]):
-                raise SettingError(
-                    f'the {part} {token!r} features {tuple(some.shape)} and labels {tuple(classes.shape)} do not fit: they '
-                    'must be N x C and N, with one C for training and test.'
-                )
-            check_finite(some, f'{part} {token!r}')
-    absent = sorted(set(truth.tolist()) - set(labels.tolist()))
-    if absent:
-        raise SettingError(f'classes {absent} of the test data have no training image.')
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > 10:
+            told = time.monotonic()
+            print_log(f'{name}: {100 * done / total:.0f} %', 'current')
+
+    return tell

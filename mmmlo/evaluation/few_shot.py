@@ -1,6 +1,6 @@
 """A linear classifier on fixed features of a few labelled images a class."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -11,8 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from mmmlo.evaluation.features import check_splits
-from mmmlo.utils.errors import SettingError
+from mmmlo.evaluation.features import progress
 
 __all__ = ['Draw', 'few_shot_probe', 'fit_logistic_regression']
 
@@ -37,7 +36,6 @@ def few_shot_probe(
     shots: Sequence[int] = (1, 2, 4, 8, 16),
     draws: int = 3,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
 ) -> dict[int, list[Draw]]:
     """Fit a logistic regression to a few images a class, for several numbers of images and several draws.
 
@@ -47,43 +45,30 @@ def few_shot_probe(
     draw depend on ``seed`` and the draw alone, and those of fewer shots are among those of more. All is computed in float64.
 
     Args:
-        train_feats (Tensor): Training features, N x C.
+        train_feats (Tensor): Training features, N x C, with as many images of each class as the most shots.
         train_labels (Tensor): Their class indices, N.
         test_feats (Tensor): Test features, M x C.
         test_labels (Tensor): Their class indices, M.
         shots (Sequence[int]): Numbers of images a class. Defaults to (1, 2, 4, 8, 16).
         draws (int): How often the images are drawn. Defaults to 3.
         seed (int): Seed of the draws. Defaults to 0.
-        progress (Callable, optional): Called with the number of fits that are done, and with their total.
 
     Returns:
         dict[int, list[Draw]]: By the number of shots, ascending.
-
-    Raises:
-        SettingError: A class has fewer images than the most shots, a class of the test data is absent from the training
-            data, the shapes do not fit, or a feature is not finite.
     """
-    check_splits({'given': train_feats}, train_labels, {'given': test_feats}, test_labels)
     feats, labels, test, truth = (some.cpu().numpy() for some in (train_feats, train_labels, test_feats, test_labels))
     test = test.astype(np.float64)
-    classes, counts = np.unique(labels, return_counts=True)
-    rarest = counts.argmin()
-    if counts[rarest] < max(shots):
-        raise SettingError(
-            f'class {classes[rarest]} has {counts[rarest]} training images, fewer than {max(shots)} shots: at most '
-            f'{counts[rarest]} shots are possible.'
-        )
+    tell = progress('few-shot')
     orders = [np.random.default_rng([seed, draw]).permutation(len(labels)) for draw in range(draws)]  # N each
     result: dict[int, list[Draw]] = {count: [] for count in sorted(set(shots))}
     for done, (count, order) in enumerate(product(result, orders), 1):
-        rows = np.sort(np.concatenate([order[labels[order] == label][:count] for label in classes]))
+        rows = np.sort(np.concatenate([order[labels[order] == label][:count] for label in np.unique(labels)]))
         # The rows are in the order of the data set: shuffled, so that no fold is one of its sources.
         folds = StratifiedKFold(max(2, min(count, _MOST_FOLDS)), shuffle=True, random_state=0)
         grid = GRID if count > 1 else (_ONE_SHOT_C, )
         model, C = fit_logistic_regression(feats[rows].astype(np.float64), labels[rows], folds, grid)
         result[count].append(Draw(100 * float(model.score(test, truth)), C, rows))
-        if progress is not None:
-            progress(done, len(result) * draws)
+        tell(done, len(result) * draws)
     return result
 
 

@@ -1,12 +1,12 @@
 """Nearest-neighbour classification of features."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmmlo.evaluation.features import check_finite
+from mmmlo.evaluation.features import check_finite, progress
 from mmmlo.utils.errors import SettingError
 
 __all__ = ['knn_predict', 'knn_scores']
@@ -31,7 +31,6 @@ def knn_predict(
     query_chunk: int = 1024,
     bank_chunk: int = 65536,
     device: torch.device | str | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> dict[int, Tensor]:
     """Classify features by a vote of their nearest neighbours, for several numbers of neighbours at once.
 
@@ -56,33 +55,23 @@ def knn_predict(
         metric (str): 'cosine' or 'l2'. Defaults to 'cosine'.
         temperature (float, optional): The lower, the more the nearest count. Defaults to 0.07.
         query_chunk (int): How many query features are compared at a time. Defaults to 1024.
-        bank_chunk (int): With how many features of the bank they are compared at a time. Defaults to 65536.
+        bank_chunk (int): With how many of the bank. Defaults to 65536.
         device (torch.device | str, optional): Where to compute. Defaults to where ``query`` lies.
-        progress (Callable, optional): Called with the number of pairs that are compared so far, and with their total, Q x N.
 
     Returns:
         dict[int, Tensor]: For each of ``ks``, ascending, the scores, Q x ``num_classes``, each row summing to 1, where
         ``query`` lies. In the features' dtype, but at least float32.
 
     Raises:
-        SettingError: ``ks`` is not within [1, N], ``temperature`` is not positive, ``metric`` is unknown, a label is out of
-            range, the shapes do not fit, or a feature is not finite.
+        SettingError: One of ``ks`` is not within [1, N], or a label is out of range.
+        DataError: A feature is not finite.
     """
     device = query.device if device is None else torch.device(device)
-    if query.ndim != 2 or bank.ndim != 2 or query.shape[1] != bank.shape[1] or bank_labels.shape != bank.shape[:1]:
-        raise SettingError(
-            f'query {tuple(query.shape)}, bank {tuple(bank.shape)} and bank_labels {tuple(bank_labels.shape)} do not fit: '
-            'they must be Q x C, N x C and N.'
-        )
     wrong = [k for k in ks if not 1 <= k <= len(bank)]
     if wrong:
         raise SettingError(
             f'`k` must lie between 1 and the {len(bank)} images of the bank, not {" or ".join(map(str, wrong))}.'
         )
-    if metric not in ('cosine', 'l2'):
-        raise SettingError(f"`metric` must be 'cosine' or 'l2', not {metric!r}.")
-    if temperature is not None and not temperature > 0:
-        raise SettingError(f'`temperature` must be above 0, not {temperature}.')
     if bank_labels.min() < 0 or bank_labels.max() >= num_classes:
         raise SettingError(
             f'the labels of the bank run from {int(bank_labels.min())} to {int(bank_labels.max())}, but there are '
@@ -100,7 +89,7 @@ def knn_predict(
         rows = rows.to(device, work)
         return rows - centre if metric == 'l2' else F.normalize(rows, dim=1)
 
-    most, done = max(ks), 0
+    most, done, tell = max(ks), 0, progress(f'kNN, {metric}')
     chunks = query.split(query_chunk)
     # Values and indices of the neighbours so far, Q_chunk x up to max(ks) each.
     found = [_largest(torch.empty(len(rows), 0, dtype=work, device=device), 0) for rows in chunks]
@@ -119,8 +108,7 @@ def knn_predict(
             values, order = values.sort(dim=1, descending=True, stable=True)
             found[i] = values[:, :most], columns.gather(1, order[:, :most])
             done += closeness.numel()
-            if progress is not None:
-                progress(done, len(query) * len(bank))
+            tell(done, len(query) * len(bank))
 
     labels = bank_labels.to(device, torch.int64)
     parts: dict[int, list[Tensor]] = {k: [] for k in sorted(set(ks))}

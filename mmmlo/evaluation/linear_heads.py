@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,10 +11,10 @@ from mmengine.logging import print_log
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from mmmlo.evaluation.features import check_splits
+from mmmlo.evaluation.features import progress
 from mmmlo.utils.errors import SettingError
 
-__all__ = ['HeadCandidate', 'LinearHeadsResult', 'fast_linear_probe']
+__all__ = ['LinearHeadsResult', 'fast_linear_probe']
 
 # That of the batch normalization before the head of MAE's linear probe, `BatchNorm1d(affine=False, eps=1e-6)`.
 _EPS = 1e-6
@@ -25,19 +25,11 @@ _ROWS = 65536  # images whose logits are held at a time: 262 MB with 1000 classe
 _Head = tuple[Tensor, Tensor]  # weight, C x K, and bias, K
 
 
-class HeadCandidate(NamedTuple):
-    """One head of the sweep, with its accuracy, in per cent, and cross-entropy, in nats, on the held-out part."""
-
-    token: str
-    weight_decay: float
-    accuracy: float
-    loss: float
-
-
 class LinearHeadsResult(NamedTuple):
-    """What was chosen of all candidates, with the logits of the test features, M x K, float32, on the CPU.
+    """What was chosen, with the logits of the test features, M x K, float32, on the CPU, and accuracies in per cent.
 
-    Accuracies are in per cent; ``top5`` is None unless there are more than five classes.
+    ``top5`` is None unless there are more than five classes. Candidates are accuracies and cross-entropies, in nats, on the
+    held-out part, with token and weight decay.
     """
 
     top1: float
@@ -45,7 +37,7 @@ class LinearHeadsResult(NamedTuple):
     logits: Tensor
     token: str
     weight_decay: float
-    candidates: tuple[HeadCandidate, ...]
+    candidates: list[tuple[float, float, str, float]]
 
 
 def fast_linear_probe(
@@ -57,7 +49,6 @@ def fast_linear_probe(
     seed: int = 0,
     weight_decays: Sequence[float] = _HALF_DECADES,
     device: torch.device | str = 'cpu',
-    progress: Callable[[int, int], None] | None = None,
 ) -> LinearHeadsResult:
     """Fit linear heads to cached features, choose one on held-out training data, and test it once.
 
@@ -72,21 +63,17 @@ def fast_linear_probe(
         labels (Tensor): Their class indices, N.
         test (Mapping[str, Tensor]): Test features of the same tokens, M x C.
         truth (Tensor): Their class indices, M.
-        num_classes (int): Number of classes K.
+        num_classes (int): Number of classes K, each with a training image.
         seed (int): Seed of the held-out part. Defaults to 0.
         weight_decays (Sequence[float]): Weight decays, descending. Defaults to half decades from 1 to 1e-6.
         device (torch.device | str): Where to fit; it holds the training features of one token. Defaults to 'cpu'.
-        progress (Callable, optional): Called with the number of candidates that are fitted, and with their total.
 
     Raises:
-        SettingError: A feature is not finite, shapes do not fit, a class is in the test data alone, or every class has one
-            training image.
+        SettingError: Every class has one training image.
     """
-    check_splits(train, labels, test, truth)
-    total = len(train) * len(weight_decays)
-
     fitted, held = _split(labels, seed)
-    candidates: list[HeadCandidate] = []
+    candidates: list[tuple[float, float, str, float]] = []
+    tell = progress(f'linear, seed {seed}')
     for name, feats in train.items():
         fit_feats, held_feats = _normalized(feats[fitted], feats[held], device)
         head = None
@@ -94,22 +81,17 @@ def fast_linear_probe(
             head = _fit(fit_feats, labels[fitted].to(device), num_classes, decay, head)
             logits = _logits(held_feats, head)
             loss = F.cross_entropy(logits.double(), labels[held]).item()
-            candidates.append(HeadCandidate(name, decay, _accuracy(logits, labels[held]), loss))
-            if progress is not None:
-                progress(len(candidates), total)
-    token, weight_decay = max(candidates, key=lambda candidate: (candidate.accuracy, -candidate.loss))[:2]
-    # Of one or two values every choice is an edge.
-    if len(weight_decays) > 2 and weight_decay in (weight_decays[0], weight_decays[-1]):
-        print_log(
-            f'The chosen weight decay {weight_decay:g} lies on the edge of the sweep from {weight_decays[-1]:g} to '
-            f'{weight_decays[0]:g}: another beyond it may be better.',
-            'current',
-            logging.WARNING,
-        )
+            candidates.append((_accuracy(logits, labels[held]), loss, name, decay))
+            tell(len(candidates), len(train) * len(weight_decays))
+    token, weight_decay = max(candidates, key=lambda candidate: (candidate[0], -candidate[1]))[2:]
+    first, last = weight_decays[0], weight_decays[-1]
+    if len(weight_decays) > 2 and weight_decay in (first, last):  # of two, every choice is an edge
+        text = f'The chosen weight decay {weight_decay:g} lies on the edge of the sweep from {last:g} to {first:g}'
+        print_log(f'{text}: another beyond it may be better.', 'current', logging.WARNING)
     train_feats, test_feats = _normalized(train[token], test[token], device)
     logits = _logits(test_feats, _fit(train_feats, labels.to(device), num_classes, weight_decay))
     top5 = _accuracy(logits, truth, 5) if num_classes > 5 else None
-    return LinearHeadsResult(_accuracy(logits, truth), top5, logits, token, weight_decay, tuple(candidates))
+    return LinearHeadsResult(_accuracy(logits, truth), top5, logits, token, weight_decay, candidates)
 
 
 def _accuracy(logits: Tensor, labels: Tensor, k: int = 1) -> float:

@@ -1,10 +1,9 @@
 """The protocols on features: each from features, 'train' and 'test', to a result with its settings."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor
 
 from mmmlo.utils.errors import SettingError
@@ -42,7 +41,7 @@ def knn_protocol(features: Splits, num_classes: int, token: str, device: str | t
         if possible:
             scores = knn_predict(
                 query[token], bank[token], bank_labels, num_classes, ks=possible, metric=metric, temperature=temperature,
-                device=device, progress=_progress(f'kNN, {metric}')
+                device=device
             )
             for k, votes in scores.items():
                 metrics[f'{metric} k={k}'] = Metric([100 * (votes.argmax(dim=1) == labels).double().mean().item()])
@@ -52,7 +51,7 @@ def knn_protocol(features: Splits, num_classes: int, token: str, device: str | t
         metrics=metrics,
         main='cosine k=20' if 'cosine k=20' in metrics else next(iter(metrics)),
         seconds=time.monotonic() - start,
-        cached=_cached(features),
+        cached=features['train'].cached and features['test'].cached,
         notes=notes,
     )
 
@@ -63,18 +62,12 @@ def linear_protocol(
     """Fit a linear classifier, its weight decay and token chosen on a part of the training split; seeds draw that part.
 
     The fast path: no augmentation. MAE's protocol itself, LARS on augmented images, is a config; see docs/evaluation.md.
-
-    Returns:
-        tuple[ProtocolResult, dict[int, Tensor]]: Metrics 'top1' and, with more than five classes, 'top5'; and for each seed
-        the logits of the test images, M x K.
+    The logits of the test images, M x K, are returned too, by seed.
     """
     start = time.monotonic()
     (train, train_labels, *_), (test, test_labels, *_) = features['train'], features['test']
     results = {
-        seed: fast_linear_probe(
-            train, train_labels, test, test_labels, num_classes, seed=seed, device=device,
-            progress=_progress(f'linear, seed {seed}')
-        )
+        seed: fast_linear_probe(train, train_labels, test, test_labels, num_classes, seed=seed, device=device)
         for seed in seeds
     }
     metrics = {'top1': Metric([result.top1 for result in results.values()])}
@@ -93,44 +86,21 @@ def linear_protocol(
         metrics=metrics,
         main='top1',
         seconds=time.monotonic() - start,
-        cached=_cached(features),
+        cached=features['train'].cached and features['test'].cached,
     )
     return result, {seed: found.logits for seed, found in results.items()}
 
 
 def few_shot_protocol(features: Splits, token: str, shots: Sequence[int], draws: int) -> ProtocolResult:
-    """Fit linear classifiers to a few images a class (CL-MAE, figure 5), a value for each draw; most shots are the main one.
-
-    Raises:
-        SettingError: A class has fewer images than shots.
-    """
+    """Fit linear classifiers to a few images a class (CL-MAE, figure 5), a value for each draw."""
     start = time.monotonic()
     (train, train_labels, *_), (test, test_labels, *_) = features['train'], features['test']
-    found = few_shot_probe(
-        train[token], train_labels, test[token], test_labels, shots, draws, progress=_progress('few-shot')
-    )
+    found = few_shot_probe(train[token], train_labels, test[token], test_labels, shots, draws)
     return ProtocolResult(
         'few-shot',
         settings=dict(token=token, draws=draws, seed=0, classifier='logistic regression on standardized features'),
         metrics={f'{count}-shot': Metric([draw.accuracy for draw in found[count]]) for count in shots},
         main=f'{max(shots)}-shot',
         seconds=time.monotonic() - start,
-        cached=_cached(features),
+        cached=features['train'].cached and features['test'].cached,
     )
-
-
-def _cached(features: Splits) -> bool:
-    return all(split.cached for split in features.values())
-
-
-def _progress(name: str) -> Callable[[int, int], None]:
-    """A line in the log at most every ten seconds."""
-    told = time.monotonic()
-
-    def tell(done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told > 10:
-            told = time.monotonic()
-            print_log(f'{name}: {100 * done / total:.0f} %', 'current')
-
-    return tell

@@ -23,12 +23,7 @@ _PACKAGES = ('mmmlo', 'torch', 'mmengine', 'mmpretrain')
 
 @dataclass
 class Metric:
-    """A number that was measured once or several times.
-
-    Attributes:
-        values (list[float]): A value for each seed or draw, at least one. What is not finite is kept as NaN.
-        unit (str): Unit of the values. Defaults to 'per cent'.
-    """
+    """A number that was measured once or several times: a value for each seed or draw, NaN if it is not finite."""
 
     values: list[float]
     unit: str = 'per cent'
@@ -54,14 +49,12 @@ class Metric:
 
 @dataclass
 class ProtocolResult:
-    """What one protocol found of one checkpoint.
+    """What one protocol found of one checkpoint, in ``seconds``.
 
     Attributes:
-        protocol (str): Name of the protocol, as in 'knn'.
         settings (dict): What the protocol was run with, as JSON can hold it.
         metrics (dict[str, Metric]): What it measured. '1-shot', '2-shot' and so on are drawn as a curve.
         main (str): Name of the metric that stands in the summary.
-        seconds (float): How long it took.
         cached (bool): Whether the features came from the cache rather than from the encoder.
         notes (list[str]): What a reader of the numbers must know.
         versions (dict[str, str]): Of packages; :class:`ResultsFile` fills it in where it is empty.
@@ -79,7 +72,7 @@ class ProtocolResult:
 
 @dataclass
 class Row:
-    """What all protocols found of one checkpoint on one dataset.
+    """What all protocols, by name, found of one checkpoint on one dataset.
 
     Attributes:
         label (str): What tables and pictures call the checkpoint.
@@ -89,7 +82,6 @@ class Row:
         iteration (int, optional): Iteration of the checkpoint; None where it does not say.
         data (str): Name of the dataset.
         key_report (dict[str, int]): How the checkpoint's weights met the encoder's.
-        protocols (dict[str, ProtocolResult]): By name.
     """
 
     label: str
@@ -142,18 +134,17 @@ class ResultsFile:
     def _read(self) -> None:
         if not os.path.lexists(self.path):
             return
-        todo = 'It was left as it is: move it away, or name another file for the results.'
         try:
             with open(self.path, encoding='utf-8') as file:
                 data = json.load(file)
-            version = data['format']
-            if version == FORMAT:
-                self.rows = [_row(row) for row in data['rows']]
+            if data['format'] != FORMAT:
+                raise ValueError(f'has format {data["format"]}, but this version of mmmlo reads format {FORMAT}')
+            self.rows = [_row(row) for row in data['rows']]
         except (ValueError, KeyError, TypeError, AttributeError, IsADirectoryError) as error:
-            reason = f'{type(error).__name__}: {error}'
-            raise SettingError(f'{self.path} is not a readable file of evaluation results ({reason}). {todo}') from error
-        if version != FORMAT:
-            raise SettingError(f'{self.path} has format {version}, but this version of mmmlo reads format {FORMAT}. {todo}')
+            raise SettingError(
+                f'{self.path} is not a readable file of evaluation results ({type(error).__name__}: {error}). It was left '
+                'as it is: move it away, or name another file for the results.'
+            ) from error
 
 
 def _plain(row: Row) -> dict:
@@ -188,10 +179,7 @@ def group_by_data(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def main_metrics(rows: Iterable[Row]) -> list[tuple[str, str, str]]:
-    """List what a summary of rows compares: protocol, main metric and its unit.
-
-    A protocol stands there twice if rows differ in its main metric, which cannot be compared.
-    """
+    """List what a summary of rows compares: protocol, main metric and its unit; twice where rows differ in the metric."""
     results = [result for row in rows for result in row.protocols.values()]
     return list(dict.fromkeys((result.protocol, result.main, result.metrics[result.main].unit) for result in results))
 

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from mmmlo.evaluation.data import EvaluationDataError, find_data
+from mmmlo.evaluation.data import find_data
 from mmmlo.utils.errors import DataError
 
 
@@ -65,7 +65,7 @@ def test_a_folder_without_labels_or_splits(tmp_path, paths, words):
 
 
 def test_neither_name_nor_folder():
-    with pytest.raises(EvaluationDataError, match='--data cifar is neither a folder nor one of .*cifar10, cifar100'):
+    with pytest.raises(DataError, match='--data cifar is neither a folder nor one of .*cifar10, cifar100'):
         find_data('cifar')
 
 
@@ -83,7 +83,7 @@ def test_a_class_may_be_empty_in_the_test_split_alone(labelled_folder, tmp_path)
 def test_a_link_to_the_training_images_is_no_test_split(labelled_folder, tmp_path):
     for split in ('train', 'test'):
         os.symlink(labelled_folder / 'train', tmp_path / split)
-    with pytest.raises(EvaluationDataError, match='shares 60 of its 60 images with the training split'):
+    with pytest.raises(DataError, match='shares 60 of its 60 images with the training split'):
         find_data(str(tmp_path)).check((16, 16))
 
 

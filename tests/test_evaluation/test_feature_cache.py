@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmmlo.evaluation import feature_cache
-from mmmlo.evaluation.data import EvaluationDataError, find_data
+from mmmlo.evaluation.data import find_data
 from mmmlo.evaluation.encoder import load_encoder
 from mmmlo.evaluation.feature_cache import FeatureCache, Features, check_features
 from mmmlo.evaluation.features import pool_tokens
@@ -87,7 +87,7 @@ def test_a_copied_test_split_leaves_nothing_in_the_cache(labelled_folder, encode
     for split in ('train', 'test'):
         shutil.copytree(labelled_folder / 'test', tmp_path / 'data' / split)
     os.rename(tmp_path / 'data/test/red/0.png', tmp_path / 'data/test/red/renamed.png')
-    with pytest.raises(EvaluationDataError, match='each of the 24 test images has the very features of a training image'):
+    with pytest.raises(DataError, match='each of the 24 test images has the very features of a training image'):
         FeatureCache(str(tmp_path / 'features'), num_workers=0).get(encoder, find_data(str(tmp_path / 'data')))
     assert not entries(tmp_path / 'features')
 

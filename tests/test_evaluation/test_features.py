@@ -91,7 +91,7 @@ def test_progress_is_logged(monkeypatch):
     monkeypatch.setattr(features, 'print_log', lambda line, logger: lines.append(line))
     monkeypatch.setattr(features.time, 'monotonic', lambda: next(clock))
     extract_features(make_model(), make_loader(indices=100), name='bank')
-    assert lines and lines[0] == 'bank: 2/7 batches'
+    assert lines and lines[0] == 'bank: 29 %'
 
 
 def test_unlabelled_images_are_an_error():

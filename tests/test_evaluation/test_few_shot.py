@@ -54,12 +54,10 @@ def test_accuracy_is_that_of_the_pipeline(task, result):
     assert np.mean([draw.accuracy for draw in result[4]]) > np.mean([draw.accuracy for draw in result[1]]) > 20
 
 
-def test_test_labels_choose_nothing_and_progress_is_told(task, result):
-    told = []
-    rolled = few_shot_probe(*task[:3], task[3].roll(1), **SMALL, progress=lambda *state: told.append(state))
+def test_test_labels_choose_nothing(task, result):
+    rolled = few_shot_probe(*task[:3], task[3].roll(1), **SMALL)
     assert [draw.C for draw in rolled[4]] == [draw.C for draw in result[4]]
     assert rolled[4][0].accuracy != result[4][0].accuracy
-    assert told == [(done, 6) for done in range(1, 7)]
 
 
 def test_the_best_c_is_found_and_of_equally_good_ones_the_smaller(task):
@@ -67,23 +65,3 @@ def test_the_best_c_is_found_and_of_equally_good_ones_the_smaller(task):
     folds = StratifiedKFold(2)
     assert fit_logistic_regression(feats, labels, folds, (1e-9, 1e-2))[1] == 1e-2
     assert fit_logistic_regression(feats, labels, folds, (1.0, 1.0 * (1 + 1e-9)))[1] == 1.0
-
-
-def test_too_few_images_are_found_before_anything_is_fitted(task):
-    feats, labels, test_feats, test_labels = task
-    rows = np.concatenate([np.flatnonzero(labels != 3), np.flatnonzero(labels == 3)[:5]])
-    told = []
-    with pytest.raises(ValueError, match='class 3 has 5 training images, fewer than 16 shots: at most 5 shots'):
-        few_shot_probe(feats[rows], labels[rows], test_feats, test_labels, progress=lambda *state: told.append(state))
-    assert not told
-
-
-def test_bad_input(task):
-    feats, labels, test_feats, test_labels = task
-    with pytest.raises(ValueError, match="the test 'given' features hold NaN"):
-        few_shot_probe(feats, labels, test_feats * np.nan, test_labels)
-    with pytest.raises(ValueError, match=r'classes \[3\] of the test data'):
-        few_shot_probe(feats[labels != 3], labels[labels != 3], test_feats, test_labels)
-    for wrong in ((feats, labels[1:], test_feats, test_labels), (feats, labels, test_feats[:, 1:], test_labels)):
-        with pytest.raises(ValueError, match='do not fit'):
-            few_shot_probe(*wrong)

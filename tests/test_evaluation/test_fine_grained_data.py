@@ -5,9 +5,9 @@ import mat4py
 import numpy as np
 import pytest
 
-from mmmlo.datasets import DatasetFolderError
-from mmmlo.evaluation.data import NAMED_DATA, EvaluationDataError, find_data
+from mmmlo.evaluation.data import NAMED_DATA, find_data
 from mmmlo.registry import DATASETS
+from mmmlo.utils.errors import DataError
 
 NAMES = ('cub', 'cars', 'food101', 'flowers102', 'pets', 'aircraft', 'inat2019')
 
@@ -22,14 +22,14 @@ def test_the_class_is_registered_and_an_absent_folder_is_one_error(name, tmp_pat
         assert config['data_root'] == f'data/{name}'
         assert [transform['type'] for transform in config['pipeline']][:2] == ['mmmlo.LoadImage', 'ResizeEdge']
     absent = find_data(name, str(tmp_path / 'absent'))
-    with pytest.raises(DatasetFolderError, match='there is no folder .*absent.*--data-root.* It must hold'):
+    with pytest.raises(DataError, match='there is no folder .*absent.* It must hold .*--data-root names another'):
         absent.build('train', (32, 32))
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_a_folder_that_holds_something_else(name, tmp_path):
     (tmp_path / 'images').mkdir()
-    with pytest.raises((EvaluationDataError, DatasetFolderError), match=f'--data {name}') as error:
+    with pytest.raises(DataError, match=f'--data {name}') as error:
         find_data(name, str(tmp_path)).build('train', (32, 32))
     assert str(tmp_path) in str(error.value)
 

@@ -118,24 +118,12 @@ def test_l2_of_features_far_from_zero():
     np.testing.assert_array_equal(found.argmax(1), reference.predict(query.double()))
 
 
-def test_progress_counts_pairs():
-    bank, bank_labels = clouds(50)
-    told = []
-    knn_predict(
-        bank[:7], bank, bank_labels, 7, (1,), query_chunk=4, bank_chunk=30, progress=lambda *state: told.append(state)
-    )
-    assert told == [(4 * 30, 350), (7 * 30, 350), (7 * 30 + 4 * 20, 350), (350, 350)]
-
-
 @pytest.mark.parametrize(
     ('wrong', 'message'),
     [
         (dict(ks=(0, )), '`k` must lie between 1 and the 4 images of the bank, not 0'),
-        (dict(temperature=0), '`temperature` must be above 0'),
         (dict(num_classes=3), 'run from 0 to 3, but there are 3 classes'),
-        (dict(bank_labels=torch.tensor([0])), 'do not fit'),
         (dict(ks=(1, 5, 9)), 'between 1 and the 4 images of the bank, not 5 or 9'),
-        (dict(metric='dot'), "`metric` must be 'cosine' or 'l2', not 'dot'"),
         (dict(bank_labels=torch.arange(4) - 1), 'run from -1 to 2'),
         (dict(query=torch.eye(4)[[0, 1]] / torch.tensor([[1], [0]])), 'the query features hold NaN.* 1 of 2, first row 1'),
         (dict(bank=torch.tensor([[0.0] * 4] * 3 + [[np.inf] * 4])), 'the bank features hold NaN.* 1 of 4, first row 3'),
