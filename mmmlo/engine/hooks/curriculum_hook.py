@@ -28,9 +28,6 @@ def curriculum_factor(
         position (float): Epochs or iterations so far, 0 in the first.
         length (float): Epochs or iterations of the run.
         schedule, partner, adversary: See :class:`CurriculumHook`.
-
-    Raises:
-        SettingError: If the schedule is unknown.
     """
     if schedule not in SCHEDULES:
         raise SettingError(f'CurriculumHook.schedule must be one of {list(SCHEDULES)}, got {schedule!r}')
@@ -46,9 +43,8 @@ def curriculum_factor(
 class CurriculumHook(Hook):
     """Sets and logs the ``curriculum_factor`` of :class:`mmmlo.CLMAE` before each iteration, by :func:`curriculum_factor`.
 
-    It is a function of the iteration and of the length of the run, so a resumed run goes on exactly where it was, also from
-    inside of an epoch, and one that is resumed with another length would jump, which is refused unless ``allow_new_length``
-    is set. An epoch is as many iterations as ``train_dataloader`` has batches, also in runs that are given ``max_iters``.
+    It is a function of the iteration and of the length of the run: a run that is resumed with another length would jump.
+    An epoch is as many iterations as ``train_dataloader`` has batches, also in runs that are given ``max_iters``.
 
     Args:
         schedule (str): 'linear', 'step' or 'constant'. Defaults to 'linear'.

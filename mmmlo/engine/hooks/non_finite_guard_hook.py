@@ -34,15 +34,12 @@ class NonFiniteGuardHook(Hook):
     leaves a step out on the GPU: nothing waits, and this hook reads the counts at the logging interval. With any other one
     each step waits for the GPU once, as mmengine's own clipping does, and the counts are read in each iteration.
 
-    The run stops with the weights of before the first of these steps, and writes ``non_finite_<level>_iter_<n>.pth`` to the
-    work dir: the batches, the weights, the config and the random state, from which
-    ``tools/analysis_tools/replay_batch.py`` runs the step again. Buffers, as the statistics of a batch norm, are those of
-    after the step.
+    The run stops with the weights of before the first of these steps, and buffers of after it, and writes to the work dir
+    ``non_finite_<level>_iter_<n>.pth``, from which ``tools/analysis_tools/replay_batch.py`` runs the step again.
 
     Args:
         max_in_a_row (int): Steps of one level, left out in a row, after which the run stops, also where it was resumed in
             between. Defaults to 10.
-        dump (bool): Whether to write the file. Defaults to True.
 
     Raises:
         SettingError: If ``max_in_a_row`` is not positive.
@@ -52,11 +49,10 @@ class NonFiniteGuardHook(Hook):
     # Before the checkpoint is saved, and before what is logged of the iteration.
     priority = 'ABOVE_NORMAL'
 
-    def __init__(self, max_in_a_row: int = 10, dump: bool = True) -> None:
+    def __init__(self, max_in_a_row: int = 10) -> None:
         if max_in_a_row < 1:
             raise SettingError(f'NonFiniteGuardHook.max_in_a_row must be at least 1, got {max_in_a_row}')
         self.max_in_a_row = max_in_a_row
-        self.dump = dump
         self._handles: list[Any] = []
         self._loaded: dict[str, tuple[int, int]] = {}
 
@@ -146,16 +142,15 @@ class NonFiniteGuardHook(Hook):
         last = find_latest_checkpoint(runner.work_dir)
         kept = f'The last checkpoint is {last}' if last else 'There is no checkpoint yet'
         text = f'{what}. The weights are still those of before. {kept}'
-        if self.dump:
-            rank = f'_rank_{get_rank()}' if get_world_size() > 1 else ''
-            name = f'non_finite_{f"{level}_" if level else ""}iter_{runner.iter + 1}{rank}.pth'
-            path = osp.join(runner.work_dir, name)
-            try:
-                with replace_whole(path) as temporary:
-                    torch.save(self._collect(runner, level, batches), temporary)
-                text += f'. To run this step again: python tools/analysis_tools/replay_batch.py {path}'
-            except (OSError, RuntimeError) as error:  # PyTorch has the latter for a full disk
-                text += f'. {path} could not be written: {describe_error(error)}'
+        rank = f'_rank_{get_rank()}' if get_world_size() > 1 else ''
+        name = f'non_finite_{f"{level}_" if level else ""}iter_{runner.iter + 1}{rank}.pth'
+        path = osp.join(runner.work_dir, name)
+        try:
+            with replace_whole(path) as temporary:
+                torch.save(self._collect(runner, level, batches), temporary)
+            text += f'. To run this step again: python tools/analysis_tools/replay_batch.py {path}'
+        except (OSError, RuntimeError) as error:  # PyTorch has the latter for a full disk
+            text += f'. {path} could not be written: {describe_error(error)}'
         raise NonFiniteError(text)
 
     def _collect(self, runner, level: str, batches: Mapping[str, Any]) -> dict[str, Any]:

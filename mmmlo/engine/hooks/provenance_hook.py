@@ -42,7 +42,8 @@ class ProvenanceHook(Hook):
         """Add an entry."""
         if not is_main_process():
             return
-        path, runs = osp.join(runner.work_dir, 'provenance.json'), []
+        path = osp.join(runner.work_dir, 'provenance.json')
+        runs: list[dict[str, Any]] = []
         if osp.exists(path):
             with open(path, encoding='utf-8') as file:
                 runs = json.load(file)['runs']

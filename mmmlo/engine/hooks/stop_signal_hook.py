@@ -89,7 +89,7 @@ class StopSignalHook(Hook):
             self._follow(runner)
 
     def before_val(self, runner) -> None:
-        """Save and end, if asked to at the end of an epoch."""
+        """Save and end, if asked to at the end of an epoch, or during validation."""
         if self._training:  # not by tools/test.py
             self._follow(runner, between_epochs=True)
 
@@ -99,9 +99,7 @@ class StopSignalHook(Hook):
         if self._training and self._signal and get_world_size() == 1 and self._saver.saved_iter == runner.iter:
             self._follow(runner, between_epochs=True)
 
-    def after_val(self, runner) -> None:
-        """Save and end, if asked to during validation."""
-        self.before_val(runner)
+    after_val = before_val
 
     def _follow(self, runner, between_epochs: bool = False) -> None:
         """Save and end, if any process has been asked to."""

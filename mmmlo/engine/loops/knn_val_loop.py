@@ -45,11 +45,9 @@ class KNNValLoop(ValLoop):
         val_dataloader = dict(dataset=dict(type='mmmlo.SplitDataset', part='val', ...), ...)
         val_evaluator = dict(type='Accuracy', topk=(1, ), prefix='knn')
 
-    Whoever chooses by a number may not report it: with ``query_split='test'``, nothing may be selected by the metric,
-    and with ``query_split='val'`` the query images may not be test images. All this is looked at before training.
-
-    The features of the whole bank stay on the model's device during a validation: 4 x N x C bytes, 3.9 GB for ImageNet
-    and ViT-B.
+    Whoever chooses by a number may not report it: with ``query_split='test'``, nothing may be selected by the metric, and
+    with ``query_split='val'`` the query images may not be test images. The features of the whole bank stay on the model's
+    device during a validation: 4 x N x C bytes, 3.9 GB for ImageNet and ViT-B.
 
     Args:
         runner (Runner): The runner.
@@ -64,8 +62,7 @@ class KNNValLoop(ValLoop):
         fp16 (bool): Whether to compute features under autocast. Defaults to False.
 
     Raises:
-        SettingError: A setting is unknown or out of range; the query images name no classes; ``save_best`` or early
-            stopping on the test split.
+        SettingError: A setting is out of range; the query images name no classes; selection by the test split.
         DataError: Bank and query have different classes, a single one or several an image, or the bank lacks one.
         SplitOverlapError: Bank and query share images, or test images stand where they must not.
     """
