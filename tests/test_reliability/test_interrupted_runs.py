@@ -206,7 +206,7 @@ train_dataloader = dict(dataset=dict(dataset=dict(pipeline=[dict(type='NeverEndi
     run = Run(fork_server, folder / 'twice', 'waiting')
     run.start(PYTHONPATH=str(folder))
     deadline = time.monotonic() + 60
-    while 'waiting' not in (run.output if (run.folder / 'output.txt').exists() else ''):
+    while 'waiting\n' not in (run.output if (run.folder / 'output.txt').exists() else ''):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     run.kill(signal.SIGTERM)
