@@ -12,7 +12,8 @@ from torch.profiler import record_function
 
 from mmmlo.utils.errors import SettingError
 
-from .base import Average, HypergradientEstimator, norm_of
+from ..reduce import UsageCheck, reduce_mean
+from .base import HypergradientEstimator, norm_of
 from .not_differentiable import NotDifferentiableError
 from .paths import LevelGraph
 
@@ -68,8 +69,6 @@ class Traversal:
         estimators (Mapping[str, HypergradientEstimator]): Lower level -> what crosses the edges from there.
         parameters (Mapping[str, Mapping[str, nn.Parameter]]): Level -> its parameters by their name in the problem.
         context (Callable[[str], AbstractContextManager]): Level -> the context of its passes, such as autocast.
-        average (Average): Averages tensors over processes; ``list`` in a single one.
-        check (Callable[[str, Named], None]): Is shown each vector, with its level, before it is averaged.
         precondition (Callable[[str, Named], list[torch.Tensor]]): Lower level and vector -> the vector times the diagonal
             that its estimator names.
     """
@@ -78,9 +77,11 @@ class Traversal:
     estimators: Mapping[str, HypergradientEstimator]
     parameters: Mapping[str, Mapping[str, nn.Parameter]]
     context: Callable[[str], AbstractContextManager]
-    average: Average
-    check: Callable[[str, Named], None]
     precondition: Callable[[str, Named], list[torch.Tensor]]
+
+    def __post_init__(self) -> None:
+        upper = self.graph.upper
+        self._checks = {lower: UsageCheck(f'{upper!r}, carried on from {lower!r}') for lower in self.graph.targets}
 
     def __call__(
         self,
@@ -126,14 +127,16 @@ class Traversal:
         for lower, targets in self.graph.targets.items():
             if not vectors.get(lower):
                 raise self._disconnected(upper, lower)
-            self.check(lower, vectors[lower])
+            own = self.parameters[lower]
+            # Processes must agree on what a vector consists of, before they send it to each other.
+            self._checks[lower](own.values(), [name in vectors[lower] for name in own])
             with record_function('reduce'):
-                vector = dict(zip(vectors[lower], self.average(list(vectors[lower].values()))))
+                vector = dict(zip(vectors[lower], reduce_mean(vectors[lower].values())))
             norms[lower] = norm_of(vector.values())
             if scale is not None and not bool(norms[lower].isfinite()):
                 # No pass is worth its time: the scaler will leave this step out and lower the scale.
-                own = self.parameters[upper].values()
-                return Hypergradient([torch.full_like(p, torch.inf) for p in own], losses, norms)
+                overflown = [torch.full_like(p, torch.inf) for p in self.parameters[upper].values()]
+                return Hypergradient(overflown, losses, norms)
             with record_function(f'edge: from {lower}'):
                 pass_before = shared.pop(lower, None) if shared else None
                 carried = self.cross(problem, lower, targets, lower_batches[lower], vector, pass_before)
@@ -182,7 +185,7 @@ class Traversal:
 
             wanted = [list(self.parameters[target].values()) for target in targets]
             try:
-                products = iter(self.estimators[lower].product(loss, parameters, sum(wanted, []), values, self.average))
+                products = iter(self.estimators[lower].product(loss, parameters, sum(wanted, []), values, reduce_mean))
             except NotDifferentiableError as error:
                 raise error.located_in(problem) from error.cause
         return {target: [next(products) for _ in own] for target, own in zip(targets, wanted)}

@@ -17,7 +17,6 @@ from ..hypergradients.base import norm_of
 from ..hypergradients.traverse import Hypergradient, Named, Traversal, differentiate, total_loss
 from ..level import Level
 from ..non_finite import random_state
-from ..reduce import UsageCheck, reduce_mean
 from .cadence import Cadence
 from .measurements import LevelMeter
 
@@ -55,13 +54,6 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
                 self._levels[lower].keeps_gradients |= estimator.precondition == 'adam'
 
     def _traversal(self, level: Level, graph: LevelGraph) -> Traversal:
-        checks = {lower: UsageCheck(f'{level.name!r}, carried on from {lower!r}') for lower in level.estimators}
-
-        def check(lower: str, vector: Named) -> None:
-            # Processes must agree on what a vector consists of, before they send it to each other.
-            parameters = self._parameters[lower]
-            checks[lower](parameters.values(), [name in vector for name in parameters])
-
         def context(name: str) -> AbstractContextManager:
             if name != level.name and self._needs_full_precision(name, level):
                 return torch.autocast(level.device.type, enabled=False)
@@ -70,7 +62,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         def preconditioned(lower: str, vector: Named) -> list[torch.Tensor]:
             return self._levels[lower].preconditioned(level.estimators[lower].precondition, vector)
 
-        return Traversal(graph, level.estimators, self._parameters, context, reduce_mean, check, preconditioned)
+        return Traversal(graph, level.estimators, self._parameters, context, preconditioned)
 
     def _needs_full_precision(self, lower: str, upper: Level) -> bool:
         # The products of small vectors would vanish in fp16, and there is no loss here that could be scaled for them.
