@@ -14,8 +14,7 @@ from importlib.util import find_spec
 from typing import Any
 
 __all__ = [
-    'apply', 'drop_collate_scope', 'fix_config', 'fix_mmseg_package_name',
-    'fix_torchvision_import', 'init_dist_on_cpu'
+    'apply', 'fix_config', 'fix_mmseg_package_name', 'fix_torchvision_import', 'init_dist_on_cpu'
 ]
 
 # A torch.library.Library takes its operators back when it is collected: keep it for the life of the process.
@@ -76,39 +75,21 @@ def fix_mmseg_package_name() -> None:
 
 
 def fix_config(cfg: Any) -> Any:
-    """Apply every fix that a loaded config needs, in place.
-
-    Args:
-        cfg (mmengine.Config): The config, as ``Config.fromfile`` returns it.
-
-    Returns:
-        mmengine.Config: The same object.
-    """
-    return drop_collate_scope(cfg)
-
-
-def drop_collate_scope(cfg: Any) -> Any:
-    """Remove ``_scope_`` from every ``collate_fn`` in a config, in place.
+    """Apply every fix that a loaded config, or a part of one, needs, in place: remove ``_scope_`` from each ``collate_fn``.
 
     mmengine (all versions up to 0.10.12) marks each dict with a ``type`` that comes from another package's ``_base_``
     with ``_scope_``. Its runner hands every key of ``collate_fn`` but ``type`` to the function, which ends in
     ``default_collate() got an unexpected keyword argument '_scope_'``. The whole config is walked, because dataloaders
     also stand below ``train_cfg`` and ``val_cfg`` here.
-
-    Args:
-        cfg (mmengine.Config | dict): A config, or any part of one.
-
-    Returns:
-        mmengine.Config | dict: The same object.
     """
     if isinstance(cfg, (list, tuple)):
         for value in cfg:
-            drop_collate_scope(value)
+            fix_config(value)
     elif hasattr(cfg, 'items'):
         for key, value in cfg.items():
             if key == 'collate_fn' and isinstance(value, dict):
                 value.pop('_scope_', None)
-            drop_collate_scope(value)
+            fix_config(value)
     return cfg
 
 

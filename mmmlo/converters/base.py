@@ -69,7 +69,6 @@ class Format:
     }
     notes_writing: dict[str, str] = {}  # the same by its own key
     masker: str | None = None  # the kind of masking network that it has a place for, as of masker_kind()
-    has_decoder = False  # whether it has a place for MAE's decoder
     readable = True
     writable = True
     square_only = False  # whether the library refuses positions of other grids
@@ -93,26 +92,14 @@ class Format:
         """Give our name of one of its weights; None if it has none."""
         return self.table.to_ours(key)
 
-    def drops(self, state: Mapping[str, Tensor]) -> dict[str, str]:
+    def drops(self, state: State) -> dict[str, str]:
         """List patterns of our keys in ``state`` that have no place here, and why; the first that matches counts."""
-        drops = {
-            'backbone.grid': f'grid of the position embedding, which {self.name} takes from its image size',
-        }
-        if self.table.to_theirs('downstream.fc.weight') is None:
-            drops['downstream.*'] = f'head that guides the masks, not part of {self.name}'
-        if self.masker is None:
-            drops['masker.*'] = f'masking network, not part of {self.name}'
-        elif masker_kind(state) != self.masker:
-            drops['masker.*'] = 'masking network of another kind than the released one'
-        if not self.has_decoder:
-            drops['neck.*'] = f'decoder, not part of {self.name}'
-        elif 'neck.decoder_pos_embed' not in state:
-            drops['neck.*'] = "a neck that is not MAE's decoder"
-        else:
-            drops['neck.grid'] = f'grid of the decoder, which {self.name} takes from its image size'
-        if any(key.startswith('head.') and self.table.to_theirs(key) is None for key in state):
-            drops['head.*'] = f'head of another kind than {self.name} has'
-        return drops | self.left_writing
+        homeless = {key.split('.')[0] for key in state if self.table.to_theirs(key) is None and not key.endswith('.grid')}
+        if masker_kind(state) != self.masker:
+            homeless.add('masker')
+        words = dict(downstream='downstream head', masker='masking network', neck='decoder', head='head')
+        drops = {f'{name}.*': f'{words[name]} that {self.name} has no place for' for name in words if name in homeless}
+        return {**drops, '*.grid': f'grid, which {self.name} takes from its image size', **self.left_writing}
 
     def read(self, state: State, beside: Iterable[str] = ()) -> Mapped:
         """Translate the names that :meth:`prepare` gives to ours; those ``beside`` the encoder need not be known.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mmmlo.utils.checkpoints import CheckpointError, file_hash, find_weights, read_content
@@ -24,22 +25,14 @@ __all__ = ['Conversion', 'ConversionReport', 'convert', 'write_file']
 
 @dataclass
 class ConversionReport:
-    """Where each key of the source went.
-
-    Attributes:
-        mapped (dict[str, str]): Keys of the source and the keys that hold their values now.
-        dropped (dict[str, str]): Keys of the source that went nowhere, and why.
-        added (dict[str, str]): New keys that stand for none of the source, and what they are.
-        resized (dict[str, tuple[Grid, Grid, str]]): Keys with their grid before and after, and the function that resized.
-        notes (list[str]): What a user of the new file must know.
-    """
+    """Where each key of the source went."""
 
     title: str
-    mapped: dict[str, str] = field(default_factory=dict)
-    dropped: dict[str, str] = field(default_factory=dict)
-    added: dict[str, str] = field(default_factory=dict)
-    resized: dict[str, tuple[Grid, Grid, str]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    mapped: dict[str, str] = field(default_factory=dict)  # key of the source: the one that holds its value now
+    dropped: dict[str, str] = field(default_factory=dict)  # key of the source: why it went nowhere
+    added: dict[str, str] = field(default_factory=dict)  # new key that stands for none of the source: what it is
+    resized: dict[str, tuple[Grid, Grid, str]] = field(default_factory=dict)  # new key: grid before and after, function
+    notes: list[str] = field(default_factory=list)  # what a user of the new file must know
 
     def __str__(self) -> str:
         """Print one line with the counts, and the details below it."""
@@ -53,29 +46,19 @@ class ConversionReport:
 
 
 class Conversion(NamedTuple):
-    """A converted checkpoint, not yet written.
-
-    Attributes:
-        source, target (Format): Formats of what was read and of the result.
-        given, state (dict[str, Tensor]): The weights under the names of either.
-        read, ours (dict[str, Tensor]): The same under our names, as they were read and with resized position embeddings.
-        shape (EncoderShape): Size of the encoder.
-        old_grid, grid (tuple[int, int]): Grids of the position embeddings, before and after.
-        report (ConversionReport): What became of every key.
-        meta (dict[str, str]): What to write beside the weights.
-    """
+    """A converted checkpoint, not yet written."""
 
     source: Format
     target: Format
-    given: State
-    state: State
-    read: State
-    ours: State
+    given: State  # under the source's names
+    state: State  # under the target's
+    read: State  # under ours
+    ours: State  # under ours, with resized positions
     shape: EncoderShape
     old_grid: Grid
     grid: Grid
     report: ConversionReport
-    meta: dict[str, str]
+    meta: dict[str, str]  # to be written beside the weights
 
 
 def convert(
@@ -93,8 +76,7 @@ def convert(
         target_name (str): Format to convert to.
         source_name (str, optional): Format to convert from. Defaults to None, told by the keys.
         grid (tuple[int, int], optional): Resize the position embeddings to it. Defaults to None, as they are.
-        asked_source_grid (tuple[int, int], optional): Their grid in the file, where it is no square and the file does not
-            tell. Defaults to None.
+        asked_source_grid (tuple[int, int], optional): Their grid in the file, where neither it nor a square tells.
         key (str, optional): Which encoder of several to take; see :func:`mmmlo.utils.checkpoints.find_weights`.
 
     Raises:
@@ -138,31 +120,25 @@ def convert(
 
     how = ', recognized by its keys' if source_name is None else ''
     report = ConversionReport(f'Key report of {name} ({source.name}{how}) to {target.name}')
-    origins: dict[str, list[str]] = defaultdict(list)  # our name: those in the file that it was made of
-    for new, ours_name in reading.names.items():
-        origins[ours_name] += [keys[old_name] for old_name in names[new]]
-    for new, reason in reading.dropped.items():
-        report.dropped.update({keys[old_name]: reason for old_name in names[new]})
-    for ours_name, reason in {**unfit, **writing.dropped}.items():
-        report.dropped.update(dict.fromkeys(origins[ours_name], reason))
-    for ours_name, final in writing.names.items():
-        report.mapped.update(dict.fromkeys(origins[ours_name], final))
-    report.added.update(writing.added)
-    for ours_name in ('backbone.grid', 'neck.grid'):
-        if ours_name in writing.names and ours_name not in reading.state:
-            report.added[writing.names[ours_name]] = 'the grid of the position embeddings'
-    for ours_name in resized:
-        if ours_name in writing.names:
-            report.resized[writing.names[ours_name]] = (old, new_grid, target.resize_function)
-    report.notes += [note for ours_name, note in reading.notes.items() if ours_name in writing.names]
+    for own, olds in names.items():
+        middle = reading.names.get(own, '')
+        reason = reading.dropped.get(own) or unfit.get(middle) or writing.dropped.get(middle)
+        for old_name in olds:
+            if reason is None:
+                report.mapped[keys[old_name]] = writing.names[middle]
+            else:
+                report.dropped[keys[old_name]] = reason
+    for middle, final in writing.names.items():
+        if middle not in reading.state:
+            report.added[final] = 'the grid of the position embeddings'
+        if middle in resized:
+            report.resized[final] = (old, new_grid, target.resize_function)
+    report.added |= writing.added
+    report.notes += [note for middle, note in reading.notes.items() if middle in writing.names]
     report.notes += [note for final, note in writing.notes.items() if final in writing.state]
     meta = {
-        'source': name,
-        'sha256': ' + '.join(file_hash(path) if osp.isfile(path) else '' for path in paths),
-        'from': source.name,
-        'to': target.name,
-        'grid': f'{new_grid[0]}x{new_grid[1]}',
-        'mmmlo': __version__,
+        'source': name, 'sha256': ' + '.join(file_hash(path) if osp.isfile(path) else '' for path in paths),
+        'from': source.name, 'to': target.name, 'grid': f'{new_grid[0]}x{new_grid[1]}', 'mmmlo': __version__,
     }
     kept = {new: given[new] for new in reading.names}
     return Conversion(source, target, kept, writing.state, reading.state, ours, shape, old, new_grid, report, meta)
@@ -171,7 +147,8 @@ def convert(
 def _read(path: str, key: str | None, several: bool) -> tuple[State, dict[str, str], set[str], dict[str, Any]]:
     """Read a file: weights by their names within the encoder, what these are in the file, those beside it, the meta."""
     content = read_content(path)
-    weights, meta, prefix = find_weights(content, path, key)
+    checkpoint = find_weights(content, path, key)
+    weights, meta, prefix = checkpoint.state_dict, checkpoint.meta, checkpoint.prefix
     parent = prefix.rstrip('.').rpartition('.')[0]
     parent = f'{parent}.' if parent else ''
     keys = {full.removeprefix(prefix): full for full in weights if full.startswith(prefix)}
@@ -203,13 +180,9 @@ def write_file(path: str, state: State, target: Format, meta: dict[str, str]) ->
         os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
         with replace_whole(path) as temporary:
             if path.endswith('.safetensors'):
-                from safetensors.torch import save_file
-
                 save_file(state, temporary, meta)
             else:
                 torch.save(target.content(state, dict(converter=meta)), temporary)
-    except ImportError as error:
-        raise ConversionError('a .safetensors file needs the package safetensors: pip install safetensors') from error
     except (OSError, RuntimeError) as error:  # PyTorch's writer makes the latter of the former
         raise CheckpointError(f'{path} cannot be written: {str(error).splitlines()[0]}') from error
 

@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
 from mmmlo.utils.text import format_list
 
 from .base import ConversionError, Format, Grid, State, masker_kind
 
-__all__ = ['EncoderShape', 'check_fits', 'encoder_shape', 'resize_to', 'source_grid']
+__all__ = ['EncoderShape', 'encoder_shape', 'resize_to', 'source_grid']
 
 
 class EncoderShape(NamedTuple):
@@ -65,24 +64,6 @@ def encoder_shape(state: Mapping[str, Tensor], source: str) -> EncoderShape:
             'differ in width are not supported.'
         )
     return EncoderShape(width, depth, hidden, patch, length, channels)
-
-
-def check_fits(shape: EncoderShape, backbone: VisionTransformer, source: str, config: str) -> None:
-    """Check that an encoder is of the size of a config's backbone; ``source`` and ``config`` are their names in messages.
-
-    Raises:
-        ConversionError: They differ in width, depth, the blocks' hidden layers or the size of a patch.
-    """
-    asked = {
-        'width': (shape.width, backbone.embed_dims),
-        'number of blocks': (shape.depth, backbone.num_layers),
-        'hidden width of a block': (shape.hidden, backbone.arch_settings['feedforward_channels']),
-        'side of a patch': (shape.patch, backbone.patch_embed.projection.weight.shape[-1]),
-        'channels of an image': (shape.channels, backbone.patch_embed.projection.weight.shape[1]),
-    }
-    wrong = [f'{words} {found} in place of {value}' for words, (found, value) in asked.items() if found != value]
-    if wrong:
-        raise ConversionError(f'{source} does not fit {config}: {", ".join(wrong)}')
 
 
 def source_grid(state: Mapping[str, Tensor], meta: Mapping[str, Any], asked: Grid | None, source: str) -> Grid:

@@ -21,7 +21,6 @@ class MMMLOFormat(Format):
     container = 'state_dict'
     table = KeyTable((ours, ours) for _, ours in [*ENCODER, *LAYER_SCALE, *DECODER, ('', 'backbone.grid')])
     signature = ('layers.*',)
-    has_decoder = True
 
     def to_ours(self, key: str) -> str | None:
         """Keep the names; those of the encoder get their prefix."""
@@ -55,7 +54,6 @@ class MAEFormat(Format):
     name = 'mae'
     table = KeyTable([*ENCODER, *DECODER])
     signature: tuple[str, ...] = ('decoder_*',)
-    has_decoder = True
 
 
 class HuggingFaceFormat(MAEFormat):
@@ -216,10 +214,7 @@ class MMSegMAEFormat(Format):
         + [(f'layers.{{n}}.gamma_{i}', ours) for i, (_, ours) in enumerate(LAYER_SCALE, start=1)]
     )
     readable = False
-    left_writing = {
-        'head.*': 'head of a classifier, not part of the backbone',
-        'backbone.ln2.*': 'norm on the mean of the patches, not part of the backbone',
-    }
+    left_writing = {'backbone.ln2.*': 'norm on the mean of the patches, not part of the backbone'}
     notes_writing = {
         'pos_embed': "set init_values=1.0 of mmseg's MAE: its layer scales are not in this file and must be neutral; 0.1 is "
         'the default',

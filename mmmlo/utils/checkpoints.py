@@ -8,7 +8,7 @@ import os
 import os.path as osp
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
+from safetensors import safe_open
 from torch import Tensor
 
 from mmmlo.utils.errors import MmmloError
@@ -47,11 +48,18 @@ class CheckpointError(MmmloError, ValueError):
 
 
 class Checkpoint(NamedTuple):
-    """What a file holds: weights, what mmengine wrote beside them, and what the names of the encoder begin with."""
+    """What a file holds: weights, what mmengine wrote beside them, and what the names of its encoders begin with."""
 
     state_dict: dict[str, Tensor]
     meta: dict[str, Any]
-    prefix: str = ''
+    path: str = ''
+    prefixes: tuple[str, ...] = ('', )
+
+    @property
+    def prefix(self) -> str:
+        """str: What the names of the one encoder begin with, as 'backbone.'; empty if they stand there bare."""
+        _check_one(self.prefixes, self.path)
+        return self.prefixes[0]
 
     @property
     def encoder(self) -> dict[str, Tensor]:
@@ -73,43 +81,49 @@ def find_weights(content: Any, path: str, key: str | None = None) -> Checkpoint:
     encoders ``key`` chooses one by a part of the way to it, such as 'teacher'.
 
     Raises:
-        CheckpointError: There are no weights, or there is not the one encoder that was asked for.
+        CheckpointError: There are no weights, not the encoder that was asked for, or several in different dicts.
     """
     if re.search(r'-\d{5}-of-\d{5}\.\w+$', path):
         raise CheckpointError(f'{path} is one part of several; name their index, which ends in .index.json')
     content = content if isinstance(content, Mapping) else {}
     meta = content.get('meta')
-    if isinstance(meta, Mapping) and isinstance(content.get('state_dict'), Mapping):
+    if key is None and isinstance(meta, Mapping) and isinstance(content.get('state_dict'), Mapping):
         content = dict(state_dict=content['state_dict'])
     groups = {place: _unwrap(weights) for place, weights in _groups(content)}
     if not groups:
         raise CheckpointError(f"{path} holds no weights: neither a 'state_dict', nor a 'model', nor named tensors")
-    found = {
+    places = {  # of encoders: the dicts that they stand in
         place + name[:match.start(1)]: place
         for place, weights in groups.items() for name in weights if (match := _PATCH_EMBEDDING.search(name))
     }
     if key is None:
-        chosen = [label for label in found if label.rstrip('.').split('.')[-1] in _MAIN] if len(found) > 1 else []
-        chosen = chosen or list(found)
+        chosen = [label for label in places if label.rstrip('.').split('.')[-1] in _MAIN] or list(places)
     else:
-        chosen = [label for label in found if label == f'{key}.'] or [label for label in found if f'.{key}.' in f'.{label}']
-    names = [label.rstrip('.') or 'the bare names' for label in chosen or found]
-    if key is not None and not chosen:
-        raise CheckpointError(f'{path} has no encoder by the key {key!r}; it has {format_list(names, 9) or "none"}')
-    if len(chosen) > 1:
-        raise CheckpointError(
-            f'{path} holds {len(chosen)} encoders: {format_list(names, 9)}. Choose one by --key: '
-            + _convert_command(path, f' --key {names[0]}')
-        )
-    place = found[chosen[0]] if chosen else next((p for p in ('state_dict.', 'model.') if p in groups), next(iter(groups)))
+        exact = [label for label in places if label == f'{key}.']
+        chosen = exact or [label for label in places if f'.{key}.' in f'.{label}']
+        if not chosen:
+            raise CheckpointError(f'{path} has no encoder {key!r}; it has {_names(places)}')
+        _check_one(chosen, path)
+    if len({places[label] for label in chosen}) > 1:
+        _check_one(chosen, path)
+    place = places[chosen[0]] if chosen else next((p for p in ('state_dict.', 'model.') if p in groups), next(iter(groups)))
     state = groups[place]
+    if 'neck.grid' in state and 'backbone.pos_embed' in state:  # as older checkpoints have it, where a prefix cuts it off
+        state.setdefault('backbone.grid', state['neck.grid'].clone())
     # What is no vision transformer may have a backbone all the same.
-    prefix = chosen[0][len(place):] if chosen else 'backbone.' if any(name.startswith('backbone.') for name in state) else ''
-    if 'neck.grid' in state:  # older checkpoints have their grid beside the decoder, which a prefix cuts off
-        for encoder in ('backbone', 'ema_backbone'):
-            if f'{encoder}.pos_embed' in state:
-                state.setdefault(f'{encoder}.grid', state['neck.grid'].clone())
-    return Checkpoint(state, dict(meta) if isinstance(meta, Mapping) else {}, prefix)
+    other = 'backbone.' if any(name.startswith('backbone.') for name in state) else ''
+    prefixes = tuple(label[len(place):] for label in chosen) or (other, )
+    return Checkpoint(state, dict(meta) if isinstance(meta, Mapping) else {}, path, prefixes)
+
+
+def _check_one(encoders: Collection[str], path: str) -> None:
+    if len(encoders) > 1:
+        command = _convert_command(path, f' --key {next(iter(encoders)).rstrip(".")}')
+        raise CheckpointError(f'{path} holds {len(encoders)} encoders: {_names(encoders)}. Choose one by --key: {command}')
+
+
+def _names(encoders: Iterable[str]) -> str:
+    return format_list([name.rstrip('.') or 'bare names' for name in encoders] or ['none'], 9)
 
 
 def _groups(content: Mapping, place: str = '') -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -306,12 +320,8 @@ def load_from_elsewhere(filename: str, map_location: Any = None) -> Any:
 
 def _read_safetensors(path: str) -> dict[str, dict[str, Any]]:
     try:
-        from safetensors import safe_open
-
         with safe_open(path, framework='pt') as file:
             return dict(state_dict={name: file.get_tensor(name) for name in file.keys()}, meta=file.metadata() or {})  # noqa: SIM118
-    except ImportError as error:
-        raise CheckpointError(f'{path} needs the package safetensors: pip install safetensors') from error
     except Exception as error:  # its own class, which is in no stable place
         raise CheckpointError(f'{path} is no .safetensors file, or only a part of one: {describe_error(error)}') from error
 

@@ -263,7 +263,7 @@ def check_whole_model(model: nn.Module, path: str, only_backbone: bool) -> KeyRe
             new.update({f'{name}.*': None for name, _ in model.named_children() if name != 'backbone'})
         own = pretrained_target(backbone)
         new.update({f'backbone.{pattern}': value for pattern, value in own.new.items()})
-        outside = {f'{key.split(".")[0]}.*' if '.' in key else key for key in state if not key.startswith('backbone.')}
+        outside = (key for key in state if not key.startswith('backbone.'))
         left = (*outside, *(f'backbone.{pattern}' for pattern in own.left))
     report = compare_keys(model, state, path, PretrainedTarget(new, left))
     if only_backbone:

@@ -177,7 +177,7 @@ def test_of_several_one_is_chosen(timm_state, ours, same, save, wrap, keys):
         convert([path], 'mmmlo')
     assert same(convert([path], 'mmmlo', key=keys[0]).state, ours)
     assert same(convert([path], 'mmmlo', key=keys[1]).state, other(ours))
-    with pytest.raises(CheckpointError, match="has no encoder by the key 'generator'; it has "):
+    with pytest.raises(CheckpointError, match="has no encoder 'generator'; it has "):
         convert([path], 'mmmlo', key='generator')
 
 
@@ -206,7 +206,26 @@ def test_clip_is_named(save):
         convert([path], 'mmmlo')
 
 
-def test_a_moving_average_of_ours_by_its_key(ours, same, save):
-    path = save('ours.pth', dict(state_dict={**ours, **{f'ema_{key}': value + 1 for key, value in ours.items()}}, meta={}))
+@pytest.mark.parametrize('average', [
+    lambda s: dict(ema_state_dict={f'module.{key}': value + 1 for key, value in s.items()}),  # mmengine's EMAHook
+    lambda s: dict(state_dict={**s, **{f'momentum_encoder.module.0.{key[9:]}': value + 1 for key, value in s.items()}}),
+])
+def test_an_average_beside_the_encoder_of_openmmlab_by_its_key(ours, same, save, average):
+    path = save('ours.pth', dict(dict(state_dict=ours, meta={}), **average(ours)))
     assert same(convert([path], 'mmmlo').state, ours)
-    assert same(convert([path], 'mmmlo', key='ema_backbone').state, other(ours))
+    key = 'ema_state_dict' if 'ema_state_dict' in average(ours) else 'momentum_encoder'
+    assert same(convert([path], 'mmmlo', key=key).state, other(ours))
+
+
+def test_a_model_of_several_encoders_is_loaded_as_it_is(ours, save, monkeypatch):
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    from mmmlo.utils.checkpoints import read_checkpoint, use_safe_loaders
+
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+    use_safe_loaders()
+    state = prefixed(ours, 'teacher.', 'student.')
+    path = save('semi.pth', dict(state_dict=state, meta={}))
+    assert CheckpointLoader.load_checkpoint(path)['state_dict'].keys() == state.keys()
+    with pytest.raises(CheckpointError, match='holds 2 encoders: teacher.backbone, student.backbone'):
+        _ = read_checkpoint(path).encoder

@@ -68,11 +68,11 @@ def test_only_the_encoder_goes_to_timm(tiny_checkpoint):
     result = convert([path], 'timm')
     assert all(key.startswith(('blocks', 'cls', 'pos', 'patch', 'norm')) for key in result.state)
     reasons = list(result.report.dropped.values())
-    assert reasons.count('decoder, not part of timm') == 21
-    assert reasons.count('masking network, not part of timm') == 4
-    assert reasons.count('head that guides the masks, not part of timm') == 4
+    assert reasons.count('decoder that timm has no place for') == 21
+    assert reasons.count('masking network that timm has no place for') == 4
+    assert reasons.count('downstream head that timm has no place for') == 4
     assert len(result.report.mapped) + len(reasons) == len(torch.load(path)['state_dict'])
-    assert 'dropped: 21, decoder, not part of timm: neck.mask_token' in str(result.report)
+    assert 'dropped: 21, decoder that timm has no place for: neck.mask_token' in str(result.report)
 
 
 @torch.no_grad()
@@ -96,7 +96,7 @@ def test_a_head_that_timm_has_not(timm_vit, save):
     state = convert([save('timm.pth', timm_vit(num_classes=5).state_dict())], 'mmmlo').state
     state.update({'head.norm.weight': torch.ones(128), 'head.norm.bias': torch.zeros(128)})
     result = convert([save('ours.pth', state)], 'timm')
-    assert {key for key, why in result.report.dropped.items() if why == 'head of another kind than timm has'} == {
+    assert {key for key, why in result.report.dropped.items() if why == 'head that timm has no place for'} == {
         f'head.{name}.{p}' for name in ('fc', 'norm') for p in ('weight', 'bias')
     }
 

@@ -17,13 +17,6 @@ from mmmlo.utils.checkpoints import file_hash, read_checkpoint
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 SCRIPT = osp.join(ROOT, 'tools', 'model_converters', 'convert.py')
-# Width 48 has four heads, which only a config tells.
-CONFIG = """model = dict(
-    backbone=dict(
-        type='mmmlo.MaskedViT', arch=dict(embed_dims={width}, num_layers={depth}, num_heads=4, feedforward_channels=96),
-        img_size=16, patch_size={patch}),
-    neck=dict(decoder_num_heads=4))
-"""
 
 
 @pytest.fixture(scope='module')
@@ -59,16 +52,6 @@ def refuse(run, tmp_path):
     return call
 
 
-@pytest.fixture
-def config(tmp_path):
-    def write(width: int = 48, depth: int = 2, patch: int = 4) -> str:
-        path = tmp_path / f'{width}_{depth}_{patch}.py'
-        path.write_text(CONFIG.format(width=width, depth=depth, patch=patch))
-        return str(path)
-
-    return write
-
-
 def mae_file(path, width=48, depth=2, patch=4, heads=4, jitter=False, model=None, **updates) -> dict[str, torch.Tensor]:
     """An encoder as MAE's code saves it, with what its training script adds."""
     from timm.models import VisionTransformer
@@ -83,20 +66,20 @@ def mae_file(path, width=48, depth=2, patch=4, heads=4, jitter=False, model=None
     return state
 
 
-def test_to_timm_and_back_with_verification(run, tiny_checkpoint, config, tmp_path):
+def test_to_timm_and_back_with_verification(run, tiny_checkpoint, tmp_path):
     path = tiny_checkpoint('mlo_mae')
-    status, out, _ = run(path, tmp_path / 'timm.safetensors', '--to', 'timm', '--verify', '--config', config())
+    status, out, _ = run(path, tmp_path / 'timm.safetensors', '--to', 'timm', '--verify', '--heads', 4)
     assert status == 0
     assert f'Key report of {path} (mmmlo, recognized by its keys) to timm: 30 mapped, 30 dropped' in out
     assert "verify: tokens of timm (timm's VisionTransformer) and of mmmlo differ by " in out
     assert out.endswith(f'Written: {tmp_path}/timm.safetensors\n')
     # All that is needed to know where it came from.
-    given, meta, _ = read_checkpoint(str(tmp_path / 'timm.safetensors'))
+    given, meta, *_ = read_checkpoint(str(tmp_path / 'timm.safetensors'))
     expected = dict(source=path, sha256=file_hash(path), to='timm', grid='4x4', mmmlo=__version__)
     assert meta == {'from': 'mmmlo', **expected}
 
     status, out, _ = run(tmp_path / 'timm.safetensors', tmp_path / 'back.pth', '--from', 'timm', '--to', 'mmmlo')
-    back, meta, _ = read_checkpoint(str(tmp_path / 'back.pth'))
+    back, meta, *_ = read_checkpoint(str(tmp_path / 'back.pth'))
     source = read_checkpoint(path).state_dict
     assert status == 0 and '(timm) to mmmlo: 30 mapped, 0 dropped' in out
     assert len(back) == len(given) and all(torch.equal(back[key], source[key]) for key in back)
@@ -104,7 +87,7 @@ def test_to_timm_and_back_with_verification(run, tiny_checkpoint, config, tmp_pa
     assert not list(tmp_path.glob('*.tmp'))
 
 
-def test_a_difference_is_not_written(main, run, tiny_checkpoint, config, tmp_path, monkeypatch):
+def test_a_difference_is_not_written(main, run, tiny_checkpoint, tmp_path, monkeypatch):
     convert, names = main.__wrapped__.__globals__['convert'], [f'backbone.layers.0.ln{i}.weight' for i in (1, 2)]
 
     def confuse(*args):
@@ -113,7 +96,7 @@ def test_a_difference_is_not_written(main, run, tiny_checkpoint, config, tmp_pat
         return result
 
     monkeypatch.setitem(main.__wrapped__.__globals__, 'convert', confuse)
-    arguments = ['--to', 'timm', '--verify', '--config', config()]
+    arguments = ['--to', 'timm', '--verify', '--heads', 4]
     status, out, err = run(tiny_checkpoint('mlo_mae'), tmp_path / 'timm.pth', *arguments)
     assert status == 1 and 'verify: tokens of timm' in out and 'error: the models differ by more than 0.0001' in err
     assert not (tmp_path / 'timm.pth').exists()
@@ -142,8 +125,8 @@ def test_what_is_compared(run, tmp_path, file, to, outputs):
     assert [line.removeprefix('verify: ').split(' and of mmmlo')[0] for line in lines] == outputs * (1 + (to == 'timm'))
 
 
-def test_grid(run, tiny_checkpoint, config, tmp_path):
-    arguments = ['--to', 'timm', '--grid', 3, 6, '--verify', '--config', config()]
+def test_grid(run, tiny_checkpoint, tmp_path):
+    arguments = ['--to', 'timm', '--grid', 3, 6, '--verify', '--heads', 4]
     status, out, _ = run(tiny_checkpoint('mlo_mae'), tmp_path / 'timm.pth', *arguments)
     assert status == 0 and 'resized: pos_embed from 4 x 4 to 3 x 6 patches by timm' in out
     assert read_checkpoint(str(tmp_path / 'timm.pth')).state_dict['pos_embed'].shape[1] == 19
@@ -184,14 +167,11 @@ def test_what_is_of_no_known_format(refuse, tmp_path):
     assert '1 of 31 keys are unknown (timm has no such weights): blocks.0.attn.q_norm.weight' in message
 
 
-def test_architectures_that_do_not_fit(refuse, config, tmp_path):
+def test_architectures_that_do_not_fit(refuse, tmp_path):
     path, out, to = tmp_path / 'mae.pth', tmp_path / 'out.pth', ('--to', 'mmmlo')
     mae_file(path)
-    fits = lambda **sizes: refuse(path, out, *to, '--config', config(**sizes))  # noqa: E731
-    assert 'number of blocks 2 in place of 3' in fits(depth=3)
-    assert 'side of a patch 4 in place of 8' in fits(patch=8)
-    assert 'width 48 in place of 96' in fits(width=96)
-    assert 'may have any number of heads; name its config by --config' in refuse(path, out, *to, '--verify')
+    for heads in ((), ('--heads', 5)):
+        assert 'by which width 48 is divided: --heads N' in refuse(path, out, *to, '--verify', *heads)
     mae_file(path, **{'blocks.1.attn.proj.weight': torch.ones(32, 32)})
     message = refuse(path, out, *to)
     assert 'no plain vision transformer of width 48' in message
@@ -232,16 +212,13 @@ def test_a_writer_that_fails_leaves_the_old_file(run, tmp_path, monkeypatch):
     assert out.read_text() == 'precious' and sorted(file.name for file in tmp_path.iterdir()) == ['mae.pth', 'out.pth']
 
 
-def test_other_wrong_arguments(refuse, config, tmp_path):
+def test_other_wrong_arguments(refuse, tmp_path):
     path, out = tmp_path / 'mae.pth', tmp_path / 'out.pth'
     mae_file(path)
-    arguments = (path, out, '--to', 'cl-mae', '--config', config())
+    arguments = (path, out, '--to', 'cl-mae', '--heads', 4)
     assert '--grid must be at least 1, got [0, 4]' in refuse(*arguments, '--grid', 0, 4)
     assert 'cl-mae knows square grids only, not 2 x 4' in refuse(*arguments, '--grid', 2, 4)
     assert '16 patches, which is not a grid of 4 x 5' in refuse(*arguments, '--source-grid', 4, 5)
-    assert 'does not exist' in refuse(path, out, '--to', 'timm', '--config', 'absent.py')
-    (tmp_path / 'other.py').write_text("model = dict(type='X')")
-    assert 'has no model.backbone' in refuse(path, out, '--to', 'timm', '--config', tmp_path / 'other.py')
 
 
 def test_as_a_command(tmp_path):

@@ -41,22 +41,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='their grid in SRC, where it is not square and the file does not tell')
     add('--verify', action='store_true',
         help=f"build the other library's encoder and ours, and compare them on noise; exit 1 above {TOLERANCE:g}")
-    add('--config', metavar='CONFIG', help='a config of this project: SRC must be of the size of its model.backbone, and '
-        '--verify takes its number of attention heads')
+    add('--heads', type=int, metavar='N', help='attention heads of a block, for --verify; default: by its width')
     add('--overwrite', action='store_true', help='replace DST if it is there')
-    return parser.read(argv, grid=1, source_grid=1)
+    return parser.read(argv, grid=1, source_grid=1, heads=1)
 
 
 start(__name__, parse_args)
 
 import torch
-from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmmlo.converters import Conversion, ConversionError, check_fits, convert, write_file
-from mmmlo.launch.config import load_config
-from mmmlo.registry import MODELS
+from mmmlo.converters import Conversion, ConversionError, convert, write_file
 from mmmlo.utils.text import describe_error
 
 
@@ -68,19 +64,6 @@ def check_target(args: argparse.Namespace) -> None:
         raise ConversionError(f'{args.target} is a folder; name a file to write')
     if osp.exists(args.target) and not args.overwrite:
         raise ConversionError(f'{args.target} is there already; say --overwrite to replace it')
-
-
-def build_backbone(path: str) -> nn.Module:
-    """Build the backbone of a config, without memory for its weights."""
-    cfg = load_config(path)
-    if 'backbone' not in (cfg.get('model') or {}):
-        raise ConversionError(f'{path} has no model.backbone')
-    init_default_scope(cfg.get('default_scope') or 'mmpretrain')
-    with torch.device('meta'):
-        backbone = MODELS.build(cfg.model.backbone)
-    if not hasattr(backbone, 'arch_settings'):
-        raise ConversionError(f'{path} has a {type(backbone).__name__}, not a VisionTransformer')
-    return backbone
 
 
 def their_outputs(name: str, state: dict[str, Tensor], image: Tensor, sizes: dict[str, int]) -> dict[str, Tensor]:
@@ -154,8 +137,8 @@ def verify(conversion: Conversion, heads: int | None) -> float:
     """Compare the encoders of source and target with ours, each on its own grid, and return the largest difference."""
     sizes = conversion.shape._asdict()
     width = sizes['width']
-    if heads is None and width % 64:
-        raise ConversionError(f'an encoder of width {width} may have any number of heads; name its config by --config')
+    if width % (heads or 64):
+        raise ConversionError(f'--verify needs a number of attention heads, by which width {width} is divided: --heads N')
     # Heads are 64 wide, but in mmpretrain's huge, giant and gigantic.
     sizes['heads'] = heads or (16 if width in (1280, 1408, 1664) else width // 64)
     largest = [0.0]
@@ -181,14 +164,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Convert, write, report; return the exit status."""
     args = parse_args(argv)
     check_target(args)
-    backbone = build_backbone(args.config) if args.config else None
     grids = (tuple(grid) if grid else None for grid in (args.grid, args.source_grid))
     conversion = convert(args.sources, args.to, args.from_, *grids, args.key)
-    if backbone is not None:
-        check_fits(conversion.shape, backbone, conversion.meta['source'], args.config)
     print(conversion.report)
-    heads = backbone.arch_settings['num_heads'] if backbone is not None else None
-    if args.verify and verify(conversion, heads) > TOLERANCE:
+    if args.verify and verify(conversion, args.heads) > TOLERANCE:
         print(f'error: the models differ by more than {TOLERANCE:g}; nothing is written', file=sys.stderr)
         return 1
     write_file(args.target, conversion.state, conversion.target, conversion.meta)
