@@ -52,9 +52,7 @@ main() {
     printf '%s\n' "$(probe fingerprint)" >"$prefix/$STAMP"
     rm -f "$log"
     printf '\nInstalled in %d minutes.' $((SECONDS / 60))
-    if [[ -z $active ]]; then
-        printf ' To work in this environment: source %q' "$prefix/bin/activate"
-    fi
+    [[ -n $active ]] || printf ' To work in this environment: source %q' "$prefix/bin/activate"
     printf '\n'
 }
 
@@ -105,25 +103,20 @@ find_interpreter() {
         die "$python does not run. If its environment is broken, remove that folder and run this again"
     at_least "$version" "$MIN_PYTHON" ||
         die "$python is Python $version, and $MIN_PYTHON or newer is needed. Name a newer one: PYTHON=/path/to/python bash tools/install.sh"
-    if [[ -n $active ]]; then
-        prefix=$("$python" -c 'import sys; print(sys.prefix)')
-    fi
+    [[ -z $active ]] || prefix=$("$python" -c 'import sys; print(sys.prefix)')
 }
 
 refuse_conflicts() {
     local conflict=''
-    if [[ -n $active || -x $prefix/bin/python ]]; then
-        conflict=$(probe conflict)
-    fi
+    [[ -z $active && ! -x $prefix/bin/python ]] || conflict=$(probe conflict)
     [[ -z $conflict ]] ||
         die "$prefix holds OpenMMLab packages from elsewhere. mmmlo installs their maintained fork (onedl-*), whose files have the same names, so they would overwrite each other. Uninstall all of them and run this again: $python -m pip uninstall -y $conflict"
 }
 
 # What the machine lacks, said before anything is downloaded.
 refuse_machine() {
-    local compiler=${CXX:-}
-    [[ -n $compiler ]] || compiler=$(command -v g++ || command -v c++ || true)
-    command -v "${compiler%% *}" >/dev/null ||
+    # shellcheck disable=SC2086  # CXX may have options
+    command -v ${CXX:-g++} >/dev/null || command -v c++ >/dev/null ||
         die 'no C++ compiler (g++ or c++), and mmcv has to be compiled. On Debian or Ubuntu: apt-get install g++'
     [[ -n $(probe headers) ]] ||
         die "$python has no headers (Python.h), and mmcv has to be compiled. On Debian or Ubuntu: apt-get install python3-dev"
@@ -163,9 +156,7 @@ install_torch() {
         at_least "$version" "$MIN_TORCH" ||
             die "torch $version is too old: $MIN_TORCH or newer is needed. Upgrade it, or uninstall it and run this again"
         note "keeping torch $version, which is there already"
-        if [[ -z $(probe torchvision) ]]; then
-            run_pip install torchvision "torch==$version"
-        fi
+        [[ -n $(probe torchvision) ]] || run_pip install torchvision "torch==$version"
     fi
     message=$("$python" -c 'import torch' 2>&1) ||
         die "torch $version is installed in $prefix, but cannot be imported. Repair it, or uninstall it ($python -m pip uninstall -y torch) and run this again. It says: $(tail -n 1 <<<"$message")"
@@ -202,23 +193,20 @@ install_mmcv() {
         # cache could hold such a wheel, or one for another torch. -g0: debug symbols make the wheel twenty times larger.
         run env "${build_env[@]}" TMPDIR="$work/tmp" "$python" -m pip wheel -v --no-build-isolation --no-deps --no-binary onedl-mmcv \
             --no-cache-dir --wheel-dir "$work/wheel" "$requirement"
-        wheel=$(compgen -G "$work/wheel/*.whl")
-        run "$python" tools/wheel_check.py "$wheel"
+        run "$python" tools/wheel_check.py "$work"/wheel/*.whl
         # Moved only now, and in one step, so that whatever lies in the folder is whole.
         rm -rf "$folder"
         mv -T "$work/wheel" "$folder"
         rm -rf "$work"
-        wheel=$(compgen -G "$folder/*.whl")
     fi
-    run_pip install --no-deps --force-reinstall "$wheel"
+    run_pip install --no-deps --force-reinstall "$folder"/*.whl
 }
 
 # The frameworks ask for opencv-python and opencv-python-headless. Both write the same files, and the first one needs
 # libraries of a desktop. Where those are absent, the headless files go on top.
 repair_opencv() {
-    if ! "$python" -c 'import cv2' >>"$log" 2>&1; then
+    "$python" -c 'import cv2' >>"$log" 2>&1 ||
         run_pip install --no-deps --force-reinstall "$(grep '^opencv-python-headless==' requirements/mminstall.txt)"
-    fi
 }
 
 # --- helpers ---------------------------------------------------------------------------------------------------------

@@ -21,7 +21,6 @@ import random
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from typing import Any
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
@@ -75,24 +74,8 @@ from mmmlo.utils.text import default_labels, describe_error, format_list
 from mmmlo.visualization import mask_column, plot_mask_table
 
 
-@dataclass
-class Loaded:
-    """A checkpoint's model, the pipeline of its images, and what it is, for the report."""
-
-    model: BaseMaskedAutoencoder
-    pipeline: 'Pipeline'
-    facts: dict[str, Any]
-
-    @property
-    def detail(self) -> str:
-        """str: The facts in a line."""
-        iteration = self.facts['iteration']
-        detail = '{model}, {masker}, {grid[0]}×{grid[1]} patches'.format(**self.facts)
-        return detail if iteration is None else f'{detail}, iteration {iteration}'
-
-
-def load(path: str, config: str | None, label: str) -> Loaded:
-    """Build the model that a checkpoint belongs to, with its weights, or say why the two do not fit."""
+def load(path: str, config: str | None, label: str) -> tuple[BaseMaskedAutoencoder, 'Pipeline', dict[str, Any]]:
+    """Build a checkpoint's model with its weights and the pipeline of its images; and what it is, for the report."""
     checkpoint = read_checkpoint(path)
     try:
         cfg = checkpoint_config(path, checkpoint) if config is None else load_config(config)
@@ -119,7 +102,7 @@ def load(path: str, config: str | None, label: str) -> Loaded:
         norm_pix=model.head.norm_pix,
         iteration=checkpoint.meta.get('iter'),
     )
-    return Loaded(model, Pipeline(cfg, whose, model.backbone), facts)
+    return model, Pipeline(cfg, whose, model.backbone), facts
 
 
 def _load_weights(model: BaseMaskedAutoencoder, state: dict[str, torch.Tensor], path: str, whose: str) -> None:
@@ -262,28 +245,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     with redirect_stdout(sys.stderr):
         MMLogger.get_current_instance().setLevel('WARNING')
         models = [load(*one) for one in zip(args.checkpoints, configs, args.labels or default_labels(args.checkpoints))]
-        pipelines = {loaded.pipeline.key: loaded.pipeline for loaded in models}
+        pipelines = {pipeline.key: pipeline for _, pipeline, _ in models}
         shown, images, skipped = load_images(args.images, pipelines, args.count, args.statistics_count, args.seed)
     for path, reason in skipped.items():
         print(f'left out: {path} ({reason})', file=sys.stderr)
-    columns = [
-        mask_column(
-            loaded.facts['label'],
-            loaded.model,
-            images[loaded.pipeline.key],
-            len(shown),
-            bgr=loaded.pipeline.bgr,
-            seed=args.seed,
-            detail=loaded.detail,
+    columns, rows = [], []
+    for model, pipeline, facts in models:
+        detail = '{model}, {masker}, {grid[0]}×{grid[1]} patches'.format(**facts)
+        if facts['iteration'] is not None:
+            detail += f', iteration {facts["iteration"]}'
+        column = mask_column(
+            facts['label'], model, images[pipeline.key], len(shown), bgr=pipeline.bgr, seed=args.seed, detail=detail
         )
-        for loaded in models
-    ]
-    # Of independent random masks: v / (2 - v) for a share v of visible patches.
-    chances = [(1 - loaded.model.mask_ratio) / (1 + loaded.model.mask_ratio) for loaded in models]
-    rows = [
-        dict(loaded.facts, **column.statistics, chance_overlap=chance)
-        for loaded, column, chance in zip(models, columns, chances)
-    ]
+        columns.append(column)
+        # Of independent random masks: v / (2 - v) for a share v of visible patches.
+        chance = (1 - model.mask_ratio) / (1 + model.mask_ratio)
+        rows.append(dict(facts, **column.statistics, chance_overlap=chance))
     report = dict(measured=columns[0].measured, shown=shown, skipped=len(skipped), seed=args.seed, columns=rows)
     os.makedirs(osp.dirname(osp.abspath(args.out)), exist_ok=True)
     plot_mask_table(columns, args.out, [osp.splitext(name)[0] for name in shown], note(report))
