@@ -52,7 +52,7 @@ from mmmlo.engine.hooks import PredictionPictureHook
 from mmmlo.launch.config import build_runner, load_config, resolve_loaders, set_work_dir
 from mmmlo.launch.data_errors import data_errors
 from mmmlo.preflight import VerifyPretrainedHook
-from mmmlo.preflight.check_transfer import check_frameworks
+from mmmlo.preflight.check_data import check_frameworks
 from mmmlo.utils.checkpoints import trust_checkpoints
 from mmmlo.utils.errors import SettingError
 

@@ -71,7 +71,7 @@ from mmmlo.launch.data_errors import data_errors
 from mmmlo.launch.resume import resolve_resume
 from mmmlo.launch.resume_settings import ResumeSettingsHook
 from mmmlo.preflight.check_config import check_config
-from mmmlo.preflight.check_transfer import check_transfer
+from mmmlo.preflight.check_data import check_transfer
 from mmmlo.utils.checkpoints import trust_checkpoints
 from mmmlo.utils.errors import SettingError
 

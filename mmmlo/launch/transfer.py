@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from mmmlo.evaluation.encoder import Encoder
 from mmmlo.evaluation.results import ProtocolResult
 from mmmlo.launch.config import set_backbone
-from mmmlo.preflight.check_transfer import check_transfer
+from mmmlo.preflight.check_data import check_transfer
 from mmmlo.utils.errors import SettingError
 
 from .training_run import train_and_measure

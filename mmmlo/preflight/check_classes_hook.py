@@ -21,15 +21,11 @@ class CheckClassesHook(Hook):
     """Refuses datasets whose labels do not mean the same, and data with more classes than the head has outputs.
 
     Labels are numbers: where a folder of one class is missing from the test data, those of the later classes shift, and
-    accuracies are wrong without a word. So names and order of the classes are compared for every dataset whose labels
-    the head learns or is measured by: those of ``train_dataloader``, ``val_dataloader`` and ``test_dataloader``; in
-    :class:`mmmlo.MLOMAE` those of its labelled levels, not D_u. A run that only tests compares with the classes that
-    the checkpoint names. :class:`mmmlo.KNNValLoop` compares its bank and query itself, and datasets that name no classes
-    are left alone.
-
-    Heads are ``model.downstream`` of :class:`mmmlo.MLOMAE` and those of mmpretrain's classifiers; segmentors and
-    detectors are looked at before they are built. Fewer classes than outputs are warned of. The runtimes in
-    ``configs/_base_`` have this hook.
+    accuracies are wrong without a word. So names and order of the classes are compared for every dataset whose labels a head
+    learns or is measured by; in :class:`mmmlo.MLOMAE` those of its labelled levels, not D_u. A run that only tests compares
+    with the classes that the checkpoint names. Datasets that name no classes are left alone; segmentors and detectors are
+    looked at before they are built. Fewer classes than outputs are warned of. The runtimes in ``configs/_base_`` have this
+    hook; :class:`mmmlo.KNNValLoop` compares its bank and query itself.
 
     Raises:
         DataError: Before training or testing, if classes differ, there are more than outputs, or images have no labels, or

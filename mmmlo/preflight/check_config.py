@@ -83,10 +83,8 @@ _KINDS = {
 _NO_TYPES = ('nms', 'nms_cfg', 'roi_layer', 'clip_grad')
 # Fields that are taken before the constructor sees them.
 _TAKEN = dict(
-    HOOKS=('priority', ),
-    LOOPS=('by_epoch', ),
-    OPTIM_WRAPPERS=('constructor', 'paramwise_cfg'),
-    PARAM_SCHEDULERS=('convert_to_iter_based', 'by_epoch', 'epoch_length'),
+    HOOKS=('priority', ), LOOPS=('by_epoch', ), OPTIM_WRAPPERS=('constructor', 'paramwise_cfg'),
+    PARAM_SCHEDULERS=('convert_to_iter_based', 'by_epoch', 'epoch_length')
 )
 # Arguments that the Runner gives, so no config does.
 _GIVEN = dict(LOOPS=('runner', 'dataloader', 'evaluator'), OPTIMIZERS=('params', ), PARAM_SCHEDULERS=('optimizer', ))
@@ -98,12 +96,9 @@ def find_config_problems(cfg: Config) -> list[Problem]:
     Types are looked up as a Runner would, which imports the modules that register them; nothing is built. Variables that a
     config uses for itself may have any name that is not nearly that of a key of the Runner.
 
-    Args:
-        cfg (Config): The config.
-
     Returns:
         list[Problem]: Misspelt keys, fields that nothing reads, unknown types, images whose augmentation nothing does, and,
-        as warnings, schedules that do not fit the run. Empty if nothing was found.
+        as warnings, schedules that do not fit the run.
     """
     checks = (_check_top_level, _check_names, _check_types, _check_preprocessor, _check_schedules)
     return [problem for check in checks for problem in check(cfg)]
@@ -111,9 +106,6 @@ def find_config_problems(cfg: Config) -> list[Problem]:
 
 def check_config(cfg: Config) -> None:
     """Log the warnings of :func:`find_config_problems`, and stop at anything worse.
-
-    Args:
-        cfg (Config): The config.
 
     Raises:
         ConfigError: With a line a problem.

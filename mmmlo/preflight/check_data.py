@@ -3,10 +3,12 @@
 import os.path as osp
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
 from mmpretrain.models import BaseSelfSupervisor
@@ -16,26 +18,54 @@ from mmmlo.datasets.duplicates import shared_arrays, shared_files
 from mmmlo.datasets.sources import leaves
 from mmmlo.registry import DATASETS
 from mmmlo.utils.config import named_dataloaders
-from mmmlo.utils.errors import MmmloError
+from mmmlo.utils.errors import MissingPackageError, MmmloError
 from mmmlo.utils.text import describe_error, format_list
 
 from .check_classes_hook import check_labels
-from .check_transfer import find_transfer_problems
+from .check_detection import find_detection_problems
+from .check_segmentation import find_segmentation_problems
 from .config_types import find_type
-from .problems import Problem, find_unread, sample_indices
+from .problems import Problem, find_unread, refuse, sample_indices
 
-__all__ = ['DataCheck']
+__all__ = ['DataCheck', 'check_frameworks', 'check_transfer']
 
 _LEAST = 8  # samples to load of data whose files another loader has read already
 
 
-class DataCheck:
-    """Builds the data sets of all loaders of a config, and looks at what they hold and load.
+def check_frameworks(cfg: Config) -> None:
+    """Check that mmcv has its operators, without which mmdet cannot be imported, if the config is mmdet's.
 
-    Args:
-        cfg (Config): The config.
-        tell (Callable): Takes a line about each data set.
+    A plain ``pip install`` of mmcv builds a package without them and says nothing; mmpretrain and mmseg do not miss them.
+
+    Raises:
+        MissingPackageError: There is no mmcv, or there are no operators.
     """
+    if cfg.get('default_scope') == 'mmdet' and (find_spec('mmcv') is None or find_spec('mmcv._ext') is None):
+        raise MissingPackageError(
+            'detection needs mmcv with its operators (mmcv._ext), and the one that is installed has none. '
+            '`bash tools/install.sh --force` builds them; in an environment of your own, `bash tools/install.sh --active '
+            '--force`'
+        )
+
+
+def _transfer_problems(cfg: Config, count: int, tell: Callable[[str], None]) -> Iterator[Problem]:
+    check_frameworks(cfg)
+    checks = dict(mmseg=find_segmentation_problems, mmdet=find_detection_problems)
+    if check := checks.get(cfg.get('default_scope')):
+        yield from check(cfg, count, tell)
+
+
+def check_transfer(cfg: Config, count: int = 200) -> None:
+    """Check the data of a config of mmseg or mmdet, before anything is built; other configs need nothing.
+
+    Raises:
+        MmmloError: Images, labels, boxes or mmcv's operators are missing, or not as the config says.
+    """
+    refuse(_transfer_problems(cfg, count, lambda text: print_log(text, 'current')))
+
+
+class DataCheck:
+    """Builds the data sets of all loaders of a config, looks at what they hold and load, and tells a line about each."""
 
     def __init__(self, cfg: Config, tell: Callable[[str], None]) -> None:
         self.cfg, self.tell = cfg, tell
@@ -44,24 +74,16 @@ class DataCheck:
         self._seen: set[str] = set()
 
     def problems(self, count: int) -> Iterator[Problem]:
-        """Look at all data.
-
-        Args:
-            count (int): How many samples of each loader to load.
-
-        Yields:
-            Problem: Something that is missing, broken, left out, or means something else than it should.
-        """
+        """Look at ``count`` samples of each loader, for what is missing, broken, left out or means something else."""
         init_default_scope(self.scope)
-        found = [*_caught('', find_transfer_problems(self.cfg, count, self.tell))]
+        found = [*_caught('', _transfer_problems(self.cfg, count, self.tell))]
         yield from found
         if any(not problem.warning for problem in found):
             return
-        known: dict[str, Any] = {}
-        for key, cfg in ((f'{loader}.dataset', cfg['dataset']) for loader, cfg in named_dataloaders(self.cfg)):
-            same = next((other for other, own in known.items() if own == cfg), None)
-            known[key] = cfg
-            if same is None:
+        configs = {f'{loader}.dataset': cfg['dataset'] for loader, cfg in named_dataloaders(self.cfg)}
+        for key, cfg in configs.items():
+            same = next(other for other, own in configs.items() if own == cfg)
+            if same == key:
                 yield from _caught(key, self._dataset_problems(key, cfg, count))
             elif same in self.datasets:
                 self.datasets[key] = self.datasets[same]
@@ -96,7 +118,8 @@ class DataCheck:
     def _broken(self, key: str, dataset: Any, count: int) -> Iterator[Problem]:
         """Load a sample through the whole pipeline."""
         chosen = sample_indices(len(dataset), count)
-        names = [_name(dataset, i) for i in chosen]
+        infos = [dataset.get_data_info(i) if hasattr(dataset, 'get_data_info') else {} for i in chosen]
+        names = [info.get('img_path') or f'sample {i} of {key}' for i, info in zip(chosen, infos)]
         failed, first = [], None
         pairs = [(i, name) for n, (i, name) in enumerate(zip(chosen, names)) if n < _LEAST or name not in self._seen]
         for i, name in track_iter_progress(pairs, file=sys.stderr):
@@ -143,11 +166,6 @@ def _caught(key: str, problems: Iterator[Problem]) -> Iterator[Problem]:
     except Exception as error:  # whatever the reader of a data set raises
         known = isinstance(error, MmmloError)
         yield Problem('' if known else key, str(error) if known else f'cannot be read ({describe_error(error)})')
-
-
-def _name(dataset: Any, index: int) -> str:
-    info = dataset.get_data_info(index) if hasattr(dataset, 'get_data_info') else {}
-    return info.get('img_path') or f'sample {index} of {type(dataset).__name__}'
 
 
 def _contents(dataset: Any) -> list:

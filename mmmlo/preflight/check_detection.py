@@ -17,7 +17,7 @@ from mmmlo.datasets import check_dataset_folder
 from mmmlo.utils.config import dataset_leaves
 from mmmlo.utils.text import describe_error, format_list
 
-from .problems import EXIF_HINT, Problem, find_missing, first_of, sample_indices, turned_by_exif
+from .problems import Problem, check_heads, exif_hint, find_heads, find_missing, first_of, sample_indices
 
 __all__ = ['find_detection_problems']
 
@@ -34,19 +34,10 @@ def find_detection_problems(cfg: Config, count: int, tell: Callable[[str], None]
     """Look for boxes that mmdet drops, misreads or does not find, in data sets of COCO's format; others are left alone.
 
     Each annotation file is read once, by the data set's own reader, which takes COCO's training split half a minute.
-
-    Args:
-        cfg (Config): The config; data sets that its loaders name twice are looked at once.
-        count (int): How many images of each data set to load.
-        tell (Callable): Takes a line about each data set.
-
-    Yields:
-        Problem: Something that is wrong.
-
-    Raises:
-        DatasetFolderError: A folder or an annotation file is missing.
+    ``count`` images of each data set are loaded.
     """
     seen: list[tuple] = []
+    heads = list(find_heads(cfg.model, ('bbox_head', 'mask_head', 'roi_head')))  # the RPN's knows one class
     with DATASETS.switch_scope_and_registry(cfg.get('default_scope', 'mmdet')) as registry:
         for split in ('train', 'val', 'test'):
             loader, metrics = cfg.get(f'{split}_dataloader'), cfg.get(f'{split}_evaluator') or []
@@ -62,7 +53,7 @@ def find_detection_problems(cfg: Config, count: int, tell: Callable[[str], None]
                 check_dataset_folder(own, key)
                 segm = any('segm' in str(metric.get('metric')) for metric in metrics)
                 check = _CocoCheck(own, segm, split == 'train')
-                yield from _head_problems(cfg.model, check.classes, f'{own["type"]} ({key})')
+                yield from check_heads(heads, check.classes, f'{own["type"]} ({key})')
                 yield from (Problem(key, text, warning) for text, warning in check.problems(count, f'{key}: ', tell))
 
 
@@ -74,18 +65,6 @@ def _metric_problems(metrics: list, split: str, dataset: Mapping) -> Iterator[Pr
         elif osp.isfile(own) and osp.isfile(theirs) and not filecmp.cmp(own, theirs):
             text = f'{theirs} is measured by, but {split}_dataloader reads {own}: both must be the same'
             yield Problem(f'{split}_evaluator.ann_file', text)
-
-
-def _head_problems(node: Any, classes: Any, owner: str, key: str = 'model') -> Iterator[Problem]:
-    """Heads of another number of classes; the RPN's knows one."""
-    for name, head in node.items():
-        for i, one in enumerate(head if isinstance(head, list | tuple) else [head]):
-            if name in ('bbox_head', 'mask_head', 'roi_head'):
-                where = f'{key}.{name}' + (f'.{i}' if isinstance(head, list | tuple) else '')
-                if one.get('num_classes') not in (None, len(classes)):
-                    text = f'{one["num_classes"]}, but {owner} has {len(classes)} classes'
-                    yield Problem(f'{where}.num_classes', text)
-                yield from _head_problems(one, classes, owner, where)
 
 
 class _CocoCheck:
@@ -165,25 +144,19 @@ class _CocoCheck:
     def _categories(self, content: dict) -> Iterator[str]:
         """Labels follow the order of the file's categories, names that of the classes."""
         names = {category['id']: category['name'] for category in content['categories']}
+        there = format_list([f'{number} {name}' for number, name in names.items()])
         labels = [name for name in names.values() if name in self.classes]
-        absent = [name for name in self.classes if name not in labels]
         if isinstance(self.classes, str):
             yield f"metainfo.classes is a text, {self.classes!r}; a tuple of one has a comma: ('{self.classes}', )"
-        elif absent:
-            there, lacks = format_list(list(names.values())), format_list(absent)
-            yield (
-                f'{self.file} has the categories {there}, but not {lacks} of the classes of {self.cfg["type"]}. Name '
-                "its own by dataset.metainfo=dict(classes=(...)), and give the heads' num_classes"
-            )
         elif labels != list(self.classes):
-            i = next(i for i, pair in enumerate(zip(labels, self.classes)) if pair[0] != pair[1])
+            absent = format_list([name for name in self.classes if name not in labels])
+            unlike = f'but not {absent} of' if absent else 'which mmdet numbers in this order, unlike'
             yield (
-                f'label {i} is {labels[i]} in {self.file}, whose order mmdet follows, and {self.classes[i]} in `classes`: '
-                f'write classes={tuple(labels)}, with the same order in the files of all loaders'
+                f'{self.file} has the categories {there}, {unlike} the classes of {self.cfg["type"]}. Name its own, in the '
+                "same order in all files, by dataset.metainfo=dict(classes=(...)), and give the heads' num_classes"
             )
         unknown = Counter(str(box['category_id']) for box in content['annotations'] if box['category_id'] not in names)
         if unknown:
-            there = format_list([f'{number} {name}' for number, name in names.items()])
             yield (
                 f'{unknown.total()} of {len(content["annotations"])} boxes of {self.file} have the category_id '
                 f'{format_list(list(unknown))}, which its categories do not list: there are {there}'
@@ -248,8 +221,7 @@ class _CocoCheck:
             (height, width), stated = loaded.get('ori_shape', (0, 0)), (info['height'], info['width'])
             if (height, width) not in ((0, 0), stated):
                 text = f'{info["img_path"]} is loaded with {width} x {height} pixels, and {self.file} says '
-                hint = EXIF_HINT if turned_by_exif(info['img_path']) else ''
-                sizes.append(f'{text}{stated[1]} x {stated[0]}{hint}')
+                sizes.append(f'{text}{stated[1]} x {stated[0]}{exif_hint(info["img_path"])}')
         yield from (first_of(texts, len(chosen)) for texts in (broken, sizes) if texts)
         if before and not after and self.loads_masks:
             yield (

@@ -14,10 +14,11 @@ from mmmlo.datasets import check_dataset_folder
 from mmmlo.utils.config import dataset_leaves
 from mmmlo.utils.text import describe_error, format_list
 
-from .problems import EXIF_HINT, Problem, find_missing, find_unread, first_of, sample_indices, turned_by_exif
+from .problems import Problem, check_heads, exif_hint, find_heads, find_missing, find_unread, first_of, sample_indices
 
 __all__ = ['find_segmentation_problems']
 
+_HEADS = ('decode_head', 'auxiliary_head')
 _IGNORED = 255  # mmseg's default, of heads and of metrics
 _LEAST_IGNORED = 0.01  # share of pixels that is more than the borders of objects
 _MUCH_IGNORED = 0.1
@@ -26,32 +27,18 @@ _MUCH_IGNORED = 0.1
 def find_segmentation_problems(cfg: Config, count: int, tell: Callable[[str], None]) -> Iterator[Problem]:
     """Look for data that trains or measures nothing, or ends in an index error in a GPU's kernel hours later.
 
-    Every image must have a label file. Of each data set a sample is loaded by the transforms of its pipeline that load, so
-    that EXIF turns, ``reduce_zero_label`` and the data set's own changes of labels apply.
-
-    Args:
-        cfg (Config): The config; data sets that its loaders name twice are looked at once.
-        count (int): How many images of each data set to load.
-        tell (Callable): Takes a line about each data set.
-
-    Yields:
-        Problem: Something that is wrong.
-
-    Raises:
-        DatasetFolderError: A folder is missing.
+    Of each data set ``count`` images are loaded by the transforms of its pipeline that load, so that EXIF turns,
+    ``reduce_zero_label`` and the data set's own changes of labels apply.
     """
     seen: list[tuple] = []
     reduced: dict[str, bool] = {}
-    heads = list(_heads(cfg.model))
+    heads = list(find_heads(cfg.model, _HEADS))
     for name, head in heads:
         yield from _head_problems(name, head)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmseg')):
         for split in ('train', 'val', 'test'):
-            loader = cfg.get(f'{split}_dataloader')
-            if loader is None:
-                continue
-            ignored = _ignored(cfg, split)
-            for key, own in dataset_leaves(loader['dataset'], f'{split}_dataloader.dataset'):
+            loader, ignored = cfg.get(f'{split}_dataloader'), _ignored(cfg, split)
+            for key, own in dataset_leaves(loader['dataset'], f'{split}_dataloader.dataset') if loader else ():
                 if (own, ignored) in seen:
                     continue
                 seen.append((own, ignored))
@@ -65,16 +52,6 @@ def find_segmentation_problems(cfg: Config, count: int, tell: Callable[[str], No
         keys = [key for key, value in reduced.items() if value]
         text = f'it is True here and False in {format_list(others)}, so a label does not mean the same'
         yield Problem(f'{keys[0]}.reduce_zero_label', text)
-
-
-def _heads(model: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Keys and configs of all heads; some segmentors have several of a kind."""
-    for name in ('decode_head', 'auxiliary_head'):
-        heads = model.get(name) or []
-        if isinstance(heads, Mapping):
-            yield f'model.{name}', heads
-        else:
-            yield from ((f'model.{name}.{i}', head) for i, head in enumerate(heads))
 
 
 def _head_problems(name: str, head: Mapping[str, Any]) -> Iterator[Problem]:
@@ -93,7 +70,7 @@ def _head_problems(name: str, head: Mapping[str, Any]) -> Iterator[Problem]:
 def _ignored(cfg: Config, split: str) -> int | None:
     """The label that all heads, or in evaluation all metrics, ignore; None if they do not agree."""
     if split == 'train':
-        users = [head for _, head in _heads(cfg.model)]
+        users = [head for _, head in find_heads(cfg.model, _HEADS)]
     else:
         metrics = cfg.get(f'{split}_evaluator') or []
         users = [metrics] if isinstance(metrics, Mapping) else list(metrics)
@@ -105,10 +82,8 @@ def _dataset_problems(
     dataset: Any, cfg: Mapping, key: str, heads: list, ignored: int | None, count: int, tell: Callable[[str], None]
 ) -> Iterator[Problem]:
     classes = dataset.metainfo.get('classes')
-    for name, head in heads:
-        if classes is not None and head.get('num_classes') not in (None, len(classes)):
-            text = f'{head["num_classes"]}, but {cfg["type"]} ({key}) has {len(classes)} classes: {format_list(classes)}'
-            yield Problem(f'{name}.num_classes', text)
+    if classes is not None:
+        yield from check_heads(heads, classes, f'{cfg["type"]} ({key})')
     samples = dataset.load_data_list()
     labelled = [sample for sample in samples if sample.get('seg_map_path') is not None]
     yield from (Problem(key, *found) for found in _partners(dataset, samples, labelled, f'{key}: ', tell))
@@ -202,11 +177,11 @@ def _file_problems(
         values = format_list([str(value) for value in np.unique(labels[beyond])])
         rest = f'0 to {classes - 1}, and {"nothing" if ignored is None else ignored} is ignored'
         yield 'beyond', f'{path} holds, as it is loaded, the labels {values}; there are {classes} classes, {rest}'
-    turned = not upright and turned_by_exif(image)
+    turned = '' if upright else exif_hint(image)
     height, width = loaded['img'].shape[:2] if 'img' in loaded else labels.shape
     if (height, width) != labels.shape:
         sizes = f'{width} x {height} pixels, and its label {path} with {labels.shape[1]} x {labels.shape[0]}'
-        yield 'size', f'{image} is loaded with {sizes}{EXIF_HINT if turned else ""}'
+        yield 'size', f'{image} is loaded with {sizes}{turned}'
     elif turned and Image.open(image).size == (width, height):  # a turn that the sizes do not tell
         yield 'turned', f'{image} is turned by its EXIF tag when it is loaded: was {path} drawn on the turned image?'
 

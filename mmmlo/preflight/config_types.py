@@ -20,16 +20,7 @@ _KINDS = [name for name, value in vars(root).items() if isinstance(value, Regist
 
 
 def find_type(name: str, scope: str, kind: str | None = None) -> Any:
-    """Find what a ``type`` stands for, as a Runner with this scope would.
-
-    Args:
-        name (str): The type, with a scope of its own or without.
-        scope (str): The config's ``default_scope``.
-        kind (str, optional): The name of mmengine's registry to ask, such as 'HOOKS'. Defaults to None, all.
-
-    Returns:
-        Any: The class or function; None if nothing has registered it.
-    """
+    """Find what a ``type`` stands for in mmengine's registry of a kind, such as 'HOOKS', or in any; None if in none."""
     kinds = [kind] if kind else _KINDS
     known = [*_registries(scope, kinds), *(_registries('mmmlo', ()) if name.startswith('mmmlo.') else ())]
     return next(filter(callable, (registry.get(name) for registry in known)), None)
@@ -52,10 +43,9 @@ def why_not_found(name: str, scope: str) -> str:
 
 
 def accepted_fields(cls: Any) -> tuple[list[str], bool]:
-    """Find the fields that a config may give a class or function, its parents' too where a constructor has ``**kwargs``.
+    """Find the fields that a config may give a class or function, and whether these are all.
 
-    Returns:
-        tuple[list[str], bool]: Their names, and whether these are all: not so where ``**kwargs`` go elsewhere.
+    Where a constructor has ``**kwargs`` they are its parents' too; where these go elsewhere, there may be others.
     """
     constructors = [cls] if not inspect.isclass(cls) else [vars(c)['__init__'] for c in cls.__mro__ if '__init__' in vars(c)]
     names: list[str] = []

@@ -4,7 +4,7 @@ import logging
 import os
 import os.path as osp
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,26 +13,22 @@ from PIL import Image
 
 from mmmlo.datasets import count_files, find_images
 from mmmlo.utils.errors import DataError, MmmloError
+from mmmlo.utils.text import format_list
 
 __all__ = [
-    'EXIF_HINT', 'Problem', 'find_missing', 'find_unread', 'first_of', 'refuse', 'sample_indices',
-    'turned_by_exif'
+    'Problem', 'check_heads', 'exif_hint', 'find_heads', 'find_missing', 'find_unread', 'first_of', 'refuse',
+    'sample_indices'
 ]
 
-EXIF_HINT = (
-    '; its EXIF tag turns it, and not what was drawn on it. Turn the file itself, or add '
-    "color_type='color_ignore_orientation' to LoadImageFromFile"
-)
 _ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong with a config or its data.
+    """Something that is wrong with a config or its data, and what would be right.
 
     Attributes:
         key (str): Where, as it is written in ``--cfg-options``; empty where the text says it.
-        text (str): What is wrong, and what would be right.
         warning (bool): Whether the run may be meant as it is, as one that is cut short for a test. Defaults to False.
     """
 
@@ -64,6 +60,25 @@ def sample_indices(length: int, count: int) -> list[int]:
     return sorted(np.random.default_rng(0).choice(length, count, replace=False).tolist())
 
 
+def find_heads(model: Mapping, names: Iterable[str], key: str = 'model') -> Iterator[tuple[str, Mapping]]:
+    """Find keys and configs of heads, and of those within; some models have several of a kind."""
+    for name in names:
+        found = model.get(name) or []
+        single = isinstance(found, Mapping)
+        for i, head in enumerate([found] if single else found):
+            where = f'{key}.{name}' if single else f'{key}.{name}.{i}'
+            yield where, head
+            yield from find_heads(head, names, where)
+
+
+def check_heads(heads: Iterable[tuple[str, Mapping]], classes: Sequence[str], owner: str) -> Iterator[Problem]:
+    """Compare the outputs of heads with the classes of a data set."""
+    for where, head in heads:
+        if head.get('num_classes') not in (None, len(classes)):
+            text = f'{head["num_classes"]}, but {owner} has {len(classes)} classes: {format_list(classes)}'
+            yield Problem(f'{where}.num_classes', text)
+
+
 def first_of(texts: list[str], looked_at: int) -> str:
     """Give the first of the texts of a kind and how many more there are."""
     return texts[0] + (f' (and {len(texts) - 1} more of {looked_at})' if len(texts) > 1 else '')
@@ -83,15 +98,10 @@ def find_missing(paths: Iterable[str]) -> list[str]:
 
 
 def find_unread(folder: str, read: Collection[str], others: Collection[str] = ()) -> tuple[list[str], str]:
-    """Find the images of a folder that a data set leaves out.
-
-    Args:
-        folder (str): The folder.
-        read (Collection[str]): Paths of the images that the data set reads.
-        others (Collection[str]): Paths that are no images of its own, such as label maps beside them.
+    """Find the images of a folder that are neither among those that are read nor among others, such as label maps.
 
     Returns:
-        tuple[list[str], str]: Paths of the images that are not read; how many files are, and the endings of the others.
+        tuple[list[str], str]: Their paths; how many files are read, and the endings of all that are not.
     """
     if not osp.isdir(folder):
         return [], f'{len(read):,} images'
@@ -102,10 +112,13 @@ def find_unread(folder: str, read: Collection[str], others: Collection[str] = ()
     return unread, count_files({'': list(read)}, left)
 
 
-def turned_by_exif(path: str) -> bool:
-    """Tell whether a photograph has an EXIF tag by which loaders turn or mirror it."""
+def exif_hint(path: str) -> str:
+    """Say what to do about a photograph that loaders turn or mirror by its EXIF tag; '' if it has none."""
     try:
         with Image.open(path) as image:
-            return image.getexif().get(_ORIENTATION, 1) != 1
+            if image.getexif().get(_ORIENTATION, 1) == 1:
+                return ''
     except Exception:  # a remote file, or one that only other decoders know
-        return False
+        return ''
+    keep = "color_type='color_ignore_orientation' to LoadImageFromFile"
+    return f'; its EXIF tag turns it, and not what was drawn on it. Turn the file itself, or add {keep}'

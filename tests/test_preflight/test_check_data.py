@@ -1,6 +1,7 @@
 """The data of a config, through its own data sets and pipelines."""
 
 import copy
+import importlib.util
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmmlo.launch.config import load_config
-from mmmlo.preflight.check_data import DataCheck
+from mmmlo.preflight import check_data
+from mmmlo.preflight.check_data import DataCheck, check_frameworks
 
 LOAD = [dict(type='mmmlo.LoadImage'), dict(type='Resize', scale=(8, 8)), dict(type='PackInputs')]
 RNG = np.random.default_rng(0)
@@ -191,3 +193,11 @@ def test_segmentation_goes_through_the_same_door(tmp_path, load_tool):
     assert '  loaded 2 of 2: the first gives 3 x 256 x 320, torch.uint8' in told
     Image.fromarray(np.full((360, 480), 12, np.uint8)).save(tmp_path / 'annotations/val/1.png')
     assert 'annotations/val/1.png holds, as it is loaded, the labels 12' in look(cfg)[1]
+
+
+def test_an_mmcv_without_operators_is_named(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(check_data, 'find_spec', lambda name: None if name == 'mmcv._ext' else find(name))
+    check_frameworks(Config(dict(default_scope='mmseg')))
+    with pytest.raises(ImportError, match=r'mmcv with its operators \(mmcv._ext\).*tools/install.sh --force'):
+        check_frameworks(Config(dict(default_scope='mmdet')))

@@ -8,7 +8,7 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmmlo.preflight import check_transfer
+from mmmlo.preflight.check_data import check_transfer
 from mmmlo.preflight.check_segmentation import find_segmentation_problems
 from mmmlo.utils.errors import DataError, MissingFileError
 
@@ -107,12 +107,12 @@ def test_errors_come_together_and_warnings_are_logged(cfg, tmp_path, monkeypatch
     logged: list = []
     monkeypatch.setattr('mmmlo.preflight.problems.print_log', lambda text, logger, level: logged.append((level, text)))
     write(tmp_path, [1], f'{LABELS}/lonely.png')
-    check_transfer.check_transfer(cfg)
+    check_transfer(cfg)
     assert logged[0][0] == logging.WARNING and logged[0][1].endswith('belong to no image that is read: lonely.png')
     write(tmp_path, [200])
     write(tmp_path, [200], 'annotations/validation/00.png')
     with pytest.raises(DataError, match='2 problems:\n  train_dataloader.*\n  val_dataloader'):
-        check_transfer.check_transfer(cfg)
+        check_transfer(cfg)
 
 
 def test_labels_beyond_the_classes(cfg, tmp_path):
