@@ -31,6 +31,7 @@ NAMES = dict(
     coco=('detection/mask-rcnn_vit-base-p16_8xb8-amp-lsj-184k_coco.py', 'data/coco'),
     folder=('mae/mae_vit-mini-p4_1xb128-coslr-50e_image-folder.py', 'data/images'),
     imagenet=('mae/mae_vit-base-p16_8xb512-amp-coslr-800e_in1k.py', 'data/imagenet'),
+    unlabelled=('mae/mae_vit-mini-p4_1xb128-coslr-50e_unlabelled.py', 'data/unlabelled'),
 )
 
 

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from sklearn.neighbors import KNeighborsClassifier
 
 from mmmlo.evaluation import knn_predict, knn_scores
+from mmmlo.evaluation.feature_cache import Features
+from mmmlo.evaluation.protocols import knn_protocol
 
 
 def clouds(count, classes=7, width=12, seed=0):
@@ -116,6 +118,17 @@ def test_l2_of_features_far_from_zero():
     found = knn_predict(query, bank, bank_labels, 7, (5,), 'l2')[5]
     assert found.dtype == torch.float32
     np.testing.assert_array_equal(found.argmax(1), reference.predict(query.double()))
+
+
+@pytest.mark.parametrize(('count', 'found'), [(12, ['cosine k=10', 'l2 k=5']), (7, ['l2 k=5']), (4, None)])
+def test_the_protocol_leaves_out_what_the_bank_is_too_small_for(count, found):
+    features = {split: Features(dict(mean=torch.eye(count)), torch.arange(count) % 2, False) for split in ('train', 'test')}
+    if found is None:
+        with pytest.raises(ValueError, match='--protocols knn: needs 5 training images of --data at least, and there are 4'):
+            knn_protocol(features, 2, 'mean', 'cpu')
+        return
+    result = knn_protocol(features, 2, 'mean', 'cpu')
+    assert list(result.metrics) == found and f'only {count} training images' in result.notes[0]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_wrong_usage(tool, capsys, arguments, message):
     assert error.value.code == 2 and message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('name', ['ade20k', 'camvid', 'cifar10', 'coco', 'folder', 'imagenet'])
+@pytest.mark.parametrize('name', ['ade20k', 'camvid', 'cifar10', 'coco', 'folder', 'imagenet', 'unlabelled'])
 def test_every_name_is_looked_for_in_its_folder(tool, tmp_path, capsys, name):
     if name != 'cifar10':  # which is downloaded
         assert tool.main([name, str(tmp_path / 'no')]) == 1
