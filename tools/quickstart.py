@@ -36,7 +36,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 
 from mmmlo.datasets import SplitDataset
 from mmmlo.evaluation import extract_features, fit_logistic_regression, knn_scores
-from mmmlo.launch.config import load_config
+from mmmlo.launch.config import build_runner, load_config
 from mmmlo.visualization import plot_losses, plot_masks, read_scalars
 
 CONFIGS = dict(
@@ -71,7 +71,7 @@ def build(method: str, seed: int, work_dir: str) -> Runner:
     cfg.work_dir = osp.join(work_dir, method)
     cfg.randomness = dict(seed=seed)
     cfg.experiment_name = f'{method}_{time.time_ns()}'
-    return Runner.from_cfg(cfg)
+    return build_runner(cfg)
 
 
 def main() -> None:

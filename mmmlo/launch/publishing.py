@@ -21,13 +21,8 @@ from mmmlo.utils.text import describe_error
 from mmmlo.utils.whole_file import replace_whole, write_whole
 from mmmlo.version import __version__
 
-__all__ = ['FORMATS', 'publish_encoder']
+__all__ = ['publish_encoder']
 
-# Format -> how plain PyTorch reads it.
-FORMATS = {
-    'pth': "import torch\nstate_dict = torch.load('{file}', weights_only=True)['state_dict']",
-    'safetensors': "from safetensors.torch import load_file\nstate_dict = load_file('{file}')",
-}
 # What says how the encoder computes; the rest of the backbone's config is about training, or ours alone.
 _SETTINGS = (*ARCHITECTURE, 'layer_scale_init_value', 'final_norm', 'with_cls_token')
 _TRAINING = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr')
@@ -68,12 +63,8 @@ python tools/model_converters/convert.py {file} encoder.safetensors --to timm
 ```
 
 or, in a config, `model.backbone.init_cfg=dict(type='Pretrained', checkpoint='{file}', prefix='backbone.')`.
-In plain PyTorch; the names are those of mmpretrain's `VisionTransformer`, after `backbone.`:
-
-```python
-{read}
-state_dict = {{key.removeprefix('backbone.'): value for key, value in state_dict.items()}}
-```
+In plain PyTorch `torch.load('{file}', weights_only=True)['state_dict']`, or `safetensors.torch.load_file`; names are those
+of mmpretrain's `VisionTransformer`, after `backbone.`
 
 ## Files
 
@@ -109,9 +100,9 @@ def publish_encoder(
         meta (Mapping): What mmengine wrote into the checkpoint.
         folder (str): Where to.
         name (str): First part of the files' names.
-        license (str): Terms of use. Defaults to '', of which the card says that they are not stated.
+        license (str): Terms of use. Defaults to '', not stated.
         results (Sequence[Row]): Of these, those of the checkpoint and of the published file stand in the card.
-        kind (str): One of :data:`FORMATS`. Defaults to 'pth'.
+        kind (str): 'pth' or 'safetensors'. Defaults to 'pth'.
         overwrite (bool): Whether files of these names may be replaced. Defaults to False.
 
     Returns:
@@ -179,7 +170,7 @@ def _serialize(encoder: Encoder, settings: dict[str, Any], kind: str) -> bytes:
 def _card(
     encoder: Encoder, settings: dict, cfg: Config, meta: Mapping, file: str, sha256: str, license: str, rows: Sequence[Row]
 ) -> str:
-    name, ending = osp.splitext(file)
+    name = osp.splitext(file)[0]
     training = _without_paths({key: cfg[key] for key in _TRAINING if key in cfg})
     # The checkpoint goes by the name of what was made of it, and no path is told.
     rows = [
@@ -199,7 +190,6 @@ def _card(
         training=pformat(training, width=110, sort_dicts=False),
         results=found if rows else 'None were measured of this encoder when it was published.',
         file=file,
-        read=FORMATS[ending[1:]].format(file=file),
         sha256=sha256,
         source=encoder.sha256,
         version=__version__,

@@ -25,9 +25,8 @@ _Difference = tuple[str, Any, Any]
 class ResumeSettingsHook(Hook):
     """Compares the optimizers, schedules and length of a resumed run with those in the config of its checkpoint.
 
-    Resuming brings back the checkpoint's learning rates, weight decays and other settings of optimizers, and the schedules
-    with their ends. A config that has others, or another length, is an error, unless one side is chosen. Data that differ
-    are a warning.
+    Resuming brings back the checkpoint's settings of optimizers and schedules. A config that has others, or another length,
+    is an error, unless one side is chosen. Data that differ are a warning.
 
     Args:
         choice (str, optional): 'checkpoint' to go on with what the checkpoint has; 'config' to take the optimizers' settings
@@ -47,9 +46,12 @@ class ResumeSettingsHook(Hook):
         if not runner._resume:
             return
         saved, config = _read_config(checkpoint['meta'].get('cfg')), _read_config(runner.cfg.pretty_text)
-        for key, before, now in _data_differences(saved, config):
-            text = f'The checkpoint is of a run with {key}={before}, and this one has {now}'
-            print_log(text, 'current', logging.WARNING)
+        levels = _get(config, 'train_cfg.dataloaders') or {}
+        for loader in ['train_dataloader', *(f'train_cfg.dataloaders.{level}' for level in levels)]:
+            for name in ('dataset', 'sampler', 'batch_size'):
+                for key, before, now in [*_compare(saved, config, f'{loader}.{name}')][:_MOST]:
+                    text = f'The checkpoint is of a run with {key}={before}, and this one has {now}'
+                    print_log(text, 'current', logging.WARNING)
         optimizers = [*_optimizers(runner, checkpoint)]
         found = [*_differences(optimizers, saved, config)]
         for key, before, now in found:
@@ -115,13 +117,6 @@ def _differences(optimizers: list, saved: dict, config: dict) -> Iterator[_Diffe
             yield f'{key}.optimizer.lr', before, now
     for key in ('param_scheduler', 'train_cfg.max_epochs', 'train_cfg.max_iters'):
         yield from _compare(saved, config, key)
-
-
-def _data_differences(saved: dict, config: dict) -> Iterator[_Difference]:
-    levels = _get(config, 'train_cfg.dataloaders') or {}
-    for key in ['train_dataloader', *(f'train_cfg.dataloaders.{level}' for level in levels)]:
-        for name in ('dataset', 'sampler', 'batch_size'):
-            yield from [*_compare(saved, config, f'{key}.{name}')][:_MOST]
 
 
 def _compare(saved: dict, config: dict, key: str) -> Iterator[_Difference]:

@@ -2,18 +2,14 @@
 
 import copy
 import os.path as osp
-from collections.abc import Iterator
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
-from mmmlo.utils.config import dataloaders, is_multi_level
+from mmmlo.utils.config import dataset_leaves, is_multi_level, named_dataloaders
 
 GRID = (4, 4)
-LAYERS = 2
 WIDTH = 48
-DECODER_WIDTH = 32
-BATCH_SIZE = 8
 
 
 def shrink(cfg: Config, cycles: int = 2) -> Config:
@@ -26,7 +22,7 @@ def shrink(cfg: Config, cycles: int = 2) -> Config:
 
     Args:
         cfg (Config): A config of this project. It is not changed.
-        cycles (int): Cycles to train, each as many iterations as the levels' steps say. Defaults to 2.
+        cycles (int): Cycles to train. Defaults to 2.
     """
     cfg = copy.deepcopy(cfg)
     if cfg.get('load_from'):
@@ -34,11 +30,11 @@ def shrink(cfg: Config, cycles: int = 2) -> Config:
         cfg.load_from = None
     _shrink_model(cfg.model)
     size = GRID[0] * cfg.model.backbone.patch_size
-    for loader in dataloaders(cfg):
-        loader.update(batch_size=BATCH_SIZE, num_workers=0, pin_memory=False)
+    for key, loader in named_dataloaders(cfg):
+        loader.update(batch_size=8, num_workers=0, pin_memory=False)
         loader.pop('persistent_workers', None)
-    for dataset in _leaves(cfg):
-        _shrink_dataset(dataset, size)
+        for _, dataset in dataset_leaves(loader.get('dataset') or dict(datasets=()), key):
+            _shrink_dataset(dataset, size)
     for loop in (cfg.get('val_cfg'), cfg.get('test_cfg')):
         if loop and 'bank_dataloader' in loop:
             loop.k = 5
@@ -49,45 +45,32 @@ def shrink(cfg: Config, cycles: int = 2) -> Config:
 def _shrink_model(model: ConfigDict) -> None:
     patch_size = model.backbone.patch_size
     model.backbone.update(
-        arch=dict(embed_dims=WIDTH, num_layers=LAYERS, num_heads=4, feedforward_channels=2 * WIDTH),
+        arch=dict(embed_dims=WIDTH, num_layers=2, num_heads=4, feedforward_channels=2 * WIDTH),
         img_size=GRID[0] * patch_size,
     )
     if model.backbone.get('frozen_stages', -1) > 0:
-        model.backbone.frozen_stages = LAYERS
+        model.backbone.frozen_stages = 2
     neck = model.get('neck') or {}
     if 'input_features' in neck:  # a classifier's
         neck.update(input_features=WIDTH)
     elif neck:
         neck.update(
-            grid=GRID, embed_dim=WIDTH, decoder_embed_dim=DECODER_WIDTH, decoder_depth=2, decoder_num_heads=4, mlp_ratio=2
+            grid=GRID, embed_dim=WIDTH, decoder_embed_dim=32, decoder_depth=2, decoder_num_heads=4, mlp_ratio=2
         )
     if 'num_classes' in model.head:
         model.head.in_channels = WIDTH
     masker = model.get('masker')
     if masker is not None:
-        sizes = dict(grid=GRID, embed_dims=WIDTH, hidden_dims=32, dims=16, depth=2)
         # A masker's own defaults may be large, so those sizes are set too that the config leaves out.
-        own = dict(
-            MLPMasker=('grid', 'embed_dims', 'hidden_dims'), ConvMasker=('dims',), ViTMasker=('embed_dims', 'depth')
-        ).get(masker.type.split('.')[-1], ())
-        masker.update({name: sizes[name] for name in own})
+        sizes = dict(
+            MLPMasker=dict(grid=GRID, embed_dims=WIDTH, hidden_dims=32), ConvMasker=dict(dims=16),
+            ViTMasker=dict(embed_dims=WIDTH, depth=2),
+        )
+        masker.update(sizes.get(masker.type.split('.')[-1], {}))
         if 'grid' in masker:
             masker.grid = GRID
     if model.get('downstream') is not None:
         model.downstream.in_channels = WIDTH
-
-
-def _leaves(node: object) -> Iterator[ConfigDict]:
-    """All dataset configs that hold no other dataset."""
-    if isinstance(node, Config | dict):
-        for key, value in node.items():
-            if key == 'dataset' and isinstance(value, dict) and not {'dataset', 'datasets'} & set(value):
-                yield value
-            else:
-                yield from _leaves(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from _leaves(value)
 
 
 def _shrink_dataset(dataset: ConfigDict, size: int) -> None:

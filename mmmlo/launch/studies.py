@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from filelock import FileLock
@@ -20,13 +22,12 @@ from mmengine.config import Config
 
 from mmmlo.evaluation.results import ResultsFile
 from mmmlo.utils.errors import SettingError
+from mmmlo.utils.text import describe_error
 from mmmlo.utils.whole_file import write_whole
 
 from .resume import named_checkpoint
 
 __all__ = ['Job', 'Study', 'StudyError', 'StudyFolder', 'Variant', 'job_config', 'read_studies']
-
-_LOG_LINES = 15  # of a failed process, for the message
 
 
 class StudyError(SettingError):
@@ -38,7 +39,6 @@ class Variant:
     """One value of what a study varies.
 
     Attributes:
-        label (str): What tables and pictures call it.
         options (dict): Dotted keys of the config and their values, as ``--cfg-options`` takes them.
         remove (Sequence[str]): Dotted keys that are taken out of the config, after the options.
         x (float | None): Its place on a numeric axis. None where there is no order.
@@ -55,10 +55,7 @@ class Study:
     """Variants of one config.
 
     Attributes:
-        name (str): What the command line calls it.
-        title (str): What it asks.
         base (str): The config file that is varied.
-        variants (list[Variant]): At least two.
         x (str): Label of the numeric axis; '' where there is none, and variants are drawn as bars.
 
     Raises:
@@ -91,9 +88,6 @@ def read_studies(path: str) -> dict[str, Study]:
         path (str): A JSON file: ``base``, a config relative to the file, and ``studies``, name -> ``title``, ``variants``,
             and, if wanted, ``base`` and ``x``. The keys are those of :class:`Study` and :class:`Variant`.
 
-    Returns:
-        dict[str, Study]: By name.
-
     Raises:
         StudyError: There is no such file, or something else in it.
     """
@@ -106,11 +100,11 @@ def read_studies(path: str) -> dict[str, Study]:
             variants = [Variant(**variant) for variant in given['variants']]
             studies[name] = Study(name, **{**given, 'base': base, 'variants': variants})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StudyError(f'{path} is no file of studies ({type(error).__name__}: {error})') from error
+        raise StudyError(f'{path} is no file of studies ({describe_error(error)})') from error
     return studies
 
 
-def job_config(base: Config, variant: Variant, options: Mapping[str, Any], seed: int) -> Config:
+def job_config(base: Config, variant: Variant, options: Mapping[str, Any] | None = None, seed: int = 0) -> Config:
     """Make the config of one job: the base, with the options of all jobs, then the variant's, and the seed of the run.
 
     Raises:
@@ -118,14 +112,11 @@ def job_config(base: Config, variant: Variant, options: Mapping[str, Any], seed:
     """
     cfg = copy.deepcopy(base)
     try:
-        for some in (options, variant.options):
+        for some in (options or {}, variant.options):
             cfg.merge_from_dict(copy.deepcopy(dict(some)))
         for key in variant.remove:
-            parent, _, last = f'_cfg_dict.{key}'.rpartition('.')
-            node = cfg
-            for name in parent.split('.'):
-                node = getattr(node, name)
-            del node[last]
+            *parents, last = key.split('.')
+            del reduce(getitem, parents, cfg._cfg_dict)[last]
     except (TypeError, KeyError, AttributeError) as error:
         raise StudyError(f'{variant.label}: its settings do not fit {base.filename} ({error})') from error
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
@@ -139,7 +130,6 @@ class Job:
     Attributes:
         label (str): Its variant.
         x (float | None): Its place on a numeric axis.
-        seed (int): Its seed.
         checkpoint (str): Its last checkpoint, relative to the study's folder; '' until the training has ended.
         scalars (dict[str, float]): The last losses, mask statistics and kNN accuracy of the training log.
         results (dict[str, dict[str, dict]]): Data -> protocol -> ``metric``, ``value`` and ``unit``.
@@ -163,9 +153,7 @@ class Job:
 
 
 class StudyFolder:
-    """The folder of a study, with ``study.json``, which has what is known of its jobs.
-
-    Several calls may share it, each with seeds of its own.
+    """The folder of a study, with ``study.json``. Several calls may share it, each with seeds of its own.
 
     Args:
         path (str): The folder; what is there of an earlier call is read.
@@ -198,9 +186,7 @@ class StudyFolder:
             study = content['settings']['study']
             self.jobs = {name: Job(**job) for name, job in content['jobs'].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StudyError(
-                f'{path} is no record of a study ({type(error).__name__}: {error}); name another --out'
-            ) from error
+            raise StudyError(f'{path} is no record of a study ({describe_error(error)}); name another --out') from error
         if study != self.settings['study']:
             raise StudyError(f'{path} is of study {study}; name another --out for {self.settings["study"]}')
 
@@ -269,10 +255,9 @@ class StudyFolder:
         job.seconds['evaluate'] = self._call(work_dir, 'evaluate', arguments)
         row = ResultsFile(osp.join(out, 'results.json')).rows[-1]
         for protocol in protocols:
-            main = row.protocols[protocol].main
-            metric = row.protocols[protocol].metrics[main]
-            found = dict(metric=main, value=round(metric.mean, 4), unit=metric.unit)
-            job.results.setdefault(self.data, {})[protocol] = found
+            name = row.protocols[protocol].main
+            metric = row.protocols[protocol].metrics[name]
+            job.results.setdefault(self.data, {})[protocol] = dict(metric=name, value=metric.mean, unit=metric.unit)
 
     def _call(self, work_dir: str, tool: str, arguments: Sequence[str]) -> float:
         """Run a tool, its output in ``<tool>.log`` of the work dir, and return the seconds that it took."""
@@ -291,7 +276,7 @@ class StudyFolder:
         if status:
             with open(log, encoding='utf-8', errors='replace') as text:
                 text.seek(place)
-                end = ''.join(text.readlines()[-_LOG_LINES:]).strip()
+                end = ''.join(text.readlines()[-15:]).strip()
             name = osp.relpath(log, self.path)
             raise StudyError(f'tools/{tool}.py ended with status {status}; the end of {name}:\n{end}')
         return round(time.perf_counter() - begin, 1)

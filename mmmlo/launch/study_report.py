@@ -21,31 +21,23 @@ _TITLES = {
 }
 
 
-def _quantities(jobs: Iterable[Job]) -> dict[str, dict[str, Metric]]:
-    """Title of what jobs have measured -> label of a variant -> values over seeds.
+def _quantities(jobs: Iterable[Job]) -> dict[tuple[str, str], dict[str, Metric]]:
+    """Title and unit of what jobs have measured -> label of a variant -> values over seeds.
 
     Accuracies of protocols come first, then kNN while training, mask statistics, losses.
     """
     jobs = [job for job in jobs if not job.error]
-    values: dict[str, dict[str, list]] = {}
-    units = {}
+    found: list[tuple[str, str, str, float]] = []
     for job in jobs:
         for data, results in job.results.items():
-            for protocol, result in results.items():
-                title = f'{protocol} on {data}, {result["metric"]}'
-                units[title] = result['unit']
-                values.setdefault(title, {}).setdefault(job.label, []).append(result['value'])
+            found += [(f'{name} on {data}, {r["metric"]}', r['unit'], job.label, r['value']) for name, r in results.items()]
     for name in (*_TITLES, *sorted({name for job in jobs for name in job.scalars} - set(_TITLES))):
-        title = _TITLES.get(name, name)
-        for job in jobs:
-            if name in job.scalars:
-                units[title] = 'per cent' if name.startswith('knn/') else ''
-                values.setdefault(title, {}).setdefault(job.label, []).append(job.scalars[name])
-    return {title: {label: Metric(some, units[title]) for label, some in own.items()} for title, own in values.items()}
-
-
-def _unit(metrics: Mapping[str, Metric]) -> str:
-    return next(iter(metrics.values())).unit
+        title, unit = _TITLES.get(name, name), 'per cent' if name.startswith('knn/') else ''
+        found += [(title, unit, job.label, job.scalars[name]) for job in jobs if name in job.scalars]
+    values: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for title, unit, label, value in found:
+        values.setdefault((title, unit), {}).setdefault(label, []).append(value)
+    return {key: {label: Metric(some, key[1]) for label, some in own.items()} for key, own in values.items()}
 
 
 def study_table(study: Study, settings: Mapping[str, Any], jobs: Iterable[Job]) -> str:
@@ -55,13 +47,10 @@ def study_table(study: Study, settings: Mapping[str, Any], jobs: Iterable[Job]) 
         study (Study): The study.
         settings (Mapping): What it was run with: ``config``, and ``options`` of all jobs.
         jobs (Iterable[Job]): What is known so far.
-
-    Returns:
-        str: Markdown.
     """
     jobs = list(jobs)
     columns = _quantities(jobs)
-    titles = [f'{title} ({_unit(metrics)})' if _unit(metrics) else title for title, metrics in columns.items()]
+    titles = [f'{title} ({unit})' if unit else title for title, unit in columns]
     rows = [['variant', 'seeds', *titles, 'seconds of training']]
     for label in (variant.label for variant in study.variants):
         seconds = [job.seconds['train'] for job in jobs if job.label == label and not job.error]
@@ -99,17 +88,17 @@ def plot_study(study: Study, jobs: Iterable[Job], path: str) -> None:
         path (str): Where to write the picture; its ending says the format.
     """
     found = _quantities(jobs)
-    accuracies = [title for title, metrics in found.items() if _unit(metrics)]
+    accuracies = [key for key in found if key[1]]
     if len(accuracies) > 1:
-        accuracies = [title for title in accuracies if title != _TITLES['knn/top1']]
-    titles = accuracies + [title for title in [_TITLES['masks/overlap']] if title in found]
-    if not titles:
+        accuracies = [key for key in accuracies if key[0] != _TITLES['knn/top1']]
+    keys = accuracies + [key for key in found if key[0] == _TITLES['masks/overlap']]
+    if not keys:
         return
     places = {variant.label: variant.x if study.x else float(i) for i, variant in enumerate(study.variants)}
-    figure = Figure(figsize=(max(3.6, 0.75 * len(places)) * len(titles), 3.4), layout='constrained')
+    figure = Figure(figsize=(max(3.6, 0.75 * len(places)) * len(keys), 3.4), layout='constrained')
     figure.suptitle(study.title, fontsize=10, weight='bold', parse_math=False)
-    for axes, title in zip(figure.subplots(1, len(titles), squeeze=False)[0], titles):
-        shown = {label: found[title][label] for label in places if label in found[title]}
+    for axes, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys):
+        shown = {label: found[key][label] for label in places if label in found[key]}
         x, means = [places[label] for label in shown], [metric.mean for metric in shown.values()]
         if not study.x:
             axes.bar(x, means, 0.7, alpha=0.8)
@@ -117,8 +106,8 @@ def plot_study(study: Study, jobs: Iterable[Job], path: str) -> None:
         axes.errorbar(x, means, [metric.std or 0 for metric in shown.values()], fmt=line, ecolor='0.2', capsize=3)
         for place, metric in zip(x, shown.values()):
             axes.plot([place] * len(metric.values), metric.values, '.', color='0.2', markersize=4, zorder=3)
-        axes.set_title(title, fontsize=9, parse_math=False)
-        axes.set_ylabel(_unit(found[title]), fontsize=8)
+        axes.set_title(key[0], fontsize=9, parse_math=False)
+        axes.set_ylabel(key[1], fontsize=8)
         axes.set_xlabel(study.x, fontsize=8, parse_math=False)
         axes.set_xticks([*places.values()], [textwrap.fill(label, 12) for label in places], fontsize=8, parse_math=False)
     figure.savefig(path, dpi=150)
