@@ -19,8 +19,6 @@ from mmmlo.utils.errors import SettingError
 
 from .safe_checkpoint_hook import SafeCheckpointHook
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
 
 @HOOKS.register_module()
 class StopSignalHook(Hook):
@@ -63,7 +61,7 @@ class StopSignalHook(Hook):
         self._training = True
         for loader in _loaders(runner):
             loader.worker_init_fn = partial(_init_worker, loader.worker_init_fn)
-        for number in _SIGNALS:
+        for number in (signal.SIGTERM, signal.SIGINT):
             self._former[number] = signal.signal(number, self._note)
 
     def after_train(self, runner) -> None:

@@ -27,8 +27,6 @@ from mmmlo.utils.text import format_list
 
 from .loader_settings import with_settings_of
 
-__all__ = ['KNNTestLoop', 'KNNValLoop']
-
 
 @LOOPS.register_module()
 class KNNValLoop(ValLoop):

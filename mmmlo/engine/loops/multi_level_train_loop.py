@@ -44,7 +44,7 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
             the model's.
         max_epochs (int, optional): Epochs over ``train_dataloader``.
         max_iters (int, optional): Batches of ``train_dataloader``, in place of ``max_epochs``.
-        **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` of mmengine's ``EpochBasedTrainLoop``.
+        **kwargs: As of :class:`ResumableTrainLoop`.
 
     Attributes:
         level_datasets (dict): Level -> its dataset.
@@ -172,7 +172,6 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
         return super().run()
 
     def _warn_of_batch_size(self) -> None:
-        """Learning rates hold for a batch size, which more processes change."""
         images, count = _batch_size(self.dataloader), get_world_size()
         scaling = self.runner.cfg.get('auto_scale_lr') or {}
         base = scaling.get('base_batch_size')

@@ -13,8 +13,6 @@ from torch.utils.data import DataLoader
 
 from mmmlo.datasets import DataError, ResumableBatchSampler, ResumableSampler
 
-__all__ = ['ResumableBatches', 'build_resumable_loader']
-
 
 def build_resumable_loader(runner: Runner, cfg: dict, seed: int, key: str = 'train_dataloader') -> DataLoader:
     """Build a loader whose augmentation is a function of seed, round and sample, and which can begin a round in its middle.
