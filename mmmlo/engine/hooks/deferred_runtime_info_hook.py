@@ -1,6 +1,6 @@
 """Logs what the model returns without waiting for the device in every iteration."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,14 +9,6 @@ from mmengine.logging import MessageHub
 
 from mmmlo.registry import HOOKS
 from mmmlo.utils.errors import SettingError
-
-
-@runtime_checkable
-class Measurement(Protocol):
-    """A number to log that is not known yet, such as the time between two events on a GPU."""
-
-    def read(self) -> float:
-        """The number; called once, when it is logged, and may wait for it."""
 
 
 @HOOKS.register_module()
@@ -29,7 +21,8 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
     saved. Without a ``LoggerHook``, who reads the message hub is not known, and it is kept up to date in each iteration.
     The histories are mmengine's; in the iterations between, their ends are missing.
 
-    Besides numbers and tensors, a model may return objects with a method ``read()``, see :class:`Measurement`.
+    A model may also return objects with a method ``read()``, of numbers that are not known yet, such as the time between two
+    events on a GPU. It is called once, when the number is logged, and may wait for it.
     """
 
     def __init__(self) -> None:
@@ -77,13 +70,14 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         for key, value in pending:
             if isinstance(value, torch.Tensor):
                 value = next(numbers[value.device, value.dtype])
-            hub.update_scalar(key, value.read() if isinstance(value, Measurement) else value)
+            hub.update_scalar(key, value.read() if hasattr(value, 'read') else value)
 
 
 def _keep(name: str, value: Any) -> Any:
     """Give a number to keep until it is read, for which nothing waits: a copy, because the model may write to its own."""
     if isinstance(value, torch.Tensor) and value.numel() == 1:
         return value.detach().reshape(()).clone()
-    if isinstance(value, int | float | np.number | Measurement) or isinstance(value, np.ndarray) and value.size == 1:
+    single = isinstance(value, int | float) or isinstance(value, np.ndarray | np.number) and value.size == 1
+    if single or hasattr(value, 'read'):
         return value
     raise SettingError(f'the model returned {name!r} to be logged, a {type(value).__name__} that is no single number')
