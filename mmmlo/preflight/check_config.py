@@ -91,14 +91,10 @@ _GIVEN = dict(LOOPS=('runner', 'dataloader', 'evaluator'), OPTIMIZERS=('params',
 
 
 def find_config_problems(cfg: Config) -> list[Problem]:
-    """Look for what is wrong with a config.
+    """Find misspelt keys, fields that nothing reads, unknown types, and, as warnings, schedules that do not fit the run.
 
     Types are looked up as a Runner would, which imports the modules that register them; nothing is built. Variables that a
     config uses for itself may have any name that is not nearly that of a key of the Runner.
-
-    Returns:
-        list[Problem]: Misspelt keys, fields that nothing reads, unknown types, images whose augmentation nothing does, and,
-        as warnings, schedules that do not fit the run.
     """
     checks = (_check_top_level, _check_names, _check_types, _check_preprocessor, _check_schedules)
     return [problem for check in checks for problem in check(cfg)]

@@ -25,7 +25,7 @@ from .check_classes_hook import check_labels
 from .check_detection import find_detection_problems
 from .check_segmentation import find_segmentation_problems
 from .config_types import find_type
-from .problems import Problem, find_unread, refuse, sample_indices
+from .problems import Problem, draw, find_unread, refuse
 
 __all__ = ['DataCheck', 'check_frameworks', 'check_transfer']
 
@@ -117,7 +117,7 @@ class DataCheck:
 
     def _broken(self, key: str, dataset: Any, count: int) -> Iterator[Problem]:
         """Load a sample through the whole pipeline."""
-        chosen = sample_indices(len(dataset), count)
+        chosen = draw(range(len(dataset)), count)
         infos = [dataset.get_data_info(i) if hasattr(dataset, 'get_data_info') else {} for i in chosen]
         names = [info.get('img_path') or f'sample {i} of {key}' for i, info in zip(chosen, infos)]
         failed, first = [], None

@@ -17,7 +17,7 @@ from mmmlo.datasets import check_dataset_folder
 from mmmlo.utils.config import dataset_leaves
 from mmmlo.utils.text import describe_error, format_list
 
-from .problems import Problem, check_heads, exif_hint, find_heads, find_missing, first_of, sample_indices
+from .problems import Problem, check_heads, draw, exif_hint, find_heads, find_missing, first_of
 
 __all__ = ['find_detection_problems']
 
@@ -33,8 +33,7 @@ _NEEDED = dict(
 def find_detection_problems(cfg: Config, count: int, tell: Callable[[str], None]) -> Iterator[Problem]:
     """Look for boxes that mmdet drops, misreads or does not find, in data sets of COCO's format; others are left alone.
 
-    Each annotation file is read once, by the data set's own reader, which takes COCO's training split half a minute.
-    ``count`` images of each data set are loaded.
+    Each annotation file is read once, by the data set's own reader, and ``count`` images of each data set are loaded.
     """
     seen: list[tuple] = []
     heads = list(find_heads(cfg.model, ('bbox_head', 'mask_head', 'roi_head')))  # the RPN's knows one class
@@ -106,7 +105,7 @@ class _CocoCheck:
             yield f'{len(missing)} of the {len(kept)} images of {self.file} are not in {folder}: {names}', False
         absent = set(missing)
         there = [info for info in kept if info['img_path'] not in absent]
-        yield from ((text, False) for text in self._loaded([there[i] for i in sample_indices(len(there), count)]))
+        yield from ((text, False) for text in self._loaded(draw(there, count)))
 
     def _read(self) -> tuple[dict | None, str | None]:
         """What the file holds, None if it cannot be read, and the error at which mmdet stops."""

@@ -14,7 +14,7 @@ from mmmlo.datasets import check_dataset_folder
 from mmmlo.utils.config import dataset_leaves
 from mmmlo.utils.text import describe_error, format_list
 
-from .problems import Problem, check_heads, exif_hint, find_heads, find_missing, find_unread, first_of, sample_indices
+from .problems import Problem, check_heads, draw, exif_hint, exif_turn, find_heads, find_missing, find_unread, first_of
 
 __all__ = ['find_segmentation_problems']
 
@@ -91,7 +91,7 @@ def _dataset_problems(
     there = [s for s in labelled if not missing & {s['img_path'], s['seg_map_path']}]
     if there:
         names = list(classes or map(str, range(heads[0][1]['num_classes'])))
-        chosen = [there[i] for i in sample_indices(len(there), count)]
+        chosen = draw(there, count)
         yield from (Problem(key, *found) for found in _labels(chosen, len(there), cfg['pipeline'], names, ignored))
 
 
@@ -177,13 +177,14 @@ def _file_problems(
         values = format_list([str(value) for value in np.unique(labels[beyond])])
         rest = f'0 to {classes - 1}, and {"nothing" if ignored is None else ignored} is ignored'
         yield 'beyond', f'{path} holds, as it is loaded, the labels {values}; there are {classes} classes, {rest}'
-    turned = '' if upright else exif_hint(image)
+    turn = exif_turn(image)
     height, width = loaded['img'].shape[:2] if 'img' in loaded else labels.shape
     if (height, width) != labels.shape:
         sizes = f'{width} x {height} pixels, and its label {path} with {labels.shape[1]} x {labels.shape[0]}'
-        yield 'size', f'{image} is loaded with {sizes}{turned}'
-    elif turned and Image.open(image).size == (width, height):  # a turn that the sizes do not tell
-        yield 'turned', f'{image} is turned by its EXIF tag when it is loaded: was {path} drawn on the turned image?'
+        yield 'size', f'{image} is loaded with {sizes}{exif_hint(image, upright)}'
+    elif turn > 1 and (turn < 5 or height == width):  # which the sizes do not tell
+        so = 'as it is stored, whatever its EXIF tag says' if upright else 'turned by its EXIF tag'
+        yield 'turned', f'{image} is loaded {so}: was {path} drawn on it like this?'
 
 
 def _largest(path: str) -> int:

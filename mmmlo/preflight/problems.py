@@ -16,11 +16,11 @@ from mmmlo.utils.errors import DataError, MmmloError
 from mmmlo.utils.text import format_list
 
 __all__ = [
-    'Problem', 'check_heads', 'exif_hint', 'find_heads', 'find_missing', 'find_unread', 'first_of', 'refuse',
-    'sample_indices'
+    'Problem', 'check_heads', 'draw', 'exif_hint', 'exif_turn', 'find_heads', 'find_missing', 'find_unread', 'first_of',
+    'refuse'
 ]
 
-_ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
+_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -42,22 +42,19 @@ class Problem:
 
 def refuse(problems: Iterable[Problem], error: type[MmmloError] = DataError, advice: str = '') -> None:
     """Log what is a warning, and raise an error with a line for each of the others, and the advice."""
-    lines = []
-    for problem in problems:
-        if problem.warning:
-            print_log(str(problem), 'current', logging.WARNING)
-        else:
-            lines.append(str(problem))
+    found = list(problems)
+    for problem in (problem for problem in found if problem.warning):
+        print_log(str(problem), 'current', logging.WARNING)
+    lines = [str(problem) for problem in found if not problem.warning]
     if lines:
         head = f'{len(lines)} problems:\n  ' if len(lines) > 1 else ''
         raise error(head + '\n  '.join(lines) + advice)
 
 
-def sample_indices(length: int, count: int) -> list[int]:
-    """Draw so many of the indices of a data set, the same ones each time, in order."""
-    if length <= count:
-        return list(range(length))
-    return sorted(np.random.default_rng(0).choice(length, count, replace=False).tolist())
+def draw(items: Sequence, count: int) -> list:
+    """Draw so many of the items, the same ones each time, in their order."""
+    chosen = np.random.default_rng(0).permutation(len(items))[:count]
+    return [items[i] for i in sorted(chosen.tolist())]
 
 
 def find_heads(model: Mapping, names: Iterable[str], key: str = 'model') -> Iterator[tuple[str, Mapping]]:
@@ -112,13 +109,20 @@ def find_unread(folder: str, read: Collection[str], others: Collection[str] = ()
     return unread, count_files({'': list(read)}, left)
 
 
-def exif_hint(path: str) -> str:
-    """Say what to do about a photograph that loaders turn or mirror by its EXIF tag; '' if it has none."""
+def exif_turn(path: str) -> int:
+    """Read the EXIF tag by which a photograph is turned or mirrored: 1 is upright, and from 5 on its sides change places."""
     try:
         with Image.open(path) as image:
-            if image.getexif().get(_ORIENTATION, 1) == 1:
-                return ''
+            return image.getexif().get(_ORIENTATION, 1)
     except Exception:  # a remote file, or one that only other decoders know
+        return 1
+
+
+def exif_hint(path: str, ignored: bool = False) -> str:
+    """Say what to do about a photograph that loaders turn by its EXIF tag, or ignore that; '' if it has none."""
+    option = "color_type='color_ignore_orientation' of LoadImageFromFile"
+    if exif_turn(path) == 1:
         return ''
-    keep = "color_type='color_ignore_orientation' to LoadImageFromFile"
-    return f'; its EXIF tag turns it, and not what was drawn on it. Turn the file itself, or add {keep}'
+    if ignored:
+        return f'; {option} ignores its EXIF tag: leave that out if it was drawn on the turned image'
+    return f'; its EXIF tag turns it, and not what was drawn on it: turn the file itself, or set {option}'
