@@ -32,7 +32,8 @@ class Cadence:
     ) -> None:
         self.steps, self.accumulation = dict(steps), dict(accumulation)
         self.base, *self.upper = steps
-        self.start, self.every = dict.fromkeys(steps, 0) | (start or {}), dict.fromkeys(steps, 1) | (every or {})
+        self.start = {**dict.fromkeys(steps, 0), **(start or {})}
+        self.every = {**dict.fromkeys(steps, 1), **(every or {})}
         for name, counts, least in (('steps', self.steps, 1), ('start', self.start, 0), ('every', self.every, 1)):
             for level, count in counts.items():
                 if not isinstance(count, int) or count < least:
