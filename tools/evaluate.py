@@ -128,18 +128,9 @@ class Evaluation:
             elif is_main_process():
                 result = self._on_features(protocol, encoder, features)
             if is_main_process():
-                self.file.update(
-                    Row(
-                        label=label,
-                        checkpoint=path,
-                        sha256=encoder.sha256,
-                        method=encoder.method,
-                        iteration=encoder.iteration,
-                        data=protocol if protocol in TRANSFER_TASKS else self.data.name,
-                        key_report=encoder.report.counts(),
-                        protocols={protocol: result},
-                    )
-                )
+                data = protocol if protocol in TRANSFER_TASKS else self.data.name
+                found = dict(method=encoder.method, iteration=encoder.iteration, key_report=encoder.report.counts())
+                self.file.update(Row(label, path, encoder.sha256, data=data, protocols={protocol: result}, **found))
                 main = result.metrics[result.main]
                 print_log(f'{protocol}: {result.main} {main} ({result.seconds:.1f} s)', 'current')
             if self.waiting is not None:
