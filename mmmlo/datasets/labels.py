@@ -15,6 +15,7 @@ from mmmlo.utils.text import format_list
 __all__ = ['check_classes', 'has_several_labels', 'read_annotations', 'read_label_sets', 'read_labels', 'read_text']
 
 _ENDING = r'\.[A-Za-z]\w{1,4}'
+_LINE = re.compile(rf'(["\']?)(.+{_ENDING})\1(?:\s+(.*))?')
 # Names of columns without other signs than letters, those to prefer first.
 _IMAGE_COLUMNS = (
     'filename', 'filepath', 'file', 'files', 'path', 'imagepath', 'imgpath', 'imagename', 'imgname', 'imagefile', 'image',
@@ -145,43 +146,49 @@ def read_annotations(
     if lines[0][1].lstrip()[0] in '{[':
         raise DataError(f"{path} is JSON; read it by type='mmpretrain.BaseDataset', or write a line `image label` an image")
     rows, columns = _find_columns(path, _split_lines(lines))
+    if not rows:
+        raise DataError(f'{path} names columns and no image; write a line for each image')
     names = [name.strip().replace('\\', '/') for _, name, _ in rows]
     known = list(map(str, classes if classes is not None else columns or ()))
     if not with_label:
         return names, [], known or None
-    tokens = [_split_labels(cell, known) if isinstance(cell, str) else cell for _, _, cell in rows]
-    every = {token for some in tokens for token in some}
-    if not columns and every <= {'0', '1'} and len({len(some) for some in tokens}) == 1 < len(tokens[0]):
+    cells = [cell for _, _, cell in rows]
+    tokens = {cell: list(cell) if isinstance(cell, tuple) else _split_labels(cell, known) for cell in set(cells)}
+    every = {token for some in tokens.values() for token in some}
+    if not columns and every <= {'0', '1'} and all(len(some) > 1 for some in tokens.values()):
         raise DataError(f'{path}, line {rows[0][0]}: columns of 0 and 1 need a first line that names the classes')
     numbers = not every <= set(known) and all(map(_is_number, every))
     known = known or ([] if numbers else sorted(every))
-    labels: list[list[int]] = []
-    seen: dict[str, tuple[int, list[int]]] = {}
     places = {name: i for i, name in enumerate(known)}
-    for (number, _, cell), name, some in zip(rows, names, tokens):
-        own = [int(float(token)) - first_label if numbers else places.get(token, -1) for token in some]
-        before, former = seen.setdefault(name, (number, own))
-        wrong = next((i for i, label in enumerate(own) if label < 0 or known and label >= len(known)), None)
-        problem = ''
-        if not some and isinstance(cell, str):
-            problem = 'has no label; write `image label`, or set `with_label=False` if none has'
-        elif wrong is not None and numbers:
-            problem = f'has the label {some[wrong]}, but there are {len(known) or "no negative"} classes'
-            if known:
-                problem += f', numbered from {first_label} to {len(known) - 1 + first_label}'
-            problem += '; if they count from 1, set `first_label=1` of mmmlo.ImageFolder' if own[wrong] == len(known) else ''
-        elif wrong is not None:
-            near = difflib.get_close_matches(some[wrong], known, 1)
-            problem = f'has the label {some[wrong]!r}, which is none of the classes {format_list(known, 5)}'
-            problem += f'; did you mean {near[0]!r}?' if near else ''
-        elif len(set(own)) < len(own):
-            problem = 'has a label twice; write it once'
-        elif former != own:
+    found: dict[Any, list[int]] = {}
+    seen: dict[str, tuple[int, Any]] = {}
+    for (number, _, cell), name in zip(rows, names):
+        some, problem = tokens[cell], ''
+        before, former = seen.setdefault(name, (number, cell))
+        if cell not in found:
+            own = [int(float(token)) - first_label if numbers else places.get(token, -1) for token in some]
+            wrong = next((i for i, label in enumerate(own) if label < 0 or known and label >= len(known)), None)
+            if not some and not columns:
+                problem = 'has no label; write `image label`, or set `with_label=False` if none has'
+            elif wrong is not None and numbers:
+                problem = f'has the label {some[wrong]}, but there are {len(known) or "no negative"} classes'
+                if known:
+                    problem += f', numbered from {first_label} to {len(known) - 1 + first_label}'
+                    hint = '; if they count from 1, set `first_label=1` of mmmlo.ImageFolder'
+                    problem += hint if own[wrong] == len(known) else ''
+            elif wrong is not None:
+                near = difflib.get_close_matches(some[wrong], known, 1)
+                problem = f'has the label {some[wrong]!r}, which is none of the classes {format_list(known, 5)}'
+                problem += f'; did you mean {near[0]!r}?' if near else ''
+            elif len(set(own)) < len(own):
+                problem = 'has a label twice; write it once'
+            found[cell] = sorted(own)
+        if not problem and found[cell] != found[former]:
             problem = f'has other labels than in line {before}; write several in one line, as `{name} 0;3`'
         if problem:
             raise DataError(f'{path}, line {number}: {name!r} {problem}')
-        labels.append(sorted(own))
-    if numbers and not known and min(map(min, labels)) > 0:
+    labels = [found[cell] for cell in cells]
+    if numbers and not known and min(map(min, found.values())) > 0:
         raise DataError(
             f'{path}: no image has the label {first_label}, the first one; if labels count from 1, set `first_label=1` of '
             'mmmlo.ImageFolder, else name the classes by `metainfo=dict(classes=[...])`'
@@ -193,23 +200,23 @@ def _is_number(token: str) -> bool:
     return re.fullmatch(r'-?\d+(\.0+)?', token) is not None
 
 
-def _split_lines(lines: list[tuple[int, str]]) -> list[tuple[int, list[str]]]:
+def _split_lines(lines: list[tuple[int, str]]) -> list[tuple[int, Sequence[str]]]:
     """Cut lines at the delimiter that cuts them all, else behind the ending of the image, else at the last space."""
     numbers, texts = zip(*lines)
     for delimiter in filter(texts[0].__contains__, '\t,;'):
         cells = list(csv.reader(texts, delimiter=delimiter, skipinitialspace=True))
         if len(cells) == len(lines) and all(len(row) > 1 and not re.search(rf'{_ENDING}\s', row[0]) for row in cells):
             return list(zip(numbers, cells))
-    rows = []
+    rows: list[tuple[int, Sequence[str]]] = []
     for number, text in lines:
-        match = re.fullmatch(rf'(["\']?)(.+{_ENDING})\1(?:\s+(.*))?', text.strip())
-        rows.append((number, [match[2], match[3] or ''] if match else [*text.rsplit(None, 1), ''][:2]))
+        match = _LINE.fullmatch(text.strip())
+        rows.append((number, (match[2], match[3] or '') if match else (*text.rsplit(None, 1), '')[:2]))
     return rows
 
 
 def _find_columns(
-    path: str, rows: list[tuple[int, list[str]]]
-) -> tuple[list[tuple[int, str, str | list[str]]], list[str] | None]:
+    path: str, rows: list[tuple[int, Sequence[str]]]
+) -> tuple[list[tuple[int, str, str | tuple[str, ...]]], list[str] | None]:
     """Number of the line, image and labels of each row, and the classes that columns of 0 and 1 are named after."""
     header = rows[0][1]
     plain = [re.sub('[^a-z]', '', cell.lower()) if not re.search(f'{_ENDING}$', cell) else '' for cell in header]
@@ -226,8 +233,9 @@ def _find_columns(
         return [(number, cells[image], cells[label]) for number, cells in rows], None
     if not all(cells[i].strip() in ('0', '1', '0.0', '1.0') for _, cells in rows for i in others):
         raise DataError(f'{path}, line 1: none of the columns {format_list(header)} is named `label`; name the one that is')
-    found = [(number, cells[image], [header[i].strip() for i in others if float(cells[i])]) for number, cells in rows]
-    return found, [header[i].strip() for i in others]  # type: ignore[return-value]
+    header = [name.strip() for name in header]
+    found = [(number, cells[image], tuple(header[i] for i in others if float(cells[i]))) for number, cells in rows]
+    return found, [header[i] for i in others]  # type: ignore[return-value]
 
 
 def _split_labels(cell: str, known: Sequence[str]) -> list[str]:

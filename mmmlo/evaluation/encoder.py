@@ -21,6 +21,8 @@ __all__ = ['ARCHITECTURE', 'Encoder', 'checkpoint_config', 'load_encoder']
 ARCHITECTURE = (
     'arch', 'img_size', 'patch_size', 'in_channels', 'qkv_bias', 'norm_cfg', 'pre_norm', 'patch_cfg', 'layer_cfgs'
 )
+# Settings of a loader of images that say what an encoder sees.
+_LOADER = ('channels', 'color_type', 'max_value', 'min_value', 'to_float32', 'imdecode_backend')
 
 
 @dataclass
@@ -126,8 +128,8 @@ def _loader(cfg: Config) -> dict | None:
     while dataset is not None:
         if dataset.get('pipeline') is not None:
             loaders = [dict(transform) for transform in dataset['pipeline'] if 'LoadImage' in str(transform.get('type'))]
-            own = loaders[:1] and loaders[0]['type'] == 'mmmlo.LoadImage'
-            return loaders[0] if own else dict(type='mmmlo.LoadImage') if loaders else None
+            told = {key: loaders[0][key] for key in _LOADER if key in loaders[0]} if loaders else {}
+            return dict(told, type='mmmlo.LoadImage') if loaders else None
         dataset = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
     return dict(type='mmmlo.LoadImage')
 

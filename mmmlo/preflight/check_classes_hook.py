@@ -12,7 +12,7 @@ from mmpretrain.models import BaseSelfSupervisor, MultiLabelClsHead
 from mmmlo.datasets import DataError, check_same_classes, class_names, compare_class_names, level_key, read_test_dataset
 from mmmlo.datasets.labels import has_several_labels
 from mmmlo.engine import MultiLevelTrainLoop
-from mmmlo.models import MLOMAE
+from mmmlo.models import MLOMAE, TokenClsHead
 from mmmlo.registry import HOOKS
 
 
@@ -90,14 +90,15 @@ def _check_outputs(model: Any, key: str, dataset: Any) -> None:
     classes = class_names(dataset)
     for name in ('downstream', 'head'):
         head = getattr(model, name, None)
-        sigmoid = isinstance(head, MultiLabelClsHead) or getattr(getattr(head, 'loss_module', None), 'use_sigmoid', False)
-        if hasattr(head, 'loss_module') and not sigmoid and has_several_labels(dataset):
-            raise DataError(
-                f'the images of {key} have several labels, and the loss of model.{name} is for one: set model.{name}.loss='
-                "dict(type='CrossEntropyLoss', use_sigmoid=True), or to fine-tune model.head.type='MultiLabelLinearClsHead' "
-                "with val_evaluator=test_evaluator=dict(type='AveragePrecision')"
-            )
         outputs = getattr(head, 'num_classes', None)
+        own = isinstance(head, TokenClsHead)
+        fits = own and getattr(head.loss_module, 'use_sigmoid', False) or isinstance(head, MultiLabelClsHead)
+        if isinstance(outputs, int) and not fits and has_several_labels(dataset):
+            loss, kind = "loss=dict(type='CrossEntropyLoss', use_sigmoid=True)", "type='mmpretrain.MultiLabelLinearClsHead'"
+            raise DataError(
+                f'the images of {key} have several labels, and the loss of model.{name} is for one: set '
+                f"model.{name}.{loss if own else kind}, and dict(type='AveragePrecision') for evaluators"
+            )
         if classes is None or not isinstance(outputs, int) or outputs == len(classes):
             continue
         text = (

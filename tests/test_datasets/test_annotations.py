@@ -137,3 +137,5 @@ def test_several_labels_reach_splits_and_heads(several):
         head(features), torch.tensor([[0.0, 1, 0], [1, 0, 1]]), reduction='sum')
     # mmpretrain sums over the classes and averages over the images.
     assert torch.isclose(head.loss(features, samples)['loss'], expected / 2)
+    scores = torch.stack([sample.pred_score for sample in head.predict(features, samples)])
+    assert torch.allclose(scores, head(features).sigmoid())

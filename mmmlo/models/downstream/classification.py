@@ -2,6 +2,7 @@
 
 import torch
 from mmpretrain.models import LinearClsHead
+from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmmlo.registry import MODELS
@@ -13,7 +14,8 @@ class TokenClsHead(LinearClsHead):
     """Layer norm, dropout and a linear layer on the class token or the mean of the patch tokens.
 
     The head C of MLO-MAE (Guo et al., 2025, equation 2); its shape is that of the released code. It has mmpretrain's
-    head interface, ``loss(feats, data_samples)``, which is all that the engine asks of a downstream module.
+    head interface, ``loss(feats, data_samples)``, which is all that the engine asks of a downstream module. Several labels
+    an image need ``loss=dict(type='CrossEntropyLoss', use_sigmoid=True)``.
 
     Args:
         num_classes (int): Number of classes.
@@ -51,3 +53,10 @@ class TokenClsHead(LinearClsHead):
         tokens = feats[-1]
         x = tokens[:, 0] if self.token == 'cls' else tokens[:, 1:].mean(dim=1)
         return self.dropout(self.norm(x))
+
+    def _get_predictions(self, cls_score: torch.Tensor, data_samples: list[DataSample] | None) -> list[DataSample]:
+        samples = super()._get_predictions(cls_score, data_samples)
+        if getattr(self.loss_module, 'use_sigmoid', False):  # of several labels an image none excludes another
+            for sample, score in zip(samples, cls_score.sigmoid()):
+                sample.set_pred_score(score)
+        return samples
