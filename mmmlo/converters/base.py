@@ -102,21 +102,13 @@ class Format:
         return {**drops, '*.grid': f'grid, which {self.name} takes from its image size', **self.left_writing}
 
     def read(self, state: State, beside: Iterable[str] = ()) -> Mapped:
-        """Translate the names that :meth:`prepare` gives to ours; those ``beside`` the encoder need not be known.
-
-        Raises:
-            ConversionError: A key of the encoder is unknown.
-        """
+        """Translate the names that :meth:`prepare` gives to ours; those ``beside`` the encoder need not be known."""
         mapped = _rename(state, self.to_ours, self.left_reading, f'{self.name} has no such weights', set(beside))
         mapped.notes.update(self.notes_reading)
         return mapped
 
     def write(self, state: State) -> Mapped:
-        """Translate from our names.
-
-        Raises:
-            ConversionError: There is no place for a weight of the encoder.
-        """
+        """Translate from our names, or raise :class:`ConversionError` for a weight of the encoder that has no place."""
         mapped = _rename(state, self.table.to_theirs, self.drops(state), f'{self.name} has no place for them')
         mapped.notes.update(self.notes_writing)
         return mapped

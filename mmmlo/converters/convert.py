@@ -168,12 +168,9 @@ def _read(path: str, key: str | None, several: bool) -> tuple[State, dict[str, s
 
 
 def write_file(path: str, state: State, target: Format, meta: dict[str, str]) -> None:
-    """Write weights under the target's names, and ``meta`` beside them, as a whole or not at all.
+    """Write weights under the target's names, and ``meta`` beside them, as a whole, or raise :class:`CheckpointError`.
 
     A name that ends in ``.safetensors`` writes that format, any other PyTorch's.
-
-    Raises:
-        CheckpointError: It cannot be written.
     """
     state = {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
     try:

@@ -26,11 +26,7 @@ class EncoderShape(NamedTuple):
 
 
 def encoder_shape(state: Mapping[str, Tensor], source: str) -> EncoderShape:
-    """Read an encoder's size off its weights, under our names, and check that they belong together.
-
-    Raises:
-        ConversionError: It is a part of an encoder, or one of several widths.
-    """
+    """Read an encoder's size off its weights, under our names, or raise :class:`ConversionError` if it is none or a part."""
     blocks = [int(match[1]) for key in state if (match := re.match(r'backbone\.layers\.(\d+)\.', key))]
     projection = state.get('backbone.patch_embed.projection.weight')
     if projection is None or not blocks:
@@ -69,10 +65,8 @@ def encoder_shape(state: Mapping[str, Tensor], source: str) -> EncoderShape:
 def source_grid(state: Mapping[str, Tensor], meta: Mapping[str, Any], asked: Grid | None, source: str) -> Grid:
     """Find out the grid (H, W) of a file's position embedding, in patches.
 
-    It is what the user says, ``backbone.grid``, what the converter wrote into ``meta``, or a square.
-
-    Raises:
-        ConversionError: These contradict each other, or the embedding, or nothing tells.
+    It is what the user says, ``backbone.grid``, what the converter wrote into ``meta``, or a square; where these
+    contradict each other, or nothing tells, it is a :class:`ConversionError`.
     """
     length = state['backbone.pos_embed'].shape[1] - 1
     saved = state.get('backbone.grid', state.get('neck.grid'))

@@ -21,7 +21,7 @@ class KeyTable:
 
     def to_theirs(self, key: str) -> str | None:
         """Give their name of one of our weights, or None."""
-        return _translate([(ours, theirs) for theirs, ours in self.pairs], key)
+        return _translate(((ours, theirs) for theirs, ours in self.pairs), key)
 
 
 def block_pairs(theirs: str, ours: str) -> list[Pair]:

@@ -207,11 +207,7 @@ def _read_shards(path: str) -> dict[str, dict[str, Any]]:
 
 
 def check_checkpoint(path: str) -> dict[str, Any]:
-    """Read a checkpoint, and all its bytes, to see whether it is whole; its tensors stay in the file until they are used.
-
-    Raises:
-        CheckpointError: It is torn, its bytes are not those that were written, or it is no checkpoint.
-    """
+    """Read a checkpoint, and all its bytes, or raise :class:`CheckpointError`; its tensors stay in the file."""
     whole = zipfile.is_zipfile(path)  # else it is torn, or of PyTorch before 1.6
     content = read_content(path, mmap=whole)
     if not isinstance(content, dict):

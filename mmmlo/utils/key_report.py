@@ -103,12 +103,7 @@ class KeyReport:
         return '\n'.join(lines)
 
     def check(self) -> 'KeyReport':
-        """Return itself if the file fits the model.
-
-        Raises:
-            KeyMismatchError: Nothing matches, a key is missing, has no place in the model, or has a shape that cannot be
-                resized, or positions would be taken to be of a wrong grid.
-        """
+        """Return itself, or raise :class:`KeyMismatchError` with what keeps the file from fitting the model."""
         more = [*self.unexpected, *self.left_by_design]
         if not self.matched and not self.misshapen:
             wrong = (
@@ -136,11 +131,10 @@ class KeyReport:
         raise KeyMismatchError(f'{self._title} {wrong}{conversion_advice(more, self.source)}')
 
     def check_values(self, module: nn.Module, state: Mapping[str, Tensor]) -> None:
-        """Check that a loaded model holds what the report promises.
+        """Check that a loaded model holds what the report promises: the file's values, and neutral ones by design.
 
         Raises:
-            KeyMismatchError: A matched key has another value than the file, as after an initialization that ran later, or
-                a key that is new by design does not have its neutral value.
+            KeyMismatchError: It does not, as after an initialization that ran later.
         """
         own = module.state_dict()
         changed = [key for key in self.matched if not _same(own[key].cpu(), state[key].to(own[key].dtype))]
@@ -162,17 +156,11 @@ class KeyReport:
 def compare_keys(
     module: nn.Module, state: Mapping[str, Tensor], source: str, target: PretrainedTarget | None = None, prefix: str = ''
 ) -> KeyReport:
-    """Compare a checkpoint's keys with a model's.
+    """Compare the keys of the file ``source``, of which ``prefix`` was cut off, with a model's.
 
-    A key whose shape differs counts as resized if the model accepts it, as position embeddings are by mmpretrain's
-    backbones. To find out, the model loads these keys, and gets its own values back. A grid of another size is resized too.
-
-    Args:
-        module (nn.Module): The model.
-        state (Mapping[str, Tensor]): The file's weights, without the prefix.
-        source (str): The file.
-        target (PretrainedTarget, optional): By what the two may differ. Defaults to what the model declares.
-        prefix (str): What was cut off the keys. Defaults to nothing.
+    The two may differ by ``target``, by default by what the model declares. A key whose shape differs counts as resized if
+    the model accepts it, as position embeddings are by mmpretrain's backbones. To find out, the model loads these keys, and
+    gets its own values back. A grid of another size is resized too.
     """
     target = pretrained_target(module) if target is None else target
     own = module.state_dict()
@@ -206,11 +194,7 @@ def compare_keys(
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) -> KeyReport:
-    """Load a checkpoint's weights into a model, or nothing of them if they do not fit; log the report.
-
-    Raises:
-        KeyMismatchError: See :meth:`KeyReport.check`.
-    """
+    """Load a checkpoint's weights into a model, or raise :class:`KeyMismatchError` and load nothing; log the report."""
     report = compare_keys(module, state, source).check()
     module.load_state_dict(dict(state), strict=False)
     report.check_values(module, state)
@@ -224,9 +208,6 @@ def initialized_from(model: nn.Module) -> list[tuple[nn.Module, dict, dict[str, 
     Returns:
         list[tuple[nn.Module, dict, dict[str, Tensor], KeyReport]]: The part, its ``init_cfg`` of type 'Pretrained', the
         weights for it, and the report, unchecked.
-
-    Raises:
-        CheckpointError: A checkpoint cannot be read, or has nothing under the prefix.
     """
     found = []
     for module in model.modules():
@@ -279,11 +260,7 @@ def check_whole_model(model: nn.Module, path: str, only_backbone: bool) -> KeyRe
 
 
 def cut_prefix(state: Mapping[str, Tensor], prefix: str, path: str) -> dict[str, Tensor]:
-    """Take the weights whose keys begin with a prefix, without it.
-
-    Raises:
-        KeyMismatchError: There are none.
-    """
+    """Take the weights whose keys begin with a prefix, without it, or raise :class:`KeyMismatchError`."""
     prefix = prefix.rstrip('.') + '.'
     part = {key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)}
     if not part:

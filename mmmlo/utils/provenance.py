@@ -30,11 +30,9 @@ def loaded_versions() -> dict[str, str]:
 
 
 def git_state(root: Path = _ROOT) -> dict[str, Any] | None:
-    """Read the state of a git repository, by default this project's.
+    """Read the state of a git repository, by default this project's; None if it is none, or git is not there.
 
-    Returns:
-        dict[str, Any] | None: ``commit``; ``changed``, lines of ``git status --porcelain``; ``diff_sha256``, of the changes
-        to files under version control, None without any. None if the folder is no repository, or git is not there.
+    ``changed`` has lines of ``git status --porcelain``, ``diff_sha256`` the hash of changes to files under version control.
     """
     # Without this test, a package installed inside another project's checkout would report that project's commit.
     if not (root / '.git').exists():

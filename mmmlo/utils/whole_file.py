@@ -12,9 +12,6 @@ def replace_whole(path: str) -> Iterator[str]:
     """Give the name of a file to write beside ``path``, then flush it and rename it: a reader never finds a part of it.
 
     A file that is there is replaced, or left as it is if something goes wrong.
-
-    Raises:
-        OSError: It cannot be written.
     """
     temporary = f'{path}.{os.getpid()}.tmp'
     try:
@@ -33,11 +30,7 @@ def write_whole(path: str, text: str) -> None:
 
 
 def flush(path: str) -> None:
-    """Have the system write a file, or the names of a folder's files, to the disk.
-
-    Raises:
-        OSError: It cannot be written.
-    """
+    """Have the system write a file, or the names of a folder's files, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
