@@ -76,7 +76,7 @@ def _explain(error: Exception, cfg: Config) -> MmmloError | None:
     text = str(error).strip().splitlines()[-1] if of_worker else describe_error(error)
     # The key whose path is the longest part of the message, else of what the data set that is built has.
     hints = ' '.join([text, *(str(getattr(frame.f_locals.get('self'), 'data_root', '')) for frame in frames)])
-    keys = {}
+    keys: dict[str, int] = {}
     for key, dataset in leaves:
         root, prefixes = dataset.get('data_root') or '', dataset.get('data_prefix') or {}
         paths = {'data_root': root, 'ann_file': osp.join(root, dataset.get('ann_file') or '')}

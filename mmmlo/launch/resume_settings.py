@@ -144,15 +144,12 @@ def _get(config: Any, key: str) -> Any:
 
 
 def _read_config(text: Any) -> dict[str, Any]:
-    """The settings in mmengine's text of a config, which is parsed and not run; empty if there is none."""
+    """The settings in mmengine's text of a config, which is parsed and not run; empty if there is none that can be."""
     try:
-        nodes = ast.parse(text if isinstance(text, str) else '').body
+        nodes = [node for node in ast.parse(str(text or '')).body if isinstance(node, ast.Assign)]
+        return {ast.unparse(node.targets[0]): ast.literal_eval(_Literals().visit(node.value)) for node in nodes}
     except (SyntaxError, ValueError):
         return {}
-    return {
-        ast.unparse(node.targets[0]): ast.literal_eval(_Literals().visit(node.value))
-        for node in nodes if isinstance(node, ast.Assign)
-    }
 
 
 class _Literals(ast.NodeTransformer):
