@@ -98,7 +98,8 @@ def resize_to(state: State, old: Grid, new: Grid, target: Format) -> tuple[State
         dropped, with the reason.
     """
     state = dict(state)
-    resized = [key for key in ('backbone.pos_embed', 'neck.decoder_pos_embed') if key in state and old != new]
+    positions = [key for key in state if key in ('backbone.pos_embed', 'neck.decoder_pos_embed')]
+    resized = positions if old != new else []
     for key in resized:
         state[key] = target.resize(state[key], old, new).contiguous()
     if new[0] != new[1] or {'backbone.grid', 'neck.decoder_pos_embed'} & state.keys():  # without it a square is assumed

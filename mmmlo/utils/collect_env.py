@@ -8,6 +8,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 
 from mmmlo import compat
@@ -40,10 +41,9 @@ def collect_env() -> dict[str, str]:
     env['Python'] = f'{platform.python_version()} ({sys.executable})'
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the frameworks' deprecation warnings would bury the report
-        if (fixed := _try(lambda: compat.apply() or 'applied')) != 'applied':
-            env['compatibility fixes'] = fixed
+        env['compatibility fixes'] = _try(_apply_fixes)
         for name, module in _PACKAGES.items():
-            env[name] = _try(lambda module=module: _version(module))
+            env[name] = _try(partial(_version, module))
         env['mmcv operators'] = _try(_mmcv_operators)
         try:
             found = import_module('mmengine.utils.dl_utils').collect_env()
@@ -71,6 +71,11 @@ def main() -> int:
     advice = '`bash tools/install.sh --force` in the project folder repairs an installation:'
     print(f'\n{len(problems)} problem(s). {advice}', *problems, sep='\n  ', file=sys.stderr)
     return 1
+
+
+def _apply_fixes() -> str:
+    compat.apply()
+    return 'applied'
 
 
 def _version(module: str) -> str:
