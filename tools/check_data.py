@@ -19,7 +19,8 @@ from contextlib import redirect_stdout
 from functools import partial
 from typing import Any
 
-sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
+ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
+sys.path.insert(0, ROOT)
 
 from mmmlo.utils.process import Parser, run, start
 
@@ -73,13 +74,10 @@ def move(node: Any, old: str, new: str) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Look and tell; return the exit status."""
     args = parse_args(argv)
-    if args.data in NAMES:
-        name, folder = NAMES[args.data]
-        path = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'configs', name)
-        cfg = load_config(path, args.cfg_options)
+    name, folder = NAMES.get(args.data, (args.data, ''))
+    cfg = load_config(osp.join(ROOT, 'configs', name) if folder else name, args.cfg_options)
+    if folder:
         cfg = Config(move(cfg.to_dict(), folder, args.root.rstrip('/')))
-    else:
-        cfg = load_config(args.data, args.cfg_options)
     tell, wrong = partial(print, file=sys.stdout), False
     with redirect_stdout(sys.stderr):  # where the frameworks print what they are doing
         check = DataCheck(cfg, tell)

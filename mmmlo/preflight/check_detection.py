@@ -17,7 +17,7 @@ from mmmlo.datasets import check_dataset_folder
 from mmmlo.utils.config import dataset_leaves
 from mmmlo.utils.text import describe_error, format_list
 
-from .problems import Problem, check_heads, draw, exif_hint, find_heads, find_missing, first_of
+from .problems import Problem, check_heads, draw, find_heads, find_missing, first_of, loading_steps, read_exif
 
 __all__ = ['find_detection_problems']
 
@@ -46,7 +46,8 @@ def find_detection_problems(cfg: Config, count: int, tell: Callable[[str], None]
                 yield from _metric_problems(metrics, split, leaves[0][1])
             for key, own in leaves:
                 files = own.get('data_root'), own.get('ann_file'), own.get('data_prefix'), own.get('metainfo')
-                if files in seen or not hasattr(registry.get(str(own['type'])), 'COCOAPI') or not own.get('ann_file'):
+                reader = getattr(registry.get(str(own.get('type'))), 'COCOAPI', None)
+                if files in seen or getattr(reader, '__name__', '') != 'COCO' or not own.get('ann_file'):
                     continue
                 seen.append(files)
                 check_dataset_folder(own, key)
@@ -74,7 +75,7 @@ class _CocoCheck:
         self.dataset = DATASETS.build(dict(cfg, pipeline=[], lazy_init=True, serialize_data=False))
         self.file = self.dataset.ann_file
         self.classes = self.dataset.metainfo.get('classes') or ()
-        self.steps = [step for step in cfg.get('pipeline') or () if 'Load' in str(step['type'])]
+        self.steps = loading_steps(cfg.get('pipeline'))
         self.loads_masks = any(step.get('with_mask') for step in self.steps)
         self.needs_masks = segm or self.loads_masks
 
@@ -82,7 +83,8 @@ class _CocoCheck:
         """Look at what the file holds, at what is kept and at a sample of what is loaded: texts, and which are warnings."""
         content, error = self._read()
         if content is None:
-            yield f'{self.file} is no COCO annotation file ({error})', False
+            if error is not None:  # else another reader was used, as for LVIS
+                yield f'{self.file} is no COCO annotation file ({error})', False
             return
         found = [*self._format(content)] or [*self._categories(content)] or [*self._boxes(content)]
         if not found and error is not None:
@@ -220,7 +222,7 @@ class _CocoCheck:
             (height, width), stated = loaded.get('ori_shape', (0, 0)), (info['height'], info['width'])
             if (height, width) not in ((0, 0), stated):
                 text = f'{info["img_path"]} is loaded with {width} x {height} pixels, and {self.file} says '
-                sizes.append(f'{text}{stated[1]} x {stated[0]}{exif_hint(info["img_path"])}')
+                sizes.append(f'{text}{stated[1]} x {stated[0]}{read_exif(info["img_path"])[1]}')
         yield from (first_of(texts, len(chosen)) for texts in (broken, sizes) if texts)
         if before and not after and self.loads_masks:
             yield (

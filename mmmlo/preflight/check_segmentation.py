@@ -14,7 +14,7 @@ from mmmlo.datasets import check_dataset_folder
 from mmmlo.utils.config import dataset_leaves
 from mmmlo.utils.text import describe_error, format_list
 
-from .problems import Problem, check_heads, draw, exif_hint, exif_turn, find_heads, find_missing, find_unread, first_of
+from .problems import Problem, check_heads, draw, find_heads, find_missing, find_unread, first_of, loading_steps, read_exif
 
 __all__ = ['find_segmentation_problems']
 
@@ -31,7 +31,7 @@ def find_segmentation_problems(cfg: Config, count: int, tell: Callable[[str], No
     ``reduce_zero_label`` and the data set's own changes of labels apply.
     """
     seen: list[tuple] = []
-    reduced: dict[str, bool] = {}
+    reduced: dict[str, set[bool]] = {}
     heads = list(find_heads(cfg.model, _HEADS))
     for name, head in heads:
         yield from _head_problems(name, head)
@@ -45,13 +45,12 @@ def find_segmentation_problems(cfg: Config, count: int, tell: Callable[[str], No
                 check_dataset_folder(own, key)
                 dataset = DATASETS.build(dict(own, pipeline=[], lazy_init=True))
                 if hasattr(dataset, 'reduce_zero_label'):
-                    reduced[key] = dataset.reduce_zero_label
+                    reduced.setdefault(split, set()).add(dataset.reduce_zero_label)
                     yield from _dataset_problems(dataset, own, key, heads, ignored, count, tell)
-    if len(set(reduced.values())) > 1:
-        others = [key for key, value in reduced.items() if not value]
-        keys = [key for key, value in reduced.items() if value]
-        text = f'it is True here and False in {format_list(others)}, so a label does not mean the same'
-        yield Problem(f'{keys[0]}.reduce_zero_label', text)
+    for split, values in reduced.items():
+        if not values & reduced.get('train', values):
+            text = f'reduce_zero_label is {values.pop()} here and not in train_dataloader, so labels do not mean the same'
+            yield Problem(f'{split}_dataloader.dataset', text)
 
 
 def _head_problems(name: str, head: Mapping[str, Any]) -> Iterator[Problem]:
@@ -92,7 +91,7 @@ def _dataset_problems(
     if there:
         names = list(classes or map(str, range(heads[0][1]['num_classes'])))
         chosen = draw(there, count)
-        yield from (Problem(key, *found) for found in _labels(chosen, len(there), cfg['pipeline'], names, ignored))
+        yield from (Problem(key, *found) for found in _labels(chosen, len(there), cfg.get('pipeline') or [], names, ignored))
 
 
 def _partners(
@@ -130,8 +129,8 @@ def _labels(
     samples: list[dict], total: int, pipeline: list, classes: list[str], ignored: int | None
 ) -> Iterator[tuple[str, bool]]:
     """What is wrong with labels as they are loaded, with the first file of each kind; which are warnings."""
-    steps = [step for step in pipeline if 'Load' in str(step['type'])]
-    if not any('Annotations' in str(step['type']) for step in steps):
+    steps = loading_steps(pipeline)
+    if not any('Annotation' in str(step['type']) for step in steps):
         steps.append(dict(type='LoadAnnotations'))
     transforms = [TRANSFORMS.build(step) for step in steps]
     upright = any(str(getattr(t, 'color_type', '')).endswith(('ignore_orientation', 'unchanged')) for t in transforms)
@@ -141,16 +140,17 @@ def _labels(
         loaded, key, thing = dict(sample, seg_fields=[]), 'img_path', 'an image'
         try:
             for transform in transforms:
-                if 'Annotations' in type(transform).__name__:
+                if 'Annotation' in type(transform).__name__:
                     key, thing = 'seg_map_path', 'a label map'
                 loaded = loaded and transform(loaded)
         except Exception as error:  # a decoder raises anything
             found.setdefault('unread', []).append(f'{sample[key]} cannot be read as {thing} ({describe_error(error)})')
             continue
-        for kind, text in _file_problems(sample, loaded, len(classes), ignored, upright) if loaded else ():
+        if not loaded:
+            continue  # by a loader that skips
+        for kind, text in _file_problems(sample, loaded, len(classes), ignored, upright):
             found.setdefault(kind, []).append(text)
-        if loaded and loaded['gt_seg_map'].ndim == 2:
-            pixels += np.bincount(loaded['gt_seg_map'].ravel(), minlength=256)
+        pixels += np.bincount(loaded['gt_seg_map'].astype(np.uint8).ravel(), minlength=256)
     for kind, texts in found.items():
         from_one = kind == 'beyond' and pixels[len(classes)] and not pixels[0] and not pixels[len(classes) + 1 : 255].any()
         hint = '. The labels begin at 1: set reduce_zero_label=True' if from_one else ''
@@ -177,11 +177,11 @@ def _file_problems(
         values = format_list([str(value) for value in np.unique(labels[beyond])])
         rest = f'0 to {classes - 1}, and {"nothing" if ignored is None else ignored} is ignored'
         yield 'beyond', f'{path} holds, as it is loaded, the labels {values}; there are {classes} classes, {rest}'
-    turn = exif_turn(image)
+    turn, hint = read_exif(image, upright)
     height, width = loaded['img'].shape[:2] if 'img' in loaded else labels.shape
     if (height, width) != labels.shape:
         sizes = f'{width} x {height} pixels, and its label {path} with {labels.shape[1]} x {labels.shape[0]}'
-        yield 'size', f'{image} is loaded with {sizes}{exif_hint(image, upright)}'
+        yield 'size', f'{image} is loaded with {sizes}{hint}'
     elif turn > 1 and (turn < 5 or height == width):  # which the sizes do not tell
         so = 'as it is stored, whatever its EXIF tag says' if upright else 'turned by its EXIF tag'
         yield 'turned', f'{image} is loaded {so}: was {path} drawn on it like this?'
@@ -201,7 +201,7 @@ def _occurring(
 ) -> Iterator[tuple[str, bool]]:
     """Classes that do not occur among the loaded labels, 256 counts of pixels."""
     occur = [name for name, number in zip(classes, pixels) if number]
-    share = pixels[ignored] / pixels.sum() if ignored is not None else 0.0
+    share = pixels[ignored % 256] / pixels.sum() if ignored is not None else 0.0
     where = f'in the {files} label files that were looked at'
     if not occur or len(occur) == 1 < len(classes):
         only = f'of {len(classes)} classes only {occur[0]} occurs' if occur else 'no class occurs'

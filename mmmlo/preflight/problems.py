@@ -3,6 +3,7 @@
 import logging
 import os
 import os.path as osp
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,9 @@ from mmmlo.utils.errors import DataError, MmmloError
 from mmmlo.utils.text import format_list
 
 __all__ = [
-    'Problem', 'check_heads', 'draw', 'exif_hint', 'exif_turn', 'find_heads', 'find_missing', 'find_unread', 'first_of',
+    'Problem', 'check_heads', 'draw', 'find_heads', 'find_missing', 'find_unread', 'first_of', 'loading_steps', 'read_exif',
     'refuse'
 ]
-
-_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,11 @@ def first_of(texts: list[str], looked_at: int) -> str:
     return texts[0] + (f' (and {len(texts) - 1} more of {looked_at})' if len(texts) > 1 else '')
 
 
+def loading_steps(pipeline: Iterable[Mapping] | None) -> list[Mapping]:
+    """Find the transforms of a pipeline that load images and annotations."""
+    return [step for step in pipeline or () if re.search('Load.*(Image|Annotation)', str(step['type']))]
+
+
 def find_missing(paths: Iterable[str]) -> list[str]:
     """Find the files that are not there, by listing folders: on a network disk single files are slow to ask for."""
     there: dict[str, set[str]] = {}
@@ -109,20 +113,16 @@ def find_unread(folder: str, read: Collection[str], others: Collection[str] = ()
     return unread, count_files({'': list(read)}, left)
 
 
-def exif_turn(path: str) -> int:
-    """Read the EXIF tag by which a photograph is turned or mirrored: 1 is upright, and from 5 on its sides change places."""
+def read_exif(path: str, ignored: bool = False) -> tuple[int, str]:
+    """Read the EXIF tag by which a photograph is turned, 1 if it is not, from 5 on to the side, and what to do about it."""
+    option = "color_type='color_ignore_orientation' of LoadImageFromFile"
     try:
         with Image.open(path) as image:
-            return image.getexif().get(_ORIENTATION, 1)
+            turn = image.getexif().get(0x0112, 1)
     except Exception:  # a remote file, or one that only other decoders know
-        return 1
-
-
-def exif_hint(path: str, ignored: bool = False) -> str:
-    """Say what to do about a photograph that loaders turn by its EXIF tag, or ignore that; '' if it has none."""
-    option = "color_type='color_ignore_orientation' of LoadImageFromFile"
-    if exif_turn(path) == 1:
-        return ''
+        turn = 1
+    if turn == 1:
+        return turn, ''
     if ignored:
-        return f'; {option} ignores its EXIF tag: leave that out if it was drawn on the turned image'
-    return f'; its EXIF tag turns it, and not what was drawn on it: turn the file itself, or set {option}'
+        return turn, f'; {option} ignores its EXIF tag: leave that out if it was drawn on the turned image'
+    return turn, f'; its EXIF tag turns it, and not what was drawn on it: turn the file itself, or set {option}'
