@@ -9,6 +9,7 @@ from mmengine.dataset import default_collate
 from mmpretrain.structures import DataSample
 
 from mmmlo.datasets.folders import check_dataset_folder
+from mmmlo.datasets.seeding import Wrapper
 from mmmlo.registry import DATASETS, FUNCTIONS
 from mmmlo.utils.errors import DataError
 
@@ -53,7 +54,7 @@ def uniform_integers(seeds: np.ndarray, stream: int, count: int) -> np.ndarray:
 
 
 @DATASETS.register_module()
-class InMemoryImages:
+class InMemoryImages(Wrapper):
     """Holds the images of a dataset in one uint8 tensor, and fetches a batch by one gather.
 
     It stands in for a pipeline of ``RandomCrop(crop_size=<size of the images>, padding=padding)``, ``RandomFlip`` and
@@ -76,9 +77,11 @@ class InMemoryImages:
 
     # SeededDataset leaves the seeds to this class, which draws all of a batch at once.
     takes_seeds = True
+    # The way by which other wrappers get at a sample of a dataset without this one.
+    hidden = ('prepare_data', )
 
     def __init__(self, dataset: Any, padding: int = 0, flip_prob: float = 0.0) -> None:
-        if isinstance(padding, bool) or not isinstance(padding, int) or padding < 0:
+        if type(padding) is not int or padding < 0:
             raise DataError(f'`padding` of InMemoryImages must be a number of pixels, 0 or more, not {padding!r}.')
         if not 0 <= flip_prob <= 1:
             raise DataError(f'`flip_prob` of InMemoryImages must be in [0, 1], not {flip_prob!r}.')
@@ -89,13 +92,6 @@ class InMemoryImages:
             dataset = DATASETS.build(dataset)
         self.dataset = dataset
         self._load()
-
-    def __getattr__(self, name: str) -> Any:
-        # Neither what a copy is asked for before it has a dataset, nor what Python itself looks for, nor the way by which
-        # other wrappers get at a sample of a dataset without this one.
-        if name in ('dataset', 'prepare_data') or name.startswith('__'):
-            raise AttributeError(name)
-        return getattr(self.dataset, name)
 
     def _load(self) -> None:
         kind = type(self.dataset).__name__
@@ -121,9 +117,6 @@ class InMemoryImages:
             self._labels.append(dict(label.items()))
             meta = {name: sample[name] for name in _META if name in sample}
             self._metas.append(meta | dict(img_shape=tuple(image.shape[1:])))
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
         return self.__getitems__([idx])[0]

@@ -68,7 +68,7 @@ def read_labels(dataset: Any) -> np.ndarray:
 def has_several_labels(dataset: Any) -> bool:
     """Tell whether a dataset's images have several labels each, by its first sample."""
     info = dataset.get_data_info(0) if hasattr(dataset, 'get_data_info') and len(dataset) else {}
-    return 'gt_score' in info or np.size(info.get('gt_label', 0)) != 1
+    return 'gt_score' in info or np.ndim(info.get('gt_label', 0)) > 0
 
 
 def check_classes(labels: np.ndarray, classes: Sequence[str] | None, where: str, least: int = 1) -> None:

@@ -29,14 +29,15 @@ class SampleIndex(int):
         return index
 
 
-class _Wrapper:
-    """In everything else it is what it holds."""
+class Wrapper:
+    """Hands through everything that it lacks itself, but for what is ``hidden``, to what the attribute ``inside`` holds."""
 
-    inside: str  # the attribute that holds it
+    inside: str = 'dataset'
+    hidden: tuple[str, ...] = ()
 
     def __getattr__(self, name: str) -> Any:
         # Neither what a copy is asked for before it holds anything, nor what Python itself looks for.
-        if name == self.inside or name.startswith('__'):
+        if name in (self.inside, *self.hidden) or name.startswith('__'):
             raise AttributeError(name)
         return getattr(getattr(self, self.inside), name)
 
@@ -45,16 +46,13 @@ class _Wrapper:
 
 
 @DATASETS.register_module()
-class SeededDataset(_Wrapper):
+class SeededDataset(Wrapper):
     """Seeds Python, NumPy and PyTorch (on the CPU) for each sample that it takes out of a dataset, or out of its config.
 
-    The seed comes with the index, see :class:`ResumableSampler`; the sample of a plain ``int`` is drawn as without this
-    wrapper. In the main process the generators are put back afterwards, so that the model's draws are the same whether or
-    not there are workers. A dataset with ``takes_seeds``, such as :class:`InMemoryImages`, draws from the seeds itself: it
-    gets the indices as they are, a batch at a time. The training loops put it around their datasets.
+    The seed comes with the index, see :class:`ResumableSampler`; an ``int`` has none. In the main process the generators
+    are put back afterwards, so that the model's draws are the same whether or not there are workers. A dataset with
+    ``takes_seeds``, such as :class:`InMemoryImages`, gets the indices as they are, a batch at a time, and draws itself.
     """
-
-    inside = 'dataset'
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
@@ -94,7 +92,7 @@ def _put_back() -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-class _Resumable(_Wrapper):
+class _Resumable(Wrapper):
     """Another sampler's order, from any place on."""
 
     _skip = 0
@@ -111,8 +109,6 @@ class _Resumable(_Wrapper):
 @DATA_SAMPLERS.register_module()
 class ResumableSampler(_Resumable, Sampler):
     """Another sampler's order, from any place on, with a seed for each sample, which :class:`SeededDataset` makes use of.
-
-    Where a sampler repeats samples, each time has another seed. The training loops put it around theirs.
 
     Args:
         dataset (Any): The dataset.

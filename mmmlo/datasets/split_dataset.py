@@ -29,12 +29,11 @@ class SplitDataset:
 
     Args:
         dataset (dict | BaseDataset): The dataset to cut, or its config. Repeating wrappers go around a split, not into it.
-        part (str): The part that this dataset holds; a key of ``fractions``. Defaults to 'train'.
+        part (str): A key of ``fractions``. Defaults to 'train'.
         fractions (dict[str, float]): The share of every part. They sum to 1. Defaults to ``dict(train=0.8, val=0.2)``.
         seed (int): Seed of the cut. Defaults to 0.
 
     Raises:
-        DatasetFolderError: The folder of the dataset is not there.
         DataError: A part or fractions that cannot be, no labels, or a class with fewer images than there are parts.
     """
 
@@ -135,12 +134,10 @@ def _place(dataset: Any) -> str:
 
 
 def stratified_parts(labels: Sequence[int] | np.ndarray, fractions: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
-    """Cut samples into named parts in which every class keeps its share.
+    """Cut samples into named parts, disjoint and whole, in which every class appears and keeps its share.
 
-    The parts are disjoint and hold every sample. Each class appears in each part, and each part's size is within one of its
-    exact share unless rare classes need more. A recorded split has to outlive upgrades, so it draws from
-    ``numpy.random.RandomState``, whose stream is frozen. scikit-learn's splitters cut in two, may leave a rare class out of
-    a small part, and do not promise the same cut in the next release.
+    A recorded split has to outlive upgrades, so it draws from ``numpy.random.RandomState``, whose stream is frozen.
+    scikit-learn's splitters cut in two, may leave a rare class out, and do not promise the same cut in the next release.
 
     Args:
         labels (Sequence[int] | np.ndarray): One class index a sample, N; each at least as often as there are parts.
