@@ -83,7 +83,7 @@ def find_weights(content: Any, path: str, key: str | None = None) -> Checkpoint:
     Raises:
         CheckpointError: There are no weights, not the encoder that was asked for, or several in different dicts.
     """
-    if re.search(r'-\d{5}-of-\d{5}\.\w+$', path):
+    if re.search(r'-\d{5}-of-(?!00001)\d{5}\.\w+$', path):
         raise CheckpointError(f'{path} is one part of several; name their index, which ends in .index.json')
     content = content if isinstance(content, Mapping) else {}
     meta = content.get('meta')
@@ -188,20 +188,23 @@ def read_content(path: str, map_location: Any = 'cpu', mmap: bool = False) -> An
     return _unpickle(partial(torch.load, path, map_location=map_location, mmap=mmap or None), path)
 
 
-def _read_shards(path: str) -> dict[str, dict[str, Any]]:
-    """Read the files that an index names, with all their weights."""
+def _read_index(path: str) -> tuple[list[str], list[str]]:
+    """Read the names of the weights, and the files that they are in, from an index of Hugging Face's."""
     try:
         with open(path, encoding='utf-8') as file:
             index = json.load(file)['weight_map']
-        shards = sorted(set(index.values()))
+        return list(index), [osp.join(osp.dirname(path), name) for name in sorted(set(index.values()))]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f'{path} is no index of a checkpoint in several files: {describe_error(error)}') from error
+
+
+def _read_shards(path: str) -> dict[str, dict[str, Any]]:
+    keys, files = _read_index(path)
     state: dict[str, Tensor] = {}
-    for shard in shards:
-        content = read_content(osp.join(osp.dirname(path), shard))
-        state.update(content['state_dict'] if shard.endswith('.safetensors') else content)
-    missing = [key for key in index if key not in state]
-    if missing:
+    for file in files:
+        content = read_content(file)
+        state.update(content['state_dict'] if file.endswith('.safetensors') else content)
+    if missing := [key for key in keys if key not in state]:
         raise CheckpointError(f'{path} names {len(missing)} weights that its files do not hold: {format_list(missing, 3)}')
     return dict(state_dict=state, meta={})
 
@@ -323,9 +326,10 @@ def _read_safetensors(path: str) -> dict[str, dict[str, Any]]:
 
 
 def file_hash(path: str) -> str:
-    """Compute the SHA-256 of a file's content, in hexadecimal."""
+    """Compute the SHA-256 of a file's content, and of those that it is an index of, in hexadecimal."""
     digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    for name in [path, *(_read_index(path)[1] if path.endswith('.index.json') else [])]:
+        with open(name, 'rb') as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()

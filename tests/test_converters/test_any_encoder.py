@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmmlo.converters import convert
-from mmmlo.utils.checkpoints import CheckpointError
+from mmmlo.utils.checkpoints import CheckpointError, file_hash
 
 
 @pytest.fixture
@@ -156,6 +156,9 @@ def test_files_in_several_parts(timm_state, ours, same, tmp_path, ending):
         convert([str(tmp_path)], 'mmmlo')
     with pytest.raises(CheckpointError, match='is one part of several'):
         convert([str(tmp_path / f'model-00001-of-00002.{ending}')], 'mmmlo')
+    before = file_hash(str(path))
+    (tmp_path / f'model-00002-of-00002.{ending}').write_bytes(b'another file')
+    assert file_hash(str(path)) != before
     (tmp_path / f'model-00002-of-00002.{ending}').unlink()
     with pytest.raises(CheckpointError, match='model-00002-of-00002.* does not exist'):
         convert([str(path)], 'mmmlo')
