@@ -70,7 +70,7 @@ def main() -> None:
         cfg.test_cfg.fp16 = True
     resolve_loaders(cfg, pin_memory=not args.no_pin_memory)
     check_frameworks(cfg)
-    with data_errors(cfg):
+    with data_errors(cfg, 'test'):
         runner = build_runner(cfg)
         if not any(isinstance(hook, VerifyPretrainedHook) for hook in runner.hooks):
             runner.register_hook(VerifyPretrainedHook())  # mmengine itself loads whatever matches, also nothing

@@ -2,7 +2,7 @@
 
 import signal
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import path as osp
 
@@ -26,11 +26,12 @@ class LostWorkerError(MmmloError):
 
 
 @contextmanager
-def data_errors(cfg: Config) -> Iterator[None]:
+def data_errors(cfg: Config, split: str = '') -> Iterator[None]:
     """Raise errors of data sets and transforms of any framework, also out of workers, as those of the user's data.
 
     Args:
         cfg (Config): The config of what is built and run.
+        split (str): 'test' if nothing else is. Defaults to ''.
 
     Raises:
         DataError: An image or annotation is not there, cannot be read, or is not as the config says.
@@ -38,19 +39,19 @@ def data_errors(cfg: Config) -> Iterator[None]:
     """
     try:
         yield
-    except MmmloError:
-        raise
     except Exception as error:
+        if isinstance(error, MmmloError) and not isinstance(error, DatasetFolderError):
+            raise
         try:
-            found = _explain(error, cfg)
+            found = _explain(error, cfg, split)
         except RuntimeError as late:  # PyTorch's own, of a lost worker, may come while a broken connection is looked at
-            found = _explain(late, cfg)
+            found = _explain(late, cfg, split)
         if found is None:
             raise
         raise found from error
 
 
-def _explain(error: Exception, cfg: Config) -> MmmloError | None:
+def _explain(error: Exception, cfg: Config, split: str) -> MmmloError | None:
     if _is_of_lost_worker(error):
         # PyTorch's handler would raise once more while this process ends.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -64,26 +65,29 @@ def _explain(error: Exception, cfg: Config) -> MmmloError | None:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if not of_worker and not any(part in frame.f_globals.get('__name__', '') for frame in frames for part in _MODULES):
         return None
-    data = {key: dict(dataset_leaves(loader['dataset'], f'{key}.dataset')) for key, loader in named_dataloaders(cfg)}
-    leaves = [leaf for own in data.values() for leaf in own.items()]
-    try:
-        if isinstance(error, FileNotFoundError):
-            with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-                for key, dataset in leaves:
-                    check_dataset_folder(dataset, key)
-    except DatasetFolderError as absent:
-        return absent
     text = str(error).strip().splitlines()[-1] if of_worker else describe_error(error)
     # The key whose path is the longest part of the message, else of what the data set that is built has.
     hints = ' '.join([text, *(str(getattr(frame.f_locals.get('self'), 'data_root', '')) for frame in frames)])
-    keys: dict[str, int] = {}
-    for key, dataset in leaves:
-        root, prefixes = dataset.get('data_root') or '', dataset.get('data_prefix') or {}
-        paths = {'data_root': root, 'ann_file': osp.join(root, dataset.get('ann_file') or '')}
-        for name, prefix in (prefixes.items() if isinstance(prefixes, dict) else [('', prefixes)]):
-            paths[f'data_prefix.{name}'.rstrip('.')] = osp.join(root, prefix or '')
-        keys |= {f'`{key}.{name}`: ': len(path) for name, path in paths.items() if path and path in hints}
-    return DataError(f'{max(keys, key=keys.__getitem__, default="the data cannot be read: ")}{text}')
+    loaders = dict(named_dataloaders(cfg))
+    longest, where = 0, 'the data cannot be read'
+    named: dict[str, Mapping] = {}
+    for loader in [key for key in loaders if key.startswith(split)]:
+        for key, dataset in dataset_leaves(loaders[loader]['dataset'], f'{loader}.dataset'):
+            root, prefixes = dataset.get('data_root') or '', dataset.get('data_prefix') or {}
+            paths = {'data_root': root, 'ann_file': osp.join(root, dataset.get('ann_file') or '')}
+            for name, prefix in (prefixes.items() if isinstance(prefixes, dict) else [('', prefixes)]):
+                paths[f'data_prefix.{name}'.rstrip('.')] = osp.join(root, prefix or '')
+            for name, path in paths.items():
+                if path in hints and len(path) > longest:
+                    longest, where, named = len(path), f'`{key}.{name}`', {key: dataset}
+    try:
+        if isinstance(error, FileNotFoundError):
+            with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+                for key, dataset in named.items():
+                    check_dataset_folder(dataset, key)
+    except DatasetFolderError as absent:
+        return absent
+    return None if isinstance(error, MmmloError) else DataError(f'{where}: {text}')
 
 
 def _is_of_lost_worker(error: Exception) -> bool:
