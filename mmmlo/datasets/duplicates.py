@@ -3,11 +3,9 @@
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-import numpy as np
-
-__all__ = ['shared_arrays', 'shared_files']
+__all__ = ['shared_files']
 
 
 def shared_files(first: Iterable[str], second: Iterable[str]) -> list[tuple[str, str]]:
@@ -27,16 +25,6 @@ def shared_files(first: Iterable[str], second: Iterable[str]) -> list[tuple[str,
     return sorted(pairs, key=lambda pair: pair[1])
 
 
-def shared_arrays(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """Find the images in memory, H x W x 3, whose pixels are shared: pairs of indices, as of :func:`shared_files`."""
-    known = {_hash(image.tobytes()): i for i, image in reversed(list(enumerate(first)))}
-    return [(known[digest], i) for i, image in enumerate(second) if (digest := _hash(image.tobytes())) in known]
-
-
 def _hash_file(path: str) -> bytes:
     with open(path, 'rb') as file:
-        return _hash(file.read())
-
-
-def _hash(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=16).digest()
+        return hashlib.blake2b(file.read(), digest_size=16).digest()

@@ -89,7 +89,7 @@ def check_labels(model: Any, datasets: Mapping[str, Any]) -> None:
 def _check_outputs(model: Any, key: str, dataset: Any) -> None:
     classes = class_names(dataset)
     for name in ('downstream', 'head'):
-        head = getattr(model, name, None)
+        head: Any = getattr(model, name, None)
         outputs = getattr(head, 'num_classes', None)
         own = isinstance(head, TokenClsHead)
         fits = own and getattr(head.loss_module, 'use_sigmoid', False) or isinstance(head, MultiLabelClsHead)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
@@ -14,7 +13,7 @@ from mmengine.utils import track_iter_progress
 from mmpretrain.models import BaseSelfSupervisor
 
 from mmmlo.datasets import check_dataset_folder
-from mmmlo.datasets.duplicates import shared_arrays, shared_files
+from mmmlo.datasets.duplicates import shared_files
 from mmmlo.datasets.sources import leaves
 from mmmlo.registry import DATASETS
 from mmmlo.utils.config import named_dataloaders
@@ -147,16 +146,20 @@ class DataCheck:
         yield from ()
 
     def leakage(self) -> str | None:
-        """Look for test images that are training images too, by content: a sentence about them, None if there are none."""
-        train, test = (_contents(self.datasets.get(f'{split}_dataloader.dataset')) for split in ('train', 'test'))
-        if train and isinstance(train[0], str):
-            pairs = shared_files(train, test)
-        else:
-            pairs = [(f'train #{i}', f'test #{j}') for i, j in shared_arrays(train, test)]
-        if not pairs:
-            return None
+        """Look for test files that are training files too, by content: a sentence about them, None if there are none."""
+        train, test = (self._files(prefix) for prefix in ('train', 'test_dataloader'))
+        pairs = shared_files(train, test)
+        if not train or not test:
+            return 'there are no training and test files to compare'
         examples = format_list([f'{copy} is {original}' for original, copy in pairs], 3)
-        return f'{len(pairs)} of {len(test)} test images are training images too, by content: {examples}'
+        return f'{len(pairs)} of {len(test)} test images are training images too, by content: {examples}' if pairs else None
+
+    def _files(self, prefix: str) -> list[str]:
+        """Paths of the images of some loaders' data sets, or of the wholes of which these are parts."""
+        datasets = [dataset for key, dataset in self.datasets.items() if key.startswith(prefix)]
+        found = [leaf for dataset in datasets for leaf, _ in leaves(dataset)]
+        paths = (leaf.get_data_info(i).get('img_path') for leaf in found for i in range(len(leaf)))
+        return list(filter(None, dict.fromkeys(paths)))
 
 
 def _caught(key: str, problems: Iterator[Problem]) -> Iterator[Problem]:
@@ -166,9 +169,3 @@ def _caught(key: str, problems: Iterator[Problem]) -> Iterator[Problem]:
     except Exception as error:  # whatever the reader of a data set raises
         known = isinstance(error, MmmloError)
         yield Problem('' if known else key, str(error) if known else f'cannot be read ({describe_error(error)})')
-
-
-def _contents(dataset: Any) -> list:
-    """Paths of all images, or the images of an archive, H x W x 3."""
-    infos = [leaf.get_data_info(int(i)) for leaf, indices in leaves(dataset) for i in indices] if dataset else []
-    return [info['img_path'] if info.get('img_path') else np.asarray(info['img']) for info in infos]

@@ -1,7 +1,5 @@
-import numpy as np
-
 from mmmlo.datasets import duplicates
-from mmmlo.datasets.duplicates import shared_arrays, shared_files
+from mmmlo.datasets.duplicates import shared_files
 
 
 def test_files_are_compared_by_their_bytes(tmp_path):
@@ -22,9 +20,3 @@ def test_only_files_of_sizes_in_both_are_read(tmp_path, monkeypatch):
         (tmp_path / name).write_text(name)
     assert shared_files([paths['long'], paths['short']], [paths['other']]) == []
     assert sorted(read) == sorted([paths['short'], paths['other']])
-
-
-def test_arrays_are_compared_by_their_pixels():
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
-    assert shared_arrays(images[:4], images[[5, 2, 0]]) == [(2, 1), (0, 2)]
