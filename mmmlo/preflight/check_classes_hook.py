@@ -72,7 +72,7 @@ def _uses_head(loop: Any) -> bool:
 
 
 def check_labels(model: Any, datasets: Mapping[str, Any]) -> None:
-    """Compare the classes of data sets, config key -> data set, with each other and with a model's head, or a config's."""
+    """Compare the classes of data sets, config key -> data set, with each other and with a model's head."""
     for key, dataset in datasets.items():
         while hasattr(dataset, 'dataset'):
             dataset = dataset.dataset

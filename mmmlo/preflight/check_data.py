@@ -4,6 +4,7 @@ import os.path as osp
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
 
 from mmengine.config import Config
@@ -15,7 +16,7 @@ from mmpretrain.models import BaseSelfSupervisor
 from mmmlo.datasets import check_dataset_folder
 from mmmlo.datasets.duplicates import shared_files
 from mmmlo.datasets.sources import leaves
-from mmmlo.registry import DATASETS
+from mmmlo.registry import DATASETS, MODELS
 from mmmlo.utils.config import named_dataloaders
 from mmmlo.utils.errors import MissingPackageError, MmmloError
 from mmmlo.utils.text import describe_error, format_list
@@ -142,7 +143,8 @@ class DataCheck:
         used = dict(self.datasets)
         if isinstance(kind, type) and issubclass(kind, BaseSelfSupervisor):
             used.pop('train_dataloader.dataset', None)  # D_u, whose labels nobody uses
-        check_labels(model, used)
+        heads = {name: own for name in ('downstream', 'head') if 'num_classes' in (own := model.get(name) or {})}
+        check_labels(SimpleNamespace(**{name: MODELS.build(own) for name, own in heads.items()}), used)
         yield from ()
 
     def leakage(self) -> str | None:

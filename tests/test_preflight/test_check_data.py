@@ -36,7 +36,7 @@ def cfg(tmp_path):
     return Config(
         dict(
             default_scope='mmpretrain',
-            model=dict(type='mmmlo.MLOMAE', downstream=dict(num_classes=2)),
+            model=dict(type='mmmlo.MLOMAE', downstream=dict(type='mmmlo.TokenClsHead', in_channels=8, num_classes=2)),
             train_dataloader=loader('train', 'train'),
             train_cfg=dict(dataloaders=dict(finetune=loader('train', 'train'), masking=loader('train', 'val'))),
             val_dataloader=loader('train', 'val'),
@@ -160,6 +160,15 @@ def test_classes_are_compared_where_labels_are_used(cfg, tmp_path):
         'model.downstream.num_classes is 1, but the images of train_cfg.dataloaders.finetune have 2 classes; set '
         'model.downstream.num_classes=2'
     )
+
+
+def test_several_labels_need_their_loss(cfg, tmp_path):
+    (tmp_path / 'test.txt').write_text('cat/0.png 0,1\ndog/0.png 1\n')
+    cfg.test_dataloader.dataset.update(ann_file='test.txt', metainfo=dict(classes=('cat', 'dog')))
+    cfg.train_cfg.dataloaders = dict(finetune=cfg.test_dataloader)
+    assert 'use_sigmoid=True' in look(cfg)[1]
+    cfg.model.downstream.loss = dict(type='CrossEntropyLoss', use_sigmoid=True)
+    assert not look(cfg)[1]
 
 
 def test_images_that_both_splits_have(cfg, tmp_path):
