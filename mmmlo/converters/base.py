@@ -84,10 +84,6 @@ class Format:
             names[name].append(key)
         return names
 
-    def recognizes(self, keys: Iterable[str]) -> bool:
-        """Tell whether these keys are of this format, by a name that is its alone."""
-        return any(fnmatchcase(key, pattern) for key in keys for pattern in self.signature)
-
     def to_ours(self, key: str) -> str | None:
         """Give our name of one of its weights; None if it has none."""
         return self.table.to_ours(key)

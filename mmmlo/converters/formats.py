@@ -1,6 +1,7 @@
 """The formats, one class each, and which of them a file is of."""
 
 from collections.abc import Collection, Iterable
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -124,9 +125,7 @@ class MLOMAEFormat(MAEFormat):
         ('finetune_module.head.{p}', 'downstream.fc.{p}'),
     ])
     notes_reading = {'masker.layers.1.weight': "the masker is an MLPMasker with act_cfg=dict(type='ReLU')"}
-    notes_writing = {
-        'masking_module.output_layer.weight': "the released masking network has ReLU; an MLPMasker's default is GELU"
-    }
+    notes_writing = {'masking_module.output_layer.weight': "the released masker has ReLU; an MLPMasker's default is GELU"}
     parts = ('masking_module', 'finetune_module')
     signature = ('masking_module.*', 'finetune_module.*', 'first_hidden_layer.*')
     masker = 'MLPMasker'
@@ -168,9 +167,7 @@ class CLMAEFormat(MAEFormat):
     signature = ('masking_net.*',)
     masker = 'ViTMasker/linear'
     square_only = True
-    notes_reading = {
-        'masker.head.weight': "the masker is a ViTMasker(head='linear'); its scores are 1 minus the released ones"
-    }
+    notes_reading = {'masker.head.weight': "the masker is a ViTMasker(head='linear'); its scores are 1 minus the released"}
     position = 'masking_net.pos_embed'
 
     def read(self, state: State, beside: Iterable[str] = ()) -> Mapped:
@@ -216,8 +213,7 @@ class MMSegMAEFormat(Format):
     readable = False
     left_writing = {'backbone.ln2.*': 'norm on the mean of the patches, not part of the backbone'}
     notes_writing = {
-        'pos_embed': "set init_values=1.0 of mmseg's MAE: its layer scales are not in this file and must be neutral; 0.1 is "
-        'the default',
+        'pos_embed': "set init_values=1.0 of mmseg's MAE (default: 0.1): its layer scales are not here and must be neutral",
         'ln1.weight': "ln1.* is the final norm, which mmseg's MAE has with final_norm=True only",
     }
 
@@ -248,7 +244,7 @@ def get_format(name: str) -> Format:
 def detect_format(keys: Collection[str], source: str) -> Format:
     """Tell a file's format by its keys, or raise a :class:`ConversionError`."""
     for format in FORMATS.values():
-        if format.recognizes(keys):
+        if any(fnmatchcase(key, pattern) for key in keys for pattern in format.signature):
             return format
     raise ConversionError(
         f'the format of {source} is unknown: it has keys such as {format_list(list(keys), 3)}{explain_refusal(keys)}'
