@@ -90,7 +90,7 @@ def test_quickstart_writes_what_it_says(tmp_path):
     code, output = call(osp.join(ROOT, 'tools/quickstart.py'), '--work-dir', tmp_path, cwd=tmp_path)
     assert code == 0, output
     summary = json.loads((tmp_path / 'summary.json').read_text())
-    assert set(summary['methods']) == {'untrained', 'mae', 'mlo_mae'}
+    assert set(summary['methods']) == {'untrained', 'mae', 'mlo_mae', 'cl_mae'}
     assert summary['methods']['mae']['pretrain_steps'] == summary['methods']['mlo_mae']['pretrain_steps'] > 0
     for picture in ('losses.png', 'masks.png'):
         assert (tmp_path / picture).stat().st_size > 10_000
