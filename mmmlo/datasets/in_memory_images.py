@@ -155,11 +155,10 @@ class InMemoryImages(Wrapper):
 def _image(sample: Any, i: int) -> torch.Tensor:
     """Take the image of a sample, C x H x W."""
     image = sample.get('img') if isinstance(sample, Mapping) else None
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3):
-        array = isinstance(image, np.ndarray)
-        found = f'an `img` that is {image.dtype} of the shape {image.shape}' if array else 'no `img`'
-        raise DataError(
-            f'image {i} in InMemoryImages has {found}, and should have one of H x W x C in uint8. The pipeline of the '
-            'dataset ends before PackInputs: [] for images in memory such as CIFAR-10, LoadImage and Resize for files.'
-        )
-    return torch.from_numpy(np.ascontiguousarray(image.reshape(*image.shape[:2], -1))).permute(2, 0, 1)
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3):
+        return torch.from_numpy(np.ascontiguousarray(image.reshape(*image.shape[:2], -1))).permute(2, 0, 1)
+    found = f'an `img` that is {image.dtype} of the shape {image.shape}' if isinstance(image, np.ndarray) else 'no `img`'
+    raise DataError(
+        f'image {i} in InMemoryImages has {found}, and should have one of H x W x C in uint8. The pipeline '
+        'of the dataset ends before PackInputs: [] for images in memory such as CIFAR-10, LoadImage and Resize for files.'
+    )

@@ -92,7 +92,8 @@ def _check_outputs(model: Any, key: str, dataset: Any) -> None:
         head: Any = getattr(model, name, None)
         outputs = getattr(head, 'num_classes', None)
         own = isinstance(head, TokenClsHead)
-        fits = own and getattr(head.loss_module, 'use_sigmoid', False) or isinstance(head, MultiLabelClsHead)
+        sigmoid = getattr(getattr(head, 'loss_module', None), 'use_sigmoid', False)
+        fits = own and sigmoid or isinstance(head, MultiLabelClsHead)
         if isinstance(outputs, int) and not fits and has_several_labels(dataset):
             loss, kind = "loss=dict(type='CrossEntropyLoss', use_sigmoid=True)", "type='mmpretrain.MultiLabelLinearClsHead'"
             raise DataError(

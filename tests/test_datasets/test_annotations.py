@@ -1,12 +1,15 @@
 """Annotation files in the forms that people write."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from mmengine.registry import DATASETS, MODELS
 
 from mmmlo.datasets import ImageFolder, SplitDataset, check_level_splits
-from mmmlo.datasets.labels import read_annotations
+from mmmlo.datasets.labels import read_annotations, read_labels
+from mmmlo.preflight.check_classes_hook import _check_outputs
 from mmmlo.utils.errors import DataError
 
 CAT, DOG = ['a b.jpg', 'dir/c.PNG', 'd.jpeg'], ['cat', 'dog']
@@ -139,3 +142,19 @@ def test_several_labels_reach_splits_and_heads(several):
     assert torch.isclose(head.loss(features, samples)['loss'], expected / 2)
     scores = torch.stack([sample.pred_score for sample in head.predict(features, samples)])
     assert torch.allclose(scores, head(features).sigmoid())
+
+
+@pytest.mark.parametrize(
+    ('kind', 'words'),
+    [
+        ('mmmlo.TokenClsHead', r"set model\.head\.loss=dict\(type='CrossEntropyLoss', use_sigmoid=True\)"),
+        ('LinearClsHead', r"model\.head\.type='mmpretrain\.MultiLabelLinearClsHead', and dict\(type='AveragePrecision'\)"),
+    ],
+)
+def test_a_loss_for_one_label_is_refused(several, kind, words):
+    dataset = DATASETS.build(several)
+    head = MODELS.build(dict(type=kind, num_classes=3, in_channels=8))
+    with pytest.raises(DataError, match=words):
+        _check_outputs(SimpleNamespace(head=head), 'train_dataloader.dataset', dataset)
+    with pytest.raises(DataError, match='needs exactly one class for each image'):
+        read_labels(dataset)
