@@ -12,13 +12,14 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmmlo.datasets import DatasetFolderError, Digits, SplitDataset, check_dataset_folder, check_level_splits
+from mmmlo.datasets import Digits, SplitDataset, check_dataset_folder, check_level_splits
 from mmmlo.launch.config import load_config, set_backbone
 from mmmlo.launch.shrink import shrink
 from mmmlo.preflight.check_config import ConfigError, check_config, find_config_problems
 from mmmlo.registry import TRANSFORMS
 from mmmlo.utils import checkpoints
 from mmmlo.utils.checkpoints import read_checkpoint, read_content
+from mmmlo.utils.errors import MissingFileError
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
@@ -350,7 +351,7 @@ WRONG_INPUTS = [
 
 @pytest.mark.parametrize(('make', 'words'), WRONG_INPUTS)
 def test_a_wrong_input_gets_one_line(configs, tmp_path, make, words):
-    with pytest.raises((ValueError, DatasetFolderError), match=words.replace('FILE', str(tmp_path / 'x.pth'))) as error:
+    with pytest.raises((ValueError, MissingFileError), match=words.replace('FILE', str(tmp_path / 'x.pth'))) as error:
         make(Input(tmp_path, configs))
     assert '\n' not in str(error.value)
 
