@@ -122,36 +122,29 @@ class ImageFolder(CustomDataset):
         self.folder_to_idx = {name: index for index, name in enumerate(images)}
         return [(path, index) for index, paths in enumerate(images.values()) for path in paths]
 
-
-def _load_list(self: CustomDataset) -> list[dict]:
-    """Read the folder, or ``ann_file`` in any form."""
-    if not self.ann_file:
-        return _load_folder(self)
-    first_label = getattr(self, 'first_label', 0)
-    names, labels, classes = read_annotations(self.ann_file, self.CLASSES, self.with_label, first_label)
-    if classes is not None and self.CLASSES is None:
-        self._metainfo['classes'] = tuple(classes)
-    join = get_file_backend(self.img_prefix, enable_singleton=True).join_path
-    first = join(self.img_prefix, names[0])
-    if '://' not in first and not osp.exists(first):
-        ending = next((ending for ending in EXTENSIONS if osp.exists(first + ending)), None)
-        if ending is None:
-            below = f'Write paths below `data_root` and `data_prefix`, which are {self.img_prefix or "empty"}.'
-            raise DataError(f'{self.ann_file}: {names[0]!r}, its first image: there is no file {first}. {below}')
-        names = [name + ending for name in names]
-    samples: list[dict] = [dict(img_path=join(self.img_prefix, name)) for name in names]
-    several = any(len(own) != 1 for own in labels)
-    count = len(classes) if classes else max(map(max, filter(None, labels)), default=-1) + 1
-    for sample, own in zip(samples, labels):
-        sample['gt_label'] = own if several else own[0]
-        if several:
-            sample['gt_score'] = np.isin(np.arange(count), own).astype(np.float32)
-    return samples
-
-
-# mmpretrain's own classes of folders, ImageNet among them, take the last word of a line for a number and read nothing else.
-_load_folder = CustomDataset.load_data_list
-CustomDataset.load_data_list = _load_list
+    def load_data_list(self) -> list[dict]:
+        """Read the folder, or ``ann_file`` in any form."""
+        if not self.ann_file:
+            return super().load_data_list()
+        names, labels, classes = read_annotations(self.ann_file, self.CLASSES, self.with_label, self.first_label)
+        if classes is not None and self.CLASSES is None:
+            self._metainfo['classes'] = tuple(classes)
+        join = get_file_backend(self.img_prefix, enable_singleton=True).join_path
+        first = join(self.img_prefix, names[0])
+        if '://' not in first and not osp.exists(first):
+            ending = next((ending for ending in EXTENSIONS if osp.exists(first + ending)), None)
+            if ending is None:
+                below = f'Write paths below `data_root` and `data_prefix`, which are {self.img_prefix or "empty"}.'
+                raise DataError(f'{self.ann_file}: {names[0]!r}, its first image: there is no file {first}. {below}')
+            names = [name + ending for name in names]
+        samples: list[dict] = [dict(img_path=join(self.img_prefix, name)) for name in names]
+        several = any(len(own) != 1 for own in labels)
+        count = len(classes) if classes else max(map(max, filter(None, labels)), default=-1) + 1
+        for sample, own in zip(samples, labels):
+            sample['gt_label'] = own if several else own[0]
+            if several:
+                sample['gt_score'] = np.isin(np.arange(count), own).astype(np.float32)
+        return samples
 
 
 @cache
