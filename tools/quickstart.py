@@ -37,7 +37,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from mmmlo.datasets import SplitDataset
 from mmmlo.evaluation import extract_features, fit_logistic_regression, knn_scores
 from mmmlo.launch.config import build_runner, load_config
-from mmmlo.visualization import plot_losses, plot_masks, read_scalars
+from mmmlo.visualization import mask_column, plot_losses, plot_mask_table, read_scalars
 
 CONFIGS = dict(
     mae='configs/mae/mae_vit-nano-p4_1xb64-coslr-20e_digits.py',
@@ -79,7 +79,7 @@ def main() -> None:
     args = parse_args()
     begin = time.monotonic()
 
-    methods, runs, start_weights = {}, {}, None
+    methods, runs, columns, start_weights = {}, {}, [], None
     for method in CONFIGS:
         print(f'\n=== {method} ===', flush=True)
         runner = build(method, args.seed, args.work_dir)
@@ -92,16 +92,11 @@ def main() -> None:
         runner.train()
         methods[method] = dict(**evaluate(runner.model, runner.cfg), pretrain_steps=runner.iter)
         runs[method] = read_scalars(osp.join(runner.log_dir, 'vis_data', 'scalars.json'))
+        batch = next(iter(Runner.build_dataloader(dict(runner.cfg.test_dataloader, batch_size=100))))
+        columns.append(mask_column(method, runner.model, batch['inputs'], shown=6))
 
     plot_losses(runs, osp.join(args.work_dir, 'losses.png'))
-    batch = next(iter(runner.build_dataloader(dict(runner.cfg.test_dataloader, batch_size=12))))
-    runner.model.eval()
-    plot_masks(
-        runner.model,
-        runner.model.data_preprocessor(batch, False)['inputs'],
-        osp.join(args.work_dir, 'masks.png'),
-        [str(int(sample.gt_label)) for sample in batch['data_samples']],
-    )
+    plot_mask_table(columns, osp.join(args.work_dir, 'masks.png'))
     summary = dict(dataset='digits', seconds=round(time.monotonic() - begin, 1), methods=methods)
     with open(osp.join(args.work_dir, 'summary.json'), 'w') as file:
         json.dump(summary, file, indent=2)

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from mmengine.dist import all_gather, get_world_size
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner.amp import autocast
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmmlo.utils.errors import DataError, SettingError
+from mmmlo.utils.modules import unwrap
 
 __all__ = [
     'batch_features', 'check_finite', 'eval_mode', 'extract_features', 'extract_tokens', 'gather_rows', 'pool_tokens',
@@ -68,7 +68,7 @@ def batch_features(model: Any, batch: dict, token: str) -> tuple[Tensor, list]:
 
 
 def _encode(model: Any, batch: dict) -> tuple[Any, list]:
-    model = model.module if is_model_wrapper(model) else model
+    model = unwrap(model)
     batch = model.data_preprocessor(batch, False)
     data_samples = batch.get('data_samples')
     if not data_samples or any('gt_label' not in sample for sample in data_samples):

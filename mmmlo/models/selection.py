@@ -49,12 +49,6 @@ def select_patches(scores: torch.Tensor, mask_ratio: float, temperature: float =
         temperature (float): Scale of Gumbel noise added to the logarithm of the scores; at 1 masked patches are drawn
             without replacement with probabilities proportional to the scores (Kool et al., 2019). Defaults to 0, the
             paper's hard choice.
-
-    Returns:
-        PatchSelection: The choice.
-
-    Raises:
-        SettingError: The ratio leaves no visible or no masked patch, or the temperature is negative.
     """
     visible = num_visible(scores.shape[1], mask_ratio)
     scores = scores.detach()  # B x L

@@ -1,7 +1,7 @@
 """Pictures of training runs and of masks."""
 
-from .curves import plot_curriculum, plot_losses, read_scalars
-from .masks import MaskColumn, mask_column, plot_mask_table, plot_masks
+from .curves import plot_losses, read_scalars
+from .masks import MaskColumn, mask_column, plot_mask_table
 from .results import plot_results
 from .safe_local_vis_backend import SafeLocalVisBackend
 
@@ -9,10 +9,8 @@ __all__ = [
     'MaskColumn',
     'SafeLocalVisBackend',
     'mask_column',
-    'plot_curriculum',
     'plot_losses',
     'plot_mask_table',
-    'plot_masks',
     'plot_results',
     'read_scalars',
 ]

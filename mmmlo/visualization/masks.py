@@ -24,12 +24,6 @@ DPI = 200
 MOST_PIXELS = 60_000  # matplotlib draws no picture of 2 ** 16 pixels along a side
 
 
-def _displayable(images: torch.Tensor) -> torch.Tensor:
-    """Stretch a batch of images to [0, 1] by its common range and put channels last."""
-    low, high = images.amin(), images.amax()
-    return _first_colours(((images - low) / (high - low).clamp(min=1e-6)).permute(0, 2, 3, 1))
-
-
 def _to_pixels(patches: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Repeat a value a patch, N x h x w, to a value a pixel, N x H x W x 1."""
     rows, columns = (size[0] // patches.shape[1], size[1] // patches.shape[2])
@@ -40,40 +34,6 @@ def _covered(images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Images, N x H x W x 3, with their masked patches, N x h x w, in grey."""
     mask = _to_pixels(mask, (images.shape[1], images.shape[2]))
     return images * (1 - mask) + COVER * mask
-
-
-@torch.no_grad()
-def plot_masks(model: Any, images: torch.Tensor, path: str, titles: Sequence[str] = ()) -> None:
-    """Draw images, their ``mask_prob`` as a heat map, what stays visible, and the reconstruction, a column an image.
-
-    Args:
-        model (nn.Module): A :class:`mmmlo.models.BaseMaskedAutoencoder` in evaluation mode.
-        images (torch.Tensor): Preprocessed images on the model's device, B x 3 x H x W.
-        path (str): Where to write the picture.
-        titles (Sequence[str]): A title for each image. Defaults to none.
-    """
-    reconstruction, masking = model.reconstruct(images)
-    grid = model.backbone.embed(images[:1])[1]
-    shown = _displayable(torch.cat([images, reconstruction.clamp(images.amin(), images.amax())]).float().cpu())
-    original, filled = shown.split(len(images))
-    rows = [
-        ('image', original),
-        ('mask_prob', masking.mask_prob.view(-1, *grid).float().cpu()),
-        ('visible', _covered(original, masking.selection.mask.view(-1, *grid).cpu())),
-        ('reconstruction', filled),
-    ]
-    figure = Figure(figsize=(1.0 * len(images) + 1.2, 4.3), layout='constrained')
-    all_axes = figure.subplots(len(rows), len(images), squeeze=False)
-    for row_axes, (name, pictures) in zip(all_axes, rows):
-        for axes, picture in zip(row_axes, pictures):
-            heat = axes.imshow(picture.numpy(), vmin=0, vmax=1, cmap=COLORMAP, interpolation='nearest')
-            axes.set(xticks=[], yticks=[])
-        row_axes[0].set_ylabel(name)
-        if name == 'mask_prob':
-            figure.colorbar(heat, ax=list(row_axes), fraction=0.02, pad=0.01)
-    for axes, title in zip(all_axes[0], titles):
-        axes.set_title(title, fontsize=8)
-    figure.savefig(path, dpi=110)
 
 
 @dataclass(frozen=True)
@@ -109,7 +69,7 @@ def undo_preprocessing(preprocessor: Any, bgr: bool, channels: int = 3) -> Calla
     three are shown, and of fewer the first, in grey.
     """
     probes = torch.cat([torch.zeros(1, channels), 255 * torch.eye(channels)]).view(-1, channels, 1, 1)
-    seen = preprocessor(dict(inputs=probes, data_samples=None), False)['inputs'][..., 0, 0].double()
+    seen = preprocessor(dict(inputs=probes, data_samples=None), False)['inputs'][..., 0, 0].double().cpu()
     black, inverse = seen[0], torch.linalg.inv(seen[1:] - seen[0])
 
     def undo(images: torch.Tensor) -> torch.Tensor:
@@ -170,8 +130,8 @@ def mask_column(
                 filled.append(undo(reconstruction))
             else:  # what is only measured needs no encoder and no decoder, which take most of the time
                 masking = model.draw_masks(inputs, tokens, grid)
-            scores.append(masking.mask_prob.float())
-            masks.append(masking.selection.mask.float())
+            scores.append(masking.mask_prob.float().cpu())
+            masks.append(masking.selection.mask.float().cpu())
             if progress is not None:
                 progress(len(batch))
     mask_prob, mask = torch.cat(scores), torch.cat(masks)

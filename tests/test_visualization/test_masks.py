@@ -3,19 +3,7 @@ import torch
 from matplotlib import image
 
 from mmmlo.models.maskers import mask_statistics
-from mmmlo.visualization import mask_column, masks, plot_mask_table, plot_masks
-
-
-def test_masks_show_scores_and_reconstruction(tiny_model, tmp_path):
-    model = tiny_model(dtype=torch.float32).eval()
-    images = torch.randn(3, 3, 16, 16)
-    plot_masks(model, images, str(tmp_path / 'a.png'), titles=['a', 'b', 'c'])
-    with torch.no_grad():
-        model.masker.layers[-1].bias.copy_(torch.linspace(-4, 4, 16))
-    plot_masks(model, images, str(tmp_path / 'b.png'), titles=['a', 'b', 'c'])
-    first, second = (image.imread(tmp_path / name) for name in ('a.png', 'b.png'))
-    assert first.shape == second.shape
-    assert (first != second).any()
+from mmmlo.visualization import mask_column, masks, plot_mask_table
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@ import json
 import resource
 from contextlib import contextmanager
 
-import numpy as np
 import pytest
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization import LocalVisBackend
@@ -41,10 +40,7 @@ def test_what_cannot_be_written_is_left_out_as_a_whole(backend, said, tmp_path):
     backend.add_scalar('loss', 4.0, step=4)
     lines = (tmp_path / 'vis_data/scalars.json').read_text().splitlines()
     assert [json.loads(line) for line in lines] == [dict(loss=1.0, step=1), dict(loss=4.0, step=4)]
-    assert [text.split(':')[0] for text in said] == [
-        f'What is logged cannot be written to {tmp_path}/vis_data',
-        f'{tmp_path}/vis_data/scalars.json is written again',
-    ]
+    assert len(said) == 1 and said[0].startswith(f'What is logged cannot be written to {tmp_path}/vis_data: ')
     assert 'File too large. It is left out, and training goes on' in said[0].replace("'", '')
 
 
@@ -54,12 +50,10 @@ def test_mmengine_s_own_ends_the_run(tmp_path):
         backend.add_scalars(dict(loss=1.0), step=1)
 
 
-def test_a_full_device_and_a_picture(backend, said, tmp_path):
+def test_a_full_device(backend, said, tmp_path):
     folder = tmp_path / 'vis_data'
     folder.mkdir()
     (folder / 'scalars.json').symlink_to('/dev/full')  # a device on which each write fails for want of space
-    (folder / 'vis_image').write_text('')  # where a folder would have to be made
     backend.add_scalar('loss', 1.0)
-    backend.add_image('masks', np.zeros((4, 4, 3), np.uint8))
     assert len(said) == 1 and '[Errno 28] No space left on device' in said[0]
     assert (folder / 'scalars.json').is_symlink()

@@ -1,5 +1,5 @@
 # ViTDet's schedule (Li et al., 2022, appendix A.2): 100 epochs at batches of 64, and its AdamW. Norms and position
-# embeddings have no weight decay; biases and relative positions have.
+# embeddings have no weight decay; biases have.
 optim_wrapper = dict(
     type='mmmlo.BFloat16OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1),

@@ -7,6 +7,7 @@ from torch import nn
 
 from mmmlo.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmmlo.utils.errors import SettingError
+from mmmlo.utils.modules import unwrap
 
 from ..hypergradients import HypergradientEstimator, LevelGraph, build_estimator, check_adam
 from ..level import Level, LevelConfig
@@ -56,7 +57,7 @@ class MultiLevelOptimWrapperConstructor:
         """
         check_not_sharded(model)
         check_model_wrapper(model)
-        model = getattr(model, 'module', model)
+        model = unwrap(model)
         available: dict[str, tuple[str, ...]] = model.level_modules  # type: ignore[assignment]
         if unknown := [level for level in self.levels if level not in available]:
             raise SettingError(

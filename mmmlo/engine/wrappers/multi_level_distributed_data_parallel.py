@@ -89,7 +89,7 @@ class MultiLevelDistributedDataParallel(nn.Module):
 def check_model_wrapper(model: nn.Module) -> None:
     """Raise a RuntimeError if a model with several levels is in a wrapper that would train one loss."""
     if is_model_wrapper(model) and not isinstance(model, MultiLevelDistributedDataParallel):
-        levels = getattr(getattr(model, 'module', model), 'level_modules', {})
+        levels = getattr(model.module, 'level_modules', {})
         if len(levels) > 1:
             raise UnsupportedError(
                 f'the model has the levels {list(levels)} and is wrapped in {type(model).__name__}, which trains one loss '

@@ -8,7 +8,7 @@ from torch import nn
 from mmmlo.registry import MODELS
 from mmmlo.utils.errors import SettingError
 
-from ..utils import SelectiveEncoderLayer, sincos_position_embedding
+from ..layers import SelectiveEncoderLayer, sincos_position_embedding
 from .grid_vit import GridViT
 
 
@@ -29,9 +29,6 @@ class MaskedViT(GridViT):
         learnable_pos_embed (bool): Whether the sine-cosine position embedding is trained. MAE keeps it fixed; the released
             MLO-MAE trains it. Defaults to False.
         **kwargs: Other arguments of ``VisionTransformer``. The class token is always there.
-
-    Raises:
-        SettingError: If the image size is not a multiple of the patch size.
     """
 
     layers: ModuleList
@@ -94,8 +91,7 @@ class MaskedViT(GridViT):
             tuple[torch.Tensor]: One tensor for each of ``out_indices``; with the default ``out_type`` B x (1 + L) x C.
 
         Raises:
-            SettingError: The channels are others, or the image size is not a multiple of the patch size (the patch embedding
-                would pad silently).
+            SettingError: The channels are others, or a size is no multiple of the patch's, which would be padded silently.
         """
         self._check_size(x)
         return super().forward(x)
@@ -105,9 +101,6 @@ class MaskedViT(GridViT):
 
         Returns:
             tuple[torch.Tensor, tuple[int, int]]: Tokens without the class token, B x L x C, and their (H, W) grid.
-
-        Raises:
-            SettingError: The image size is not a multiple of the patch size.
         """
         self._check_size(images)
         tokens, grid = self.patch_embed(images)  # B x L x C
@@ -121,9 +114,8 @@ class MaskedViT(GridViT):
 
         Args:
             tokens (torch.Tensor): Output of :meth:`embed`, B x L x C.
-            ids_keep (torch.Tensor, optional): Indices of the visible patches, B x V. Defaults to None, all patches.
+            ids_keep (torch.Tensor, optional): Indices of the visible patches, B x V; all without.
             outputs (slice): Which of class token and visible tokens to return; the last layer computes no others.
-                Defaults to all.
 
         Returns:
             torch.Tensor: Class token and visible tokens after the final norm, B x (1 + V) x C, or those of ``outputs``.

@@ -47,8 +47,8 @@ class DeviceDataPreprocessor(SelfSupDataPreprocessor):
     mmpretrain moves each label by itself: for a batch of 256 that is 256 copies to the device.
 
     Args:
-        mean (Sequence[float], optional): The mean of each channel, of which there may be any number. Defaults to None.
-        std (Sequence[float], optional): The deviation of each. Defaults to None.
+        mean (Sequence[float], optional): The mean of each channel, of which there may be any number.
+        std (Sequence[float], optional): The deviation of each.
         **kwargs: Other arguments of mmpretrain's class: ``to_rgb``, ``non_blocking``.
     """
 
@@ -65,7 +65,7 @@ class DeviceDataPreprocessor(SelfSupDataPreprocessor):
         Args:
             data (dict): ``inputs``, uint8 images, B x C x H x W or a list of such views; ``data_samples``; ``shift``, B x 2,
                 and ``flip``, B, of a batch that is still to be cropped and mirrored.
-            training (bool): As in mmpretrain's class. Defaults to False.
+            training (bool): As in mmpretrain's class.
 
         Returns:
             dict: ``inputs``, normalized, and ``data_samples``.

@@ -23,9 +23,6 @@ class TokenClsHead(LinearClsHead):
         token (str): 'cls', or 'mean' over the patch tokens. Defaults to 'cls'.
         dropout (float): Dropout rate before the linear layer. Defaults to 0.1.
         **kwargs: Other arguments of ``LinearClsHead``.
-
-    Raises:
-        ValueError: If ``token`` is neither 'cls' nor 'mean'.
     """
 
     def __init__(self, num_classes: int, in_channels: int, token: str = 'cls', dropout: float = 0.1, **kwargs) -> None:
@@ -42,14 +39,7 @@ class TokenClsHead(LinearClsHead):
         return slice(0, 1) if self.token == 'cls' else slice(None)
 
     def pre_logits(self, feats: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Pick the token, normalize it and drop out.
-
-        Args:
-            feats (tuple[torch.Tensor]): The last one is B x (1 + L) x C, class token first.
-
-        Returns:
-            torch.Tensor: B x C.
-        """
+        """Pick the token of the last features, B x (1 + L) x C, normalize it and drop out, B x C."""
         tokens = feats[-1]
         x = tokens[:, 0] if self.token == 'cls' else tokens[:, 1:].mean(dim=1)
         return self.dropout(self.norm(x))

@@ -15,13 +15,6 @@ class AutocastRPNHead(RPNHead):
     """
 
     def forward_single(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predict from one level.
-
-        Args:
-            x (torch.Tensor): B x C x H x W.
-
-        Returns:
-            tuple[torch.Tensor, torch.Tensor]: Scores, B x anchors x H x W, and deltas, B x (anchors * 4) x H x W.
-        """
+        """Predict scores, B x anchors x H x W, and deltas, B x (anchors * 4) x H x W, from one level, B x C x H x W."""
         scores, deltas = super().forward_single(x)
         return scores.float(), deltas.float()

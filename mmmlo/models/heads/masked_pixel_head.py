@@ -19,32 +19,16 @@ class MaskedPixelHead(MAEPretrainHead):
         super().__init__(loss=loss or dict(type='mmpretrain.PixelReconstructionLoss', criterion='L2'), **kwargs)
 
     def patchify(self, imgs: torch.Tensor) -> torch.Tensor:
-        """Cut images into patches, row by row.
-
-        Args:
-            imgs (torch.Tensor): B x C x H x W.
-
-        Returns:
-            torch.Tensor: B x L x (patch_size ** 2 * C), the channel index running fastest.
-        """
+        """Cut images, B x C x H x W, into patches, row by row, B x L x (patch_size ** 2 * C), channels running fastest."""
         p = self.patch_size
         batch, channels, height, width = imgs.shape
         x = imgs.reshape(batch, channels, height // p, p, width // p, p)  # B x C x rows x p x columns x p
         return x.permute(0, 2, 4, 3, 5, 1).reshape(batch, (height // p) * (width // p), p * p * channels)
 
-    def unpatchify(self, x: torch.Tensor, grid: tuple[int, int] | None = None) -> torch.Tensor:
-        """Put patches together into images, the inverse of :meth:`patchify`.
-
-        Args:
-            x (torch.Tensor): B x L x (patch_size ** 2 * C).
-            grid (tuple[int, int], optional): Patches along the height and the width. Defaults to None, a square.
-
-        Returns:
-            torch.Tensor: B x C x H x W.
-        """
+    def unpatchify(self, x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """Put the patches of an (H, W) grid together into images, the inverse of :meth:`patchify`."""
         p = self.patch_size
-        side = round(x.shape[1] ** 0.5)
-        height, width = grid or (side, side)
+        height, width = grid
         x = x.reshape(x.shape[0], height, width, p, p, self.in_channels)  # B x rows x columns x p x p x C
         return x.permute(0, 5, 1, 3, 2, 4).reshape(x.shape[0], self.in_channels, height * p, width * p)
 
@@ -53,7 +37,7 @@ class MaskedPixelHead(MAEPretrainHead):
 
         Args:
             target (torch.Tensor): Preprocessed images, B x C x H x W.
-            ids (torch.Tensor, optional): Indices of the patches, B x M. Defaults to None, all in order.
+            ids (torch.Tensor, optional): Indices of the patches, B x M; all in order without.
 
         Returns:
             torch.Tensor: B x M x (patch_size ** 2 * C).
@@ -72,7 +56,7 @@ class MaskedPixelHead(MAEPretrainHead):
         Args:
             pred (torch.Tensor): Predictions, B x M x (patch_size ** 2 * C).
             images (torch.Tensor): Preprocessed images, B x C x H x W.
-            ids (torch.Tensor, optional): Indices of the patches that are predicted, B x M. Defaults to None, all in order.
+            ids (torch.Tensor, optional): Indices of the patches that are predicted, B x M; all in order without.
 
         Returns:
             torch.Tensor: B x M, the mean over a patch's pixels, in fp32 at least.
@@ -93,10 +77,10 @@ class MaskedPixelHead(MAEPretrainHead):
             pred (torch.Tensor): Predictions, B x M x (patch_size ** 2 * C).
             images (torch.Tensor): Preprocessed images, B x C x H x W.
             ids_masked (torch.Tensor): Indices of the masked patches, B x M.
-            weight (torch.Tensor, optional): Weight of every patch, B x L. Defaults to None, 1 everywhere as in MAE.
+            weight (torch.Tensor, optional): Weight of every patch, B x L; 1 everywhere without, as in MAE.
 
         Returns:
-            torch.Tensor: The loss, a scalar.
+            torch.Tensor: A scalar.
         """
         loss = self.patch_loss(pred, images, ids_masked)  # B x M
         return (loss if weight is None else loss * weight.gather(1, ids_masked)).mean()

@@ -19,10 +19,7 @@ class MaskBinarizationLoss(nn.Module):
 
     Args:
         loss_weight (float): Weight of the loss; 0 switches it off. Defaults to 1, as released.
-        sigma (float): Width of the hill. Defaults to 0.12, as released.
-
-    Raises:
-        SettingError: If ``sigma`` is not positive.
+        sigma (float): Width of the hill, positive. Defaults to 0.12, as released.
     """
 
     def __init__(self, loss_weight: float = 1.0, sigma: float = 0.12) -> None:
@@ -33,10 +30,7 @@ class MaskBinarizationLoss(nn.Module):
         self.sigma = sigma
 
     def forward(self, mask_prob: torch.Tensor) -> torch.Tensor:
-        """Compute the loss, a scalar, of scores, B x L, in (0, 1).
-
-        Keep weights 1 - ``mask_prob`` have the same loss.
-        """
+        """Compute the loss, a scalar, of scores, B x L, in (0, 1); of keep weights it is the same."""
         if not self.loss_weight:
             return mask_prob.new_zeros(())
         hill = torch.exp(-((mask_prob - 0.5) ** 2) / (2 * self.sigma**2))

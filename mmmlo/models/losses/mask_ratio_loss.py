@@ -17,11 +17,8 @@ class MaskRatioLoss(nn.Module):
     which then depends on no batch size. It also has the ratio 0.75 fixed in the loss, whatever the mask ratio is.
 
     Args:
-        mask_ratio (float): The target r. Defaults to 0.75.
+        mask_ratio (float): The target r, in (0, 1). Defaults to 0.75.
         loss_weight (float): Weight of the loss; 0 switches it off. Defaults to 25.6.
-
-    Raises:
-        SettingError: If the target is outside (0, 1).
     """
 
     def __init__(self, mask_ratio: float = 0.75, loss_weight: float = 25.6) -> None:

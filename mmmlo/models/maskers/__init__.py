@@ -1,8 +1,7 @@
-from .base import BaseMasker
+from .base import BaseMasker, mask_statistics
 from .conv import ConvMasker
 from .mlp import MLPMasker
 from .random import RandomMasker
-from .statistics import mask_statistics
 from .vit import ViTMasker
 
 __all__ = ['BaseMasker', 'ConvMasker', 'MLPMasker', 'RandomMasker', 'ViTMasker', 'mask_statistics']

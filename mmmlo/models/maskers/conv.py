@@ -4,7 +4,6 @@ import torch
 from torch import nn
 
 from mmmlo.registry import MODELS
-from mmmlo.utils.errors import SettingError
 
 from .base import BaseMasker, to_mask_prob
 
@@ -32,7 +31,6 @@ class ConvMasker(BaseMasker):
         in_channels (int): Image channels. Defaults to 3.
         dims (int): Width of the feature map. Defaults to 128.
         depth (int): Residual 3 x 3 blocks. Defaults to 2.
-        init_cfg (dict, optional): Initialization. Defaults to None, PyTorch's own.
     """
 
     def __init__(
@@ -48,15 +46,5 @@ class ConvMasker(BaseMasker):
         )
 
     def forward(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """Score the patches; see :meth:`BaseMasker.forward`.
-
-        Raises:
-            SettingError: If the masker's patches are not the backbone's.
-        """
-        scores = self.layers(images)
-        if tuple(scores.shape[-2:]) != tuple(grid):
-            raise SettingError(
-                f'model.masker.patch_size makes a grid of {tuple(scores.shape[-2:])}, the backbone one of '
-                f'{tuple(grid)}; give both the same patch size'
-            )
-        return to_mask_prob(scores.flatten(1))
+        """Score the patches; see :meth:`BaseMasker.forward`."""
+        return to_mask_prob(self.layers(images).flatten(1))

@@ -5,7 +5,6 @@ from mmcv.cnn import build_activation_layer
 from torch import nn
 
 from mmmlo.registry import MODELS
-from mmmlo.utils.errors import SettingError
 
 from .base import BaseMasker, to_mask_prob
 
@@ -23,7 +22,6 @@ class MLPMasker(BaseMasker):
         hidden_dims (int): Width of the hidden layer. Defaults to 512, as released.
         act_cfg (dict): Activation. Defaults to GELU, which is smooth, as finite differences need; the released code has
             ``dict(type='ReLU')``.
-        init_cfg (dict, optional): Initialization. Defaults to None, PyTorch's own for linear layers, as released.
     """
 
     def __init__(
@@ -46,14 +44,5 @@ class MLPMasker(BaseMasker):
         )
 
     def forward(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """Score the patches; see :meth:`BaseMasker.forward`.
-
-        Raises:
-            SettingError: If ``grid`` is not the grid that the masker is built for.
-        """
-        if tuple(grid) != self.grid:
-            raise SettingError(
-                f'model.masker is an MLPMasker built for grid {self.grid}, but the images have grid '
-                f'{tuple(grid)}; build it for that grid or use mmmlo.ConvMasker, which takes any'
-            )
+        """Score the patches; see :meth:`BaseMasker.forward`."""
         return to_mask_prob(self.layers(tokens))

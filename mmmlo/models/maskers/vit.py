@@ -2,13 +2,12 @@
 
 import torch
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
-from mmpretrain.models.utils import build_norm_layer
 from torch import nn
 
 from mmmlo.registry import MODELS
 from mmmlo.utils.errors import SettingError
 
-from ..utils import SelectiveEncoderLayer
+from ..layers import SelectiveEncoderLayer
 from .base import BaseMasker, to_mask_prob
 
 _HEADS = ('mlp', 'linear', 'token')
@@ -40,7 +39,7 @@ class ViTMasker(BaseMasker):
     Args:
         embed_dims (int): Width C of the tokens, the backbone's.
         grid (tuple[int, int], optional): Patches along the height and the width, for the heads on the class token.
-            ``head='token'`` serves every grid and keeps none. Defaults to None.
+            ``head='token'`` serves every grid and keeps none.
         depth (int): Number of blocks. Defaults to 5, as released.
         num_heads (int): Attention heads. Defaults to 4, as released.
         mlp_ratio (float): Width of a block's hidden layer over C. Defaults to 4, as released.
@@ -50,13 +49,9 @@ class ViTMasker(BaseMasker):
               in the paper's figure, which tells no width;
             - 'linear': from the class token by a linear layer alone, as in the released code;
             - 'token': from each patch's own token by a linear layer. Ours, for any grid.
-        norm_cfg (dict, optional): Norm layers. Defaults to None, layer norm with eps 1e-5 as released (the autoencoder's
-            have 1e-6).
-        init_cfg (dict, optional): Initialization. Defaults to None.
 
     Raises:
-        SettingError: If there is no such head, a head on the class token gets no grid, or ``num_heads`` does not divide
-            ``embed_dims``.
+        SettingError: There is no such head, one on the class token has no grid, or ``num_heads`` does not divide C.
     """
 
     full_precision = False
@@ -69,7 +64,6 @@ class ViTMasker(BaseMasker):
         num_heads: int = 4,
         mlp_ratio: float = 4.0,
         head: str = 'mlp',
-        norm_cfg: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -80,7 +74,7 @@ class ViTMasker(BaseMasker):
                 f'model.masker.embed_dims {embed_dims} is not a multiple of model.masker.num_heads {num_heads}; '
                 'set a number of heads that divides it'
             )
-        norm_cfg = norm_cfg or dict(type='LN', eps=1e-5)
+        norm_cfg = dict(type='LN', eps=1e-5)  # as released; the autoencoder's have 1e-6
         self.embed_dims = embed_dims
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         self.layers = nn.ModuleList(
@@ -89,7 +83,7 @@ class ViTMasker(BaseMasker):
             )
             for _ in range(depth)
         )
-        self.norm = build_norm_layer(norm_cfg, embed_dims)
+        self.norm = nn.LayerNorm(embed_dims, eps=1e-5)
         self.head: nn.Module
         if head == 'token':
             self.head = nn.Linear(embed_dims, 1)
@@ -120,16 +114,7 @@ class ViTMasker(BaseMasker):
         super().init_weights()
 
     def forward(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """Score the patches; see :meth:`BaseMasker.forward`.
-
-        Raises:
-            SettingError: If ``grid`` is not the grid that a head on the class token is built for.
-        """
-        if self.grid is not None and self.grid != tuple(grid):
-            raise SettingError(
-                f'model.masker is a ViTMasker built for grid {self.grid}, but the images have grid {tuple(grid)}; '
-                "build it for that grid or set model.masker.head='token', which serves any"
-            )
+        """Score the patches; see :meth:`BaseMasker.forward`."""
         x = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)  # B x (1 + L) x C
         # The last layer computes what the head reads.
         outputs = slice(1, None) if self.grid is None else slice(0, 1)

@@ -8,9 +8,8 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import nn
 
 from mmmlo.registry import MODELS
-from mmmlo.utils.errors import SettingError
 
-from ..utils import SelectiveEncoderLayer, sincos_position_embedding
+from ..layers import SelectiveEncoderLayer, sincos_position_embedding
 
 
 @MODELS.register_module()
@@ -34,8 +33,7 @@ class GridMAEDecoder(MAEPretrainDecoder):
         self.decoder_blocks = nn.ModuleList(SelectiveEncoderLayer(block) for block in self.decoder_blocks)
         self.grid_size = (grid[0], grid[1])
         self.embed_dim = self.decoder_embed.in_features
-        # A decoder of features, not of pixels, has none.
-        self.patch_size = patch_size if kwargs.get('predict_feature_dim') is None else None
+        self.patch_size = patch_size
         self.register_buffer('grid', torch.tensor(self.grid_size))
         self._register_load_state_dict_pre_hook(self._resize_position_embedding)
 
@@ -60,27 +58,11 @@ class GridMAEDecoder(MAEPretrainDecoder):
                 state_dict[f'{prefix}decoder_pos_embed'] = resize_pos_embed(position, saved, self.grid_size)
         state_dict[f'{prefix}grid'] = self.grid.detach().clone()
 
-    def forward(self, x: torch.Tensor, ids_restore: torch.Tensor) -> torch.Tensor:
-        """Predict the pixels of all patches from the visible ones.
-
-        Args:
-            x (torch.Tensor): Encoded class token and visible patches, B x (1 + V) x C.
-            ids_restore (torch.Tensor): Permutation that restores the patch order, B x L.
-
-        Returns:
-            torch.Tensor: Predictions, B x L x (patch_size ** 2 * channels).
-
-        Raises:
-            SettingError: ``ids_restore`` has another number of patches than the grid.
-        """
-        self._check_length(ids_restore.shape[1])
-        return super().forward(x, ids_restore)
-
     def decode_masked(self, x: torch.Tensor, ids_keep: torch.Tensor, ids_masked: torch.Tensor) -> torch.Tensor:
         """Predict the pixels of the masked patches from the visible ones.
 
-        They are those of :meth:`forward` for less: the patches are not put in order, which attention does not ask for, and
-        the last block computes nothing else.
+        They are those of ``forward(x, ids_restore)``, all patches' in order, for less: the patches are not put in order,
+        which attention does not ask for, and the last block computes nothing else.
 
         Args:
             x (torch.Tensor): Encoded class token and visible patches, B x (1 + V) x C.
@@ -89,12 +71,8 @@ class GridMAEDecoder(MAEPretrainDecoder):
 
         Returns:
             torch.Tensor: Predictions in the order of ``ids_masked``, B x M x (patch_size ** 2 * channels).
-
-        Raises:
-            SettingError: The image has another number of patches than the grid.
         """
         visible = ids_keep.shape[1]
-        self._check_length(visible + ids_masked.shape[1])
         of_cls_token, of_patches = self.decoder_pos_embed[:, :1], self.decoder_pos_embed[0, 1:]  # 1 x 1 x D, L x D
         x = self.decoder_embed(x)  # B x (1 + V) x D
         visible_tokens = x[:, 1:] + F.embedding(ids_keep, of_patches)  # B x V x D
@@ -104,10 +82,3 @@ class GridMAEDecoder(MAEPretrainDecoder):
             x = block(x, slice(1 + visible, None) if i == len(self.decoder_blocks) else slice(None))
         x = x[:, -ids_masked.shape[1] :]  # B x M x D, which are all, unless there is no block
         return self.decoder_pred(self.decoder_norm(x))
-
-    def _check_length(self, patches: int) -> None:
-        if patches != self.num_patches:
-            raise SettingError(
-                f'model.neck.grid {self.grid_size} has {self.num_patches} patches, but the images have '
-                f'{patches}; build the decoder for the grid of the pretraining images'
-            )

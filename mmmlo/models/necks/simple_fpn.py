@@ -22,12 +22,8 @@ class SimpleFPN(BaseModule):
     Args:
         in_channels (int): Channels C of the backbone's feature map, of stride 16.
         out_channels (int): Channels of every level. Defaults to 256.
-        num_outs (int): Levels: strides 4, 8, 16, 32 and, from the fifth on, each half as large as the one before by picking
-            every second position, as in mmdet's ``FPN``. Defaults to 5.
-        init_cfg (dict, optional): Initialization. Defaults to PyTorch's own, as in ViTDet.
-
-    Raises:
-        SettingError: ``num_outs`` is below 4.
+        num_outs (int): Levels, at least 4: strides 4, 8, 16, 32 and, from the fifth on, each half as large as the one before
+            by picking every second position, as in mmdet's ``FPN``. Defaults to 5.
     """
 
     def __init__(
@@ -62,10 +58,7 @@ class SimpleFPN(BaseModule):
             )
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """Build the pyramid.
-
-        Args:
-            inputs (Sequence[torch.Tensor]): Feature maps of the backbone, of which the last is used, B x C x H x W.
+        """Build the pyramid from the last of the backbone's feature maps, B x C x H x W.
 
         Returns:
             tuple[torch.Tensor]: B x out_channels at 4, 2, 1, 1/2, ... times H x W. In float32 under autocast too: mmcv's

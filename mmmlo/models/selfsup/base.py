@@ -41,16 +41,14 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         head (dict): A :class:`MaskedPixelHead`.
         masker (dict): Network that scores patches.
         mask_ratio (float): Share of patches that are masked. Defaults to 0.75.
-        temperature (float): Scale of Gumbel noise on the scores when patches are chosen. Defaults to 0, none.
+        temperature (float): Scale of Gumbel noise on the scores, see :func:`select_patches`. Defaults to 0, none.
         normalize_weights (bool): Whether an image's weights are divided by their mean over its masked patches, so that the
             loss cannot fall by scores falling everywhere; nothing in equation (1) of MLO-MAE prevents that. A mean an
             image, not a batch, keeps the loss the same on any number of processes. Defaults to False, as in the paper.
         data_preprocessor (dict, optional): As in mmpretrain's ``BaseSelfSupervisor``.
-        init_cfg (dict, optional): Initialization.
 
     Raises:
-        ValueError: If the mask ratio leaves no visible patch, or masker, decoder or head are built for another grid, width
-            or patch size.
+        SettingError: The mask ratio leaves no visible patch, or masker, decoder or head do not fit the backbone.
     """
 
     def __init__(
@@ -80,11 +78,11 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         patch_size = self.backbone.patch_size
         for key, built_for, right in (
             ('masker.grid', self.masker.grid, grid),
-            ('neck.grid', getattr(self.neck, 'grid_size', None), grid),
+            ('neck.grid', self.neck.grid_size, grid),
             ('masker.embed_dims', self.masker.embed_dims, embed_dims),
             ('masker.patch_size', self.masker.patch_size, patch_size),
-            ('neck.embed_dim', getattr(self.neck, 'embed_dim', None), embed_dims),
-            ('neck.patch_size', getattr(self.neck, 'patch_size', None), patch_size),
+            ('neck.embed_dim', self.neck.embed_dim, embed_dims),
+            ('neck.patch_size', self.neck.patch_size, patch_size),
             ('head.patch_size', self.head.patch_size, patch_size),
         ):
             if built_for not in (None, right):
@@ -101,7 +99,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         Args:
             level (str): A key of :attr:`level_modules`.
             batch (dict): Preprocessed ``inputs`` (B x 3 x H x W) and ``data_samples``.
-            fixed (Any): What :meth:`fix_level` returned, where several passes must agree. Defaults to None.
+            fixed (Any): What :meth:`fix_level` returned, where several passes must agree.
 
         Returns:
             dict[str, torch.Tensor]: Scalars; those with 'loss' in their name are summed.
@@ -123,31 +121,27 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         return self.draw_masks(batch['inputs'], tokens, grid)
 
     def score(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """Score the patches, in the images' precision also under autocast, because scores weight the loss.
+        """Score the patches, B x L, in the images' precision also under autocast, because scores weight the loss.
 
         Args:
             images (torch.Tensor): Preprocessed images, B x 3 x H x W.
             tokens (torch.Tensor): Embedded patches, B x L x C; detached here.
             grid (tuple[int, int]): Patches along the height and the width.
 
-        Returns:
-            torch.Tensor: ``mask_prob``, B x L.
+        Raises:
+            SettingError: The grid is not the one that the model is built for.
         """
+        if tuple(grid) != self.backbone.grid_size:
+            raise SettingError(
+                f'images have a grid of {tuple(grid)} patches, but model.backbone.img_size, for which masker and decoder '
+                f'are built, one of {self.backbone.grid_size}; resize or crop the images in the pipeline'
+            )
         tokens = tokens.detach().to(images.dtype)
         with torch.autocast(images.device.type, enabled=False) if self.masker.full_precision else nullcontext():
             return self.masker(images, tokens, grid).to(images.dtype)
 
     def draw_masks(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> Masking:
-        """Score the patches and choose which to mask.
-
-        Args:
-            images (torch.Tensor): Preprocessed images, B x 3 x H x W.
-            tokens (torch.Tensor): Embedded patches, B x L x C; detached here.
-            grid (tuple[int, int]): Patches along the height and the width.
-
-        Returns:
-            Masking: Scores, weights and the selection.
-        """
+        """Score the patches and choose which to mask; the arguments are those of :meth:`score`."""
         mask_prob = self.score(images, tokens, grid)
         selection = select_patches(mask_prob, self.mask_ratio, self.temperature)
         weight = None
@@ -167,10 +161,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         Args:
             inputs (torch.Tensor): Preprocessed images, B x 3 x H x W.
             data_samples (list[DataSample], optional): Not used: no labels enter this level.
-            masking (Masking, optional): Masks to use instead of drawing them. Defaults to None.
-
-        Returns:
-            dict[str, torch.Tensor]: ``loss``, a scalar.
+            masking (Masking, optional): Masks to use instead of drawing them.
         """
         tokens, grid = self.backbone.embed(inputs)  # B x L x C
         if masking is None:
@@ -181,14 +172,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         return dict(loss=self.head.masked_loss(pred, inputs, ids_masked, masking.weight))
 
     def extract_feat(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Features of the unmasked images.
-
-        Args:
-            inputs (torch.Tensor): Preprocessed images, B x 3 x H x W.
-
-        Returns:
-            tuple[torch.Tensor]: With the backbone's default ``out_type``, one tensor of B x (1 + L) x C, class token first.
-        """
+        """Features of the unmasked images, B x 3 x H x W; see :meth:`MaskedViT.forward`."""
         return self.backbone(inputs)
 
     @torch.no_grad()
@@ -196,9 +180,6 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         """Mask images and fill in what was masked, for looking at.
 
         Where the head predicts normalized pixels (``norm_pix``), each patch's own mean and deviation are put back.
-
-        Args:
-            inputs (torch.Tensor): Preprocessed images, B x 3 x H x W.
 
         Returns:
             tuple[torch.Tensor, Masking]: Images with the masked patches predicted, B x 3 x H x W, and the masks.

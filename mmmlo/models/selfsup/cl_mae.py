@@ -29,19 +29,14 @@ class CLMAE(BaseMaskedAutoencoder):
     easy masks first, hard ones later. :class:`mmmlo.engine.CurriculumHook` sets it.
 
     Args:
-        binarization (dict, optional): Loss that keeps scores away from 0.5. Defaults to
-            ``dict(type='mmmlo.MaskBinarizationLoss')``.
-        ratio (dict, optional): Loss that keeps an image's mean score at ``mask_ratio``, which it takes over. Defaults to
-            ``dict(type='mmmlo.MaskRatioLoss')``.
-        diversity (dict, optional): Loss that keeps the masks of a batch apart. Defaults to
-            ``dict(type='mmmlo.MaskDiversityLoss')``.
-        **kwargs: Arguments of :class:`BaseMaskedAutoencoder`. ``loss_weight=0`` switches a loss off.
+        binarization (dict, optional): Settings of the loss that keeps scores away from 0.5, a
+            :class:`MaskBinarizationLoss` by default. ``loss_weight=0`` switches this and the other losses off.
+        ratio (dict, optional): Those of :class:`MaskRatioLoss`, which keeps an image's mean score at ``mask_ratio``.
+        diversity (dict, optional): Those of :class:`MaskDiversityLoss`, which keeps the masks of a batch apart.
+        **kwargs: Arguments of :class:`BaseMaskedAutoencoder`.
 
     Attributes:
         curriculum_factor (float): The factor of the masking level's reconstruction term. 1 until a hook sets it.
-
-    Raises:
-        ValueError: If ``ratio`` has another target than ``mask_ratio``.
     """
 
     def __init__(
@@ -105,15 +100,7 @@ class CLMAE(BaseMaskedAutoencoder):
     ) -> torch.Tensor:
         """Reconstruction loss under soft masks, which the masker can be differentiated through.
 
-        ``sum(p * l) / sum(p)`` over all patches of all images, of all processes.
-
-        Args:
-            images (torch.Tensor): Preprocessed images, B x 3 x H x W.
-            tokens (torch.Tensor): Embedded patches, B x L x C.
-            mask_prob (torch.Tensor): Scores, B x L.
-
-        Returns:
-            torch.Tensor: The loss, a scalar.
+        ``sum(p * l) / sum(p)`` over all patches of all images, of all processes; p is ``mask_prob``, B x L.
         """
         latent = self.backbone.encode(tokens * (1 - mask_prob).unsqueeze(-1))  # B x (1 + L) x C
         in_order = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[0], -1)

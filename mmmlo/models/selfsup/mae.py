@@ -10,10 +10,7 @@ class MAE(BaseMaskedAutoencoder):
     """MAE (He et al., 2022) on the modules of this project: the baseline of learned masking, with one level.
 
     With the same noise its loss equals mmpretrain's ``MAE``; its grid need not be square.
-
-    Args:
-        masker (dict, optional): Defaults to None, a :class:`RandomMasker`.
-        **kwargs: Arguments of :class:`BaseMaskedAutoencoder`.
+    The arguments are those of :class:`BaseMaskedAutoencoder`; without a masker, it is a :class:`RandomMasker`.
     """
 
     def __init__(self, backbone: dict, neck: dict, head: dict, masker: dict | None = None, **kwargs) -> None:

@@ -4,7 +4,7 @@ from mmpretrain.models import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 
 from mmmlo.models import MaskedViT
-from mmmlo.models.utils import sincos_position_embedding
+from mmmlo.models.layers import sincos_position_embedding
 
 ARCH = dict(embed_dims=48, num_layers=2, num_heads=4, feedforward_channels=96)
 

@@ -20,9 +20,8 @@ def build(cls=WindowedViT, seed: int = 0, **kwargs) -> nn.Module:
     """A model in double precision, with weights of all kinds away from zero; not in training."""
     torch.manual_seed(seed)
     model = cls(arch=ARCH, **dict(dict(img_size=(80, 112), patch_size=16), **kwargs)).double()
-    for name, parameter in model.named_parameters():
-        if 'rel_pos' not in name:
-            nn.init.normal_(parameter, std=0.2)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
     model.eval()
     return model
 
@@ -60,57 +59,17 @@ def test_windows_are_put_together_again():
     assert torch.equal(windows[4], x[1, :3, :4])
 
 
-@pytest.mark.parametrize('rel_pos', [False, True])
-def test_masked_padding_is_no_padding(rel_pos):
-    model = build(window_size=3, global_blocks=[3], rel_pos=rel_pos)
-    if rel_pos:  # for windows of one size, so that a smaller one is a part of it
-        for name, parameter in model.named_parameters():
-            if 'rel_pos' in name:
-                nn.init.normal_(parameter, std=0.5)
+def test_masked_padding_is_no_padding():
+    model = build(window_size=3, global_blocks=1)
     layer = model.layers[0]
-    x = torch.randn(2, 6 if rel_pos else 5, 9 if rel_pos else 7, 48, dtype=torch.float64)
+    x = torch.randn(2, 5, 7, 48, dtype=torch.float64)
     expected = x.clone()
-    normed = layer.ln1(x)
     for row in range(0, x.shape[1], 3):
         for column in range(0, x.shape[2], 3):
-            part = (slice(None), slice(row, row + 3), slice(column, column + 3))
-            expected[part] += layer.attn(normed[part])
+            part = layer.ln1(x)[:, row : row + 3, column : column + 3]
+            expected[:, row : row + 3, column : column + 3] += layer.attn(part.flatten(1, 2)).reshape(part.shape)
     expected = layer.ffn(layer.ln2(expected), identity=expected)
     assert (model._block(0, x) - expected).abs().max() < 1e-12
-
-
-def test_vitdet_s_padding_attends_to_zeros():
-    model, masked = build(window_size=3, global_blocks=1, pad='vitdet'), build(window_size=3, global_blocks=1)
-    layer, x = model.layers[0], torch.randn(1, 5, 3, 48, dtype=torch.float64)
-    window = torch.zeros(1, 3, 3, 48, dtype=torch.float64)
-    window[:, :2] = layer.ln1(x)[:, 3:]
-    expected = x[:, 3:] + layer.attn(window)[:, :2]
-    expected = layer.ffn(layer.ln2(expected), identity=expected)
-    actual = model._block(0, x)
-    assert (actual[:, 3:] - expected).abs().max() < 1e-12
-    other = masked._block(0, x)
-    assert torch.allclose(actual[:, :3], other[:, :3]) and not torch.allclose(actual[:, 3:], other[:, 3:])
-
-
-def test_relative_positions_begin_at_nothing_and_count_rows_and_columns():
-    plain, relative = build(window_size=3, global_blocks=1), build(seed=1, window_size=3, global_blocks=1, rel_pos=True)
-    missing, unexpected = relative.load_state_dict(plain.state_dict(), strict=False)
-    assert all('rel_pos' in key for key in missing) and len(missing) == 8 and not unexpected
-    assert (relative(images())[0] - plain(images())[0]).abs().max() < 1e-12
-    # Windowed blocks learn them for their window, global ones for the grid.
-    sizes = [build(window_size=3, global_blocks=1, rel_pos=True).layers[i].attn.rel_pos_w.shape for i in (0, 3)]
-    assert sizes == [(5, 12), (13, 12)]
-    # Equal queries: the logits of a key differ by row and column alone.
-    attention = relative.layers[3].attn
-    nn.init.normal_(attention.rel_pos_h)
-    nn.init.normal_(attention.rel_pos_w)
-    query = torch.randn(1, 1, 1, 12, dtype=torch.float64).expand(1, 4, 35, 12)
-    bias = attention._rel_pos_bias(query, 5, 7)[0, 0].reshape(5, 7, 5, 7)
-    from_corner = bias[0, 0]
-    rows = query[0, 0, 0] @ attention.rel_pos_h.T
-    columns = query[0, 0, 0] @ attention.rel_pos_w.T
-    expected = rows.flip(0)[4:][:, None] + columns.flip(0)[6:][None]
-    assert (from_corner - expected).abs().max() < 1e-12
 
 
 def test_checkpointing_changes_no_gradient():
@@ -142,9 +101,7 @@ def test_a_pretrained_encoder_loads_as_it_is(tiny_checkpoint, grid):
         f'windowed_{grid[1]}', backbone=dict(img_size=size), neck=dict(grid=grid), masker=dict(grid=grid)
     )
     arch = dict(ARCH, num_layers=2)
-    backbone = dict(
-        type='mmmlo.WindowedViT', arch=arch, img_size=(32, 40), patch_size=4, window_size=3, global_blocks=1, rel_pos=True
-    )
+    backbone = dict(type='mmmlo.WindowedViT', arch=arch, img_size=(32, 40), patch_size=4, window_size=3, global_blocks=1)
     cfg = Config(dict(model=dict(backbone=backbone)))
     set_backbone(cfg, path)
     backbone = dict(cfg.model.backbone)
@@ -152,8 +109,8 @@ def test_a_pretrained_encoder_loads_as_it_is(tiny_checkpoint, grid):
     model = WindowedViT(**backbone)
     ((_, _, state, report),) = initialized_from(model)
     counts = {name: count for name, count in report.check().counts().items() if count}
-    # Positions and grid are resized; embedding and bias, 12 a block, final norm match; four relative positions are new.
-    assert counts == dict(matched=2 + 2 * 12 + 2, resized=2, new_by_design=4, left_by_design=1)
+    # Positions and grid are resized; embedding and bias, 12 a block, final norm match.
+    assert counts == dict(matched=2 + 2 * 12 + 2, resized=2, left_by_design=1)
     model.init_weights()
     report.check_values(model, state)
     assert model.grid.tolist() == [8, 10]
@@ -170,7 +127,7 @@ def test_a_pretrained_encoder_loads_as_it_is(tiny_checkpoint, grid):
 
 def test_layers_learn_at_their_own_rates():
     model = nn.Module()
-    model.backbone = WindowedViT(arch=ARCH, img_size=64, patch_size=16, rel_pos=True)
+    model.backbone = WindowedViT(arch=ARCH, img_size=64, patch_size=16)
     wrapper = build_optim_wrapper(
         model,
         dict(
@@ -188,11 +145,8 @@ def test_layers_learn_at_their_own_rates():
 def test_settings_that_are_not_possible():
     for settings, message in (
         (dict(window_size=0), 'model.backbone.window_size must be at least 1 patch, got 0'),
-        (dict(pad='zeros'), "model.backbone.pad must be 'mask' or 'vitdet', got 'zeros'"),
         (dict(global_blocks=5), 'global_blocks must be from 0 to the 4 blocks of the model, got 5'),
-        (dict(global_blocks=[1, 4]), r'global_blocks names blocks from 0 to 3, got \[1, 4\]'),
     ):
         with pytest.raises(ValueError, match=message):
             WindowedViT(arch=ARCH, img_size=64, patch_size=16, **settings)
-    assert WindowedViT(arch=ARCH, img_size=64, global_blocks=[-1]).global_blocks == {3}
     assert WindowedViT(arch='base', img_size=64).global_blocks == {2, 5, 8, 11}

@@ -44,16 +44,6 @@ def test_scale_of_the_features_does_not_matter():
     torch.testing.assert_close(head((x,)), head((100 * x - 7,)), rtol=1e-3, atol=1e-4)
 
 
-def test_several_feature_maps_are_concatenated_at_the_size_of_the_first():
-    head = LinearSegHead(in_channels=[6, 2], num_classes=5).eval()
-    maps = features((2, 6, 4, 6), (2, 2, 2, 3), (2, 9, 1, 1))
-    assert head(maps).shape == (2, 5, 4, 6)
-    second = torch.nn.functional.interpolate(maps[1], size=(4, 6), mode='bilinear')
-    torch.testing.assert_close(head(maps), head.conv_seg(head.norm(torch.cat([maps[0], second], dim=1))))
-    chosen = LinearSegHead(in_channels=[9, 6], in_index=[2, 0], num_classes=5).eval()
-    assert chosen(maps).shape == (2, 5, 1, 1)
-
-
 def test_nothing_of_the_backbone_moves_or_has_a_graph():
     # Two blocks of the CamVid config; images that are not square, and whose last row of patches is not whole.
     cfg = load_config(osp.join(ROOT, 'configs/segmentation/linear_vit-mini-p16_camvid.py'))

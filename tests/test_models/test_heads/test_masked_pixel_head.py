@@ -35,8 +35,6 @@ def test_patches_of_any_grid(shape, channels):
     patches = head.patchify(images)
     assert torch.equal(patches, reference_patches(images))
     assert torch.equal(head.unpatchify(patches, (shape[0] // 4, shape[1] // 4)), images)
-    if shape == (8, 8):
-        assert torch.equal(head.unpatchify(patches), images)
 
 
 @pytest.mark.parametrize('loss', [L2, L1], ids=['L2', 'L1'])
@@ -46,7 +44,7 @@ def test_equals_mmpretrains_on_squares(norm_pix, loss):
     ours = MaskedPixelHead(loss=loss, norm_pix=norm_pix, patch_size=4)
     theirs = MAEPretrainHead(loss=loss, norm_pix=norm_pix, patch_size=4)
     assert torch.equal(ours.patchify(images), theirs.patchify(images))
-    assert torch.equal(ours.unpatchify(pred), theirs.unpatchify(pred))
+    assert torch.equal(ours.unpatchify(pred, (2, 2)), theirs.unpatchify(pred))
     torch.testing.assert_close(ours.loss(pred, images, mask), theirs.loss(pred, images, mask), rtol=1e-12, atol=0)
 
 

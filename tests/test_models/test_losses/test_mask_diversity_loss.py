@@ -1,13 +1,8 @@
-"""The loss in one process, and over the masks of two gloo processes."""
-
 import math
 
 import pytest
 import torch
-from torch import nn
 
-import mmmlo.registry  # noqa: F401 - before mmpretrain, also where this file is run
-from mmmlo.engine.reduce import reduce_mean
 from mmmlo.models import MaskDiversityLoss
 
 
@@ -75,9 +70,8 @@ def test_gradient_keeps_its_length_between_masks_that_almost_coincide(gap):
 
 def test_batch_of_one():
     p = scores(1)
-    for across in (False, True):
-        with pytest.raises(ValueError, match=r'model\.diversity compares.* batch has 1;.*model\.diversity\.loss_weight=0'):
-            MaskDiversityLoss(across_processes=across)(p)
+    with pytest.raises(ValueError, match=r'model\.diversity compares.* batch has 1;.*model\.diversity\.loss_weight=0'):
+        MaskDiversityLoss()(p)
     assert MaskDiversityLoss(loss_weight=0)(p) == 0
 
 
@@ -85,11 +79,6 @@ def test_weight_zero_costs_nothing():
     p = scores().requires_grad_()
     loss = MaskDiversityLoss(loss_weight=0)(p)
     assert loss == 0 and loss.shape == () and loss.dtype == torch.float64 and not loss.requires_grad
-
-
-def test_one_process_has_nothing_to_gather():
-    p = scores()
-    assert torch.equal(MaskDiversityLoss(across_processes=True)(p), MaskDiversityLoss()(p))
 
 
 @pytest.mark.gpu
@@ -102,58 +91,3 @@ def test_gradient_and_memory_on_a_gpu():
     MaskDiversityLoss()(twin).backward()
     torch.testing.assert_close(p.grad.cpu().double(), twin.grad, rtol=1e-3, atol=1e-8)
     assert torch.cuda.max_memory_allocated() < 200 * 2**20
-
-
-@pytest.mark.dist
-def test_two_processes(run_in_processes):
-    """All checks below, one after the other: starting processes is what takes time."""
-    names = [name for name in globals() if name.startswith('check_')]
-    for output in run_in_processes(__file__):
-        assert [line for line in output.splitlines() if line.startswith('check_')] == names
-
-
-def masker():
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 7), nn.Sigmoid()).double()
-
-
-def data():
-    return torch.randn(6, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-
-
-def gradients(net, inputs, **kwargs):
-    net.zero_grad()
-    loss = MaskDiversityLoss(**kwargs)(net(inputs))
-    loss.backward()
-    return loss.detach(), [parameter.grad for parameter in net.parameters()]
-
-
-def check_averaged_gradients_are_those_of_the_whole_batch(rank):
-    net = masker()
-    loss, local = gradients(net, data()[rank::2], across_processes=True)
-    averaged = reduce_mean(local)
-    expected_loss, expected = gradients(masker(), data())
-    assert abs(loss - expected_loss) < 1e-14
-    for a, b in zip(averaged, expected):
-        assert (a - b).abs().max() < 1e-12
-    assert max(b.abs().max() for b in expected) > 1e-3
-
-
-def check_each_process_compares_its_own_images_by_default(rank):
-    loss, _ = gradients(masker(), data()[rank::2])
-    assert loss == pytest.approx(2 * over_pairs(masker()(data()[rank::2]).tolist(), 0.1), rel=1e-13)
-
-
-def check_one_image_a_process(rank):
-    _, local = gradients(masker(), data()[rank : rank + 1], across_processes=True)
-    _, expected = gradients(masker(), data()[:2])
-    for a, b in zip(reduce_mean(local), expected):
-        assert (a - b).abs().max() < 1e-12
-    with pytest.raises(ValueError, match='batch has 1'):
-        gradients(masker(), data()[rank : rank + 1])
-
-
-if __name__ == '__main__':
-    from processes import run_checks
-
-    run_checks(globals())

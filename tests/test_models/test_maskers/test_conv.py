@@ -45,8 +45,3 @@ def test_neighbours_mix():
 def test_has_a_few_hundred_thousand_parameters(patch_size):
     count = sum(p.numel() for p in ConvMasker(patch_size=patch_size).parameters())
     assert 2e5 < count < 5e5
-
-
-def test_wrong_patch_size():
-    with pytest.raises(ValueError, match=r'model\.masker\.patch_size makes a grid of \(4, 4\).*\(2, 2\)'):
-        build()(images(16, 16), None, (2, 2))

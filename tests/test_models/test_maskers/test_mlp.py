@@ -24,9 +24,3 @@ def test_is_the_papers_network(act_cfg, activation):
 def test_hidden_width_is_512_as_released():
     count = sum(p.numel() for p in MLPMasker(grid=(8, 8), embed_dims=192).parameters())
     assert count == (64 * 192 + 1) * 512 + (512 + 1) * 64
-
-
-def test_wrong_grid():
-    masker = MLPMasker(grid=(2, 6), embed_dims=8).double()
-    with pytest.raises(ValueError, match=r'model\.masker is an MLPMasker.* \(2, 6\),.* grid \(6, 2\).*ConvMasker'):
-        masker(None, tokens(), (6, 2))

@@ -190,11 +190,6 @@ def test_heads_do_not_divide_the_width():
         ViTMasker(18, grid=(2, 3))
 
 
-def test_wrong_grid():
-    with pytest.raises(ValueError, match=r"model\.masker is a ViTMasker.* \(2, 3\),.* grid \(3, 2\).*head='token'"):
-        build()(None, tokens(), (3, 2))
-
-
 @pytest.mark.parametrize(
     ('key', 'updates'),
     [('grid', dict(grid=(2, 8))), ('embed_dims', dict(embed_dims=64)), ('embed_dims', dict(embed_dims=64, head='token'))],

@@ -82,6 +82,14 @@ def test_maskers_that_take_any_grid_fit_everywhere(tiny_model, tiny_batch):
         assert model.loss(**tiny_batch(0, shape=(8, 24)))['loss'].isfinite()
 
 
+@pytest.mark.parametrize('masker', ['mmmlo.MLPMasker', 'mmmlo.RandomMasker'])
+def test_images_of_another_size(tiny_model, tiny_batch, masker):
+    model = tiny_model() if masker == 'mmmlo.MLPMasker' else tiny_model(masker=dict(type=masker))
+    message = r'images have a grid of \(2, 8\) patches, but model\.backbone\.img_size.* one of \(4, 4\); resize'
+    with pytest.raises(ValueError, match=message):
+        model.loss(**tiny_batch(0, shape=(8, 32)))
+
+
 @pytest.mark.parametrize('as_list', [False, True])
 def test_a_pretrained_file_has_the_last_word(tiny_model, tiny_model_cfg, tmp_path, as_list):
     source = tiny_model(dtype=torch.float32)
