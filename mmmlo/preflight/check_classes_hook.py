@@ -14,6 +14,7 @@ from mmmlo.datasets.labels import has_several_labels
 from mmmlo.engine import MultiLevelTrainLoop
 from mmmlo.models import MLOMAE, TokenClsHead
 from mmmlo.registry import HOOKS
+from mmmlo.utils.modules import unwrap
 
 
 @HOOKS.register_module()
@@ -36,7 +37,7 @@ class CheckClassesHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Compare the datasets that the head learns from and those that it is measured by."""
-        model = getattr(runner.model, 'module', runner.model)
+        model = unwrap(runner.model)
         datasets = {}
         if not isinstance(model, BaseSelfSupervisor):
             datasets['train_dataloader.dataset'] = runner.train_dataloader.dataset
@@ -57,7 +58,7 @@ class CheckClassesHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         """Compare the test data with the classes that the checkpoint was trained on."""
-        model = getattr(runner.model, 'module', runner.model)
+        model = unwrap(runner.model)
         if isinstance(model, BaseSelfSupervisor) or not _uses_head(runner.test_loop):
             return
         key, dataset = 'test_dataloader.dataset', runner.test_dataloader.dataset
