@@ -93,24 +93,18 @@ def mask_column(
     bgr: bool = True,
     seed: int = 0,
     detail: str = '',
-    progress: Callable[[int], None] | None = None,
 ) -> MaskColumn:
     """Mask images with a model, measure all masks, and keep the first images to be shown.
 
     Args:
-        label (str): Title of the column.
-        model (nn.Module): A :class:`mmmlo.models.BaseMaskedAutoencoder` on the CPU; it is set to evaluation mode.
+        label (str): Title of the column, below which stands ``detail`` in small print.
+        model (nn.Module): A :class:`mmmlo.models.BaseMaskedAutoencoder`; it is set to evaluation mode.
         images (torch.Tensor): Images as the config's pipeline returns them, before the model's ``data_preprocessor``:
             B x C x H x W in uint8, at least two.
         shown (int): How many of them, from the first on, are shown. The others are measured only.
         bgr (bool): Whether ``images`` have their channels in OpenCV's order, not in RGB. Defaults to True.
         seed (int): Seed of what the model draws: random masks, Gumbel noise. Models that draw alike get the same masks.
             The random state outside is left as it was. Defaults to 0.
-        detail (str): Small print below the title. Defaults to none.
-        progress (Callable, optional): Called with the number of images of every batch that is done.
-
-    Returns:
-        MaskColumn: The column.
     """
     model.eval()
     undo = undo_preprocessing(model.data_preprocessor, bgr, images.shape[1])
@@ -132,8 +126,6 @@ def mask_column(
                 masking = model.draw_masks(inputs, tokens, grid)
             scores.append(masking.mask_prob.float().cpu())
             masks.append(masking.selection.mask.float().cpu())
-            if progress is not None:
-                progress(len(batch))
     mask_prob, mask = torch.cat(scores), torch.cat(masks)
     return MaskColumn(
         label=label,
@@ -165,15 +157,16 @@ def plot_mask_table(columns: Sequence[MaskColumn], path: str, names: Sequence[st
     Args:
         columns (Sequence[MaskColumn]): The columns, at least one, with the same images in the same order.
         path (str): Where to write the picture; its ending says the format.
-        names (Sequence[str]): A name for each row. Defaults to none.
-        note (str): Small print below everything. Defaults to none.
+        names (Sequence[str]): A name for each row.
+        note (str): Small print below everything.
     """
     # The original at the highest resolution that one of the models has.
     original = max((column.images for column in columns), key=lambda images: images.shape[1] * images.shape[2])
     tallest = max(images.shape[1] / images.shape[2] for images in (original, *(column.images for column in columns)))
     width, height = PANEL * (1.8 + 3.2 * len(columns)), PANEL * (1.5 + 1.05 * tallest * len(original))
     figure = Figure(figsize=(width, height), layout='constrained')
-    parts = figure.subfigures(1, 2 + len(columns), width_ratios=[1.2, *[3.2] * len(columns), 0.6])
+    widths = [1.2, *[3.2] * len(columns), 0.6]
+    parts = figure.subfigures(1, len(widths), squeeze=False, width_ratios=widths)[0]
 
     (originals,) = _draw_panels(parts[0], {'original': original})
     for part in (parts[0], parts[-1]):  # as high as the columns' titles, so that rows stand at one height

@@ -44,7 +44,7 @@ def plot_results(rows: Sequence[Row], path: str) -> Figure:
         raise SettingError('there is nothing to draw: no row has the result of a protocol.')
     labels = row_labels(rows, LABEL)
     colours = COLOURS if len(labels) <= len(COLOURS) else [colormaps['turbo'](i / len(labels)) for i in range(len(labels))]
-    styles = {
+    styles: dict[str, dict[str, Any]] = {
         sha256: dict(color=colour, marker=MARKERS[i % len(MARKERS)])
         for i, (sha256, colour) in enumerate(zip(labels, colours))
     }
