@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import Any
 
 __all__ = [
-    'apply', 'fix_config', 'fix_mmseg_package_name', 'fix_torchvision_import', 'init_dist_on_cpu'
+    'apply', 'fix_config', 'fix_package_names', 'fix_torchvision_import', 'init_dist_on_cpu'
 ]
 
 # A torch.library.Library takes its operators back when it is collected: keep it for the life of the process.
@@ -27,7 +27,7 @@ def apply() -> None:
     It must run before mmpretrain is imported, because mmpretrain imports torchvision.
     """
     fix_torchvision_import()
-    fix_mmseg_package_name()
+    fix_package_names()
 
 
 def fix_torchvision_import() -> None:
@@ -59,33 +59,40 @@ def fix_torchvision_import() -> None:
     import_module('torchvision')
 
 
-def fix_mmseg_package_name() -> None:
-    """Let ``_base_ = 'mmseg::...'`` find an mmseg that was installed by another name.
+def fix_package_names() -> None:
+    """Let ``_base_`` name configs of this project, ``'mmmlo::...'``, and of an mmseg that was installed by another name.
 
-    mmengine (all versions up to 0.10.12) looks for a distribution or module called ``mmsegmentation`` before it reads
-    such a config. The maintained fork's distribution is called ``onedl-mmsegmentation``, so mmengine says that it is
-    not installed. The module's own name, ``mmseg``, is found in every case.
+    mmengine (all versions up to 0.10.12) has a list of the packages whose configs it takes. There it says that those of
+    ``mmseg`` are in a distribution or module called ``mmsegmentation``; the maintained fork's distribution is called
+    ``onedl-mmsegmentation``. A module's own name is found in every case.
     """
-    if find_spec('mmengine') is None or find_spec('mmseg') is None:
+    if find_spec('mmengine') is None:
+        return
+    names = import_module('mmengine.config.utils').MODULE2PACKAGE
+    names['mmmlo'] = 'mmmlo'
+    if find_spec('mmseg') is None:
         return
     try:
         metadata.version('mmsegmentation')
     except metadata.PackageNotFoundError:
-        import_module('mmengine.config.utils').MODULE2PACKAGE['mmseg'] = 'mmseg'
+        names['mmseg'] = 'mmseg'
 
 
 def fix_config(cfg: Any) -> Any:
-    """Apply every fix that a loaded config, or a part of one, needs, in place: remove ``_scope_`` from each ``collate_fn``.
+    """Apply every fix that a loaded config, or a part of one, needs, in place.
 
     mmengine (all versions up to 0.10.12) marks each dict with a ``type`` that comes from another package's ``_base_``
     with ``_scope_``. Its runner hands every key of ``collate_fn`` but ``type`` to the function, which ends in
-    ``default_collate() got an unexpected keyword argument '_scope_'``. The whole config is walked, because dataloaders
-    also stand below ``train_cfg`` and ``val_cfg`` here.
+    ``default_collate() got an unexpected keyword argument '_scope_'``: it is removed there. And it is removed where it is
+    this project's own, whose configs write ``mmmlo.`` before a type and mean ``default_scope`` otherwise. The whole config is
+    walked, because dataloaders also stand below ``train_cfg`` and ``val_cfg`` here.
     """
     if isinstance(cfg, (list, tuple)):
         for value in cfg:
             fix_config(value)
     elif hasattr(cfg, 'items'):
+        if cfg.get('_scope_') == 'mmmlo':
+            cfg.pop('_scope_')
         for key, value in cfg.items():
             if key == 'collate_fn' and isinstance(value, dict):
                 value.pop('_scope_', None)

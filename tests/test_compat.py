@@ -118,14 +118,14 @@ def test_mmseg_base_config_is_found(mmseg_config):
 
 def test_upstream_mmseg_keeps_its_name(mmseg_config, monkeypatch):
     monkeypatch.setattr(compat.metadata, 'version', lambda name: '1.2.2')
-    compat.fix_mmseg_package_name()
+    compat.fix_package_names()
     assert MODULE2PACKAGE['mmseg'] == 'mmsegmentation'
 
 
 def test_absent_mmseg_is_still_reported_as_absent(mmseg_config, monkeypatch):
     find_spec = compat.find_spec
     monkeypatch.setattr(compat, 'find_spec', lambda name: None if name == 'mmseg' else find_spec(name))
-    compat.fix_mmseg_package_name()
+    compat.fix_package_names()
     assert MODULE2PACKAGE['mmseg'] == 'mmsegmentation'
 
 

@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(__doc__)
     parser.add_argument('--seed', type=int, default=0, help='seed of weights, data order and masks')
-    parser.add_argument('--work-dir', default=osp.join(ROOT, 'work_dirs', 'quickstart'), help='where everything is written')
+    parser.add_argument('--work-dir', default='work_dirs/quickstart', help='where everything is written')
     return parser.read()
 
 

@@ -1,7 +1,10 @@
 """What the command-line tools do to a config, and the runner that is built from it."""
 
+import difflib
 import logging
 import os.path as osp
+import re
+from glob import escape, glob
 from typing import Any
 
 import torch
@@ -14,7 +17,7 @@ from mmmlo import compat
 from mmmlo.engine.wrappers.sharding import SHARDING_IS_NOT_SUPPORTED
 from mmmlo.utils.checkpoints import read_checkpoint, use_safe_loaders
 from mmmlo.utils.config import dataloaders, is_multi_level, resolve_channels
-from mmmlo.utils.errors import MissingFileError, SettingError, UnsupportedError
+from mmmlo.utils.errors import MissingFileError, MmmloError, SettingError, UnsupportedError
 from mmmlo.utils.text import describe_error
 
 # How the messages begin that are for the log file only: environment, config, hooks, settings of single parameters.
@@ -27,25 +30,40 @@ def load_config(path: str, options: dict | None = None) -> Config:
     From here on mmengine reads checkpoints by this project's loaders, which run no code out of a file.
 
     Args:
-        path (str): The config file.
+        path (str): The config file, or the name of an installed one, as in ``mmmlo::mae/NAME.py``.
         options (dict, optional): Dotted keys and their values.
 
     Raises:
         MissingFileError: There is no such file.
         SettingError: It is no config, or the options do not fit it.
     """
-    if not osp.isfile(path):
-        raise MissingFileError(f'config {path} does not exist')
     compat.apply()
     use_safe_loaders()
     try:
-        cfg = compat.fix_config(Config.fromfile(path))
+        file = Config._get_cfg_path(path, '')[0] if '::' in path else path
+        if not osp.isfile(file):
+            what = 'is a folder, not a config file' if osp.isdir(file) else 'does not exist'
+            raise MissingFileError(f'config {path} {what}{_similar_configs(path)}')
+        cfg = compat.fix_config(Config.fromfile(file))
         if options:
             cfg.merge_from_dict(options)
+    except MmmloError:
+        raise
     except Exception as error:  # a config is Python
-        raise SettingError(f'{path} cannot be read: {describe_error(error)}') from error
+        absent = re.search('"(.+)" does not exist', str(error))
+        similar = _similar_configs(absent[1]) if absent else ''
+        raise SettingError(f'{path} cannot be read: {describe_error(error)}{similar}') from error
     resolve_channels(cfg)
     return cfg
+
+
+def _similar_configs(path: str) -> str:
+    """Name the configs beside a path, and those of this project, whose names are spelt like its own."""
+    own = osp.join(osp.dirname(osp.dirname(__file__)), '.mim', 'configs')
+    known = {osp.basename(file): file for file in glob(osp.join(escape(osp.dirname(path)), '*.py'))}
+    known |= {osp.basename(file): f'mmmlo::{osp.relpath(file, own)}' for file in glob(osp.join(own, '*', '*.py'))}
+    near = difflib.get_close_matches(osp.basename(path), known, 2)
+    return f'. Is it {" or ".join(known[name] for name in near)}?' if near else ''
 
 
 def set_work_dir(cfg: Config, path: str, work_dir: str | None = None) -> None:
