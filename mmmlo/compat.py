@@ -83,9 +83,9 @@ def fix_config(cfg: Any) -> Any:
 
     mmengine (all versions up to 0.10.12) marks each dict with a ``type`` that comes from another package's ``_base_``
     with ``_scope_``. Its runner hands every key of ``collate_fn`` but ``type`` to the function, which ends in
-    ``default_collate() got an unexpected keyword argument '_scope_'``: it is removed there. And it is removed where it is
-    this project's own, whose configs write ``mmmlo.`` before a type and mean ``default_scope`` otherwise. The whole config is
-    walked, because dataloaders also stand below ``train_cfg`` and ``val_cfg`` here.
+    ``default_collate() got an unexpected keyword argument '_scope_'``: it is removed there, and where it is this
+    project's, whose configs write ``mmmlo.`` before a type and mean ``default_scope`` otherwise. The whole config is walked,
+    because dataloaders also stand below ``train_cfg`` and ``val_cfg`` here.
     """
     if isinstance(cfg, (list, tuple)):
         for value in cfg:

@@ -1,8 +1,10 @@
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from packaging.requirements import Requirement
 import mmmlo
 
 ROOT = Path(__file__).resolve().parents[1]
+DIGITS = 'mae/mae_vit-nano-p4_1xb64-coslr-20e_digits.py'
 REQUIREMENTS = sorted((ROOT / 'requirements').glob('*.txt'))
 
 
@@ -86,6 +89,39 @@ def test_requirements_parse(path):
 def test_frameworks_are_pinned(name):
     for requirement in requirements(name):
         assert re.fullmatch(r'==[\d.]+', str(requirement.specifier)), requirement
+
+
+def listed(folder: str) -> set[str]:
+    """Files of a folder that are under version control, or would be."""
+    command = ['git', 'ls-files', '-co', '--exclude-standard', folder]
+    return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.split())
+
+
+def test_a_wheel_has_the_configs_and_tools(tmp_path):
+    source, site = tmp_path / 'source', tmp_path / 'site'
+    for name in ('mmmlo', 'configs', 'tools', 'requirements'):
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
+    for name in ('setup.py', 'MANIFEST.in', 'README.md', 'LICENSE', 'CHANGELOG.md', 'pyproject.toml', 'model-index.yml'):
+        shutil.copy(ROOT / name, source)
+    result = run('-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation', '-w', str(tmp_path), str(source))
+    assert result.returncode == 0, result.stderr
+    with zipfile.ZipFile(next(tmp_path.glob('*.whl'))) as wheel:
+        wheel.extractall(site)
+    found = {str(path.relative_to(site / 'mmmlo/.mim')) for path in (site / 'mmmlo/.mim').rglob('*') if path.is_file()}
+    of_checkout = re.compile(r'tools/(install|quickstart\.sh|run_tests|wheel_check)')
+    expected = {path for path in listed('configs') | listed('tools') if not of_checkout.match(path)}
+    assert found == expected | {'model-index.yml'}
+
+    (tmp_path / 'own.py').write_text(f"_base_ = 'mmmlo::{DIGITS}'\nmodel = dict(mask_ratio=0.5)\n")
+    result = subprocess.run(
+        [sys.executable, '-m', 'mmmlo', 'check_config', 'own.py'], cwd=tmp_path, capture_output=True, text=True,
+        env=dict(os.environ, PYTHONPATH=str(site)))
+    assert (result.returncode, result.stdout) == (0, 'own.py: nothing wrong was found.\n'), result.stderr
+
+
+def test_every_folder_of_configs_with_a_metafile_is_in_the_index():
+    index = (ROOT / 'model-index.yml').read_text()
+    assert re.findall(r'- (\S+)', index) == sorted(path for path in listed('configs') if path.endswith('metafile.yml'))
 
 
 def test_every_folder_with_code_is_packaged():

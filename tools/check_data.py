@@ -19,7 +19,7 @@ from contextlib import redirect_stdout
 from functools import partial
 from typing import Any
 
-ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
+ROOT = osp.dirname(osp.dirname(osp.realpath(__file__)))
 sys.path.insert(0, ROOT)
 
 from mmmlo.utils.process import Parser, run, start

@@ -26,7 +26,7 @@ from contextlib import AbstractContextManager, nullcontext, redirect_stdout, sup
 from dataclasses import dataclass
 from typing import Any
 
-sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
+sys.path.insert(0, osp.dirname(osp.dirname(osp.realpath(__file__))))
 
 from mmmlo.utils.process import Parser, run, start
 

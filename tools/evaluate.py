@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
+ROOT = osp.dirname(osp.dirname(osp.realpath(__file__)))
 sys.path.insert(0, ROOT)
 
 from mmmlo.utils.process import Parser, run, start

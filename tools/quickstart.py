@@ -13,7 +13,7 @@ import os.path as osp
 import sys
 import time
 
-ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
+ROOT = osp.dirname(osp.dirname(osp.realpath(__file__)))
 sys.path.insert(0, ROOT)
 
 from mmmlo.utils.process import Parser, run, start

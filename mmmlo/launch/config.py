@@ -50,7 +50,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
     except MmmloError:
         raise
     except Exception as error:  # a config is Python
-        absent = re.search('"(.+)" does not exist', str(error))
+        absent = re.search('''["'](.+)["']''', str(error)) if isinstance(error, FileNotFoundError) else None
         similar = _similar_configs(absent[1]) if absent else ''
         raise SettingError(f'{path} cannot be read: {describe_error(error)}{similar}') from error
     resolve_channels(cfg)

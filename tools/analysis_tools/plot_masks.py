@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
-sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
+sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.realpath(__file__)))))
 
 from mmmlo.utils.process import Parser, run, start
 

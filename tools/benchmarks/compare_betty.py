@@ -35,7 +35,7 @@ import os.path as osp
 import sys
 from typing import Any, NamedTuple
 
-HERE = osp.dirname(osp.abspath(__file__))
+HERE = osp.dirname(osp.realpath(__file__))
 sys.path[:0] = [HERE, osp.dirname(osp.dirname(HERE))]
 
 from options import BETTY, Shape, check_checkout

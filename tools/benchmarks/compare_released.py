@@ -62,7 +62,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 
-HERE = osp.dirname(osp.abspath(__file__))
+HERE = osp.dirname(osp.realpath(__file__))
 sys.path[:0] = [HERE, osp.dirname(osp.dirname(HERE))]
 
 from options import BETTY, CL_MAE, MLO_MAE, Shape, add_machine, add_shape, check_checkout, read_shape

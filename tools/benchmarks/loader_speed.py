@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 
-HERE = osp.dirname(osp.abspath(__file__))
+HERE = osp.dirname(osp.realpath(__file__))
 ROOT = osp.dirname(osp.dirname(HERE))
 sys.path[:0] = [HERE, ROOT]
 

@@ -14,7 +14,7 @@ import statistics
 import sys
 from functools import partial
 
-HERE = osp.dirname(osp.abspath(__file__))
+HERE = osp.dirname(osp.realpath(__file__))
 sys.path[:0] = [HERE, osp.dirname(osp.dirname(HERE))]
 
 from options import add_machine, add_shape, read_shape

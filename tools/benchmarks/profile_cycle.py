@@ -27,7 +27,7 @@ import sys
 from collections import defaultdict
 from typing import Any
 
-HERE = osp.dirname(osp.abspath(__file__))
+HERE = osp.dirname(osp.realpath(__file__))
 sys.path[:0] = [HERE, osp.dirname(osp.dirname(HERE))]
 
 from options import add_machine

@@ -22,7 +22,7 @@ from mmmlo.models import BaseMaskedAutoencoder
 from mmmlo.registry import MODELS
 from mmmlo.utils.errors import SettingError
 
-CONFIGS = osp.join(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))), 'configs')
+CONFIGS = osp.join(osp.dirname(osp.dirname(osp.dirname(osp.realpath(__file__)))), 'configs')
 NAMES = {
     'MAE': 'mae/mae_vit-mini-p4_1xb128-coslr-50e_cifar10.py',
     'MLO-MAE': 'mlo_mae/mlo-mae_vit-mini-p4_1xb128-coslr-50e_cifar10.py',

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 
-HERE = osp.dirname(osp.abspath(__file__))
+HERE = osp.dirname(osp.realpath(__file__))
 sys.path[:0] = [HERE, osp.dirname(osp.dirname(HERE))]
 
 from options import add_machine, add_shape, read_shape

@@ -24,7 +24,7 @@ import tempfile
 from contextlib import ExitStack
 from functools import partial
 
-HERE = osp.dirname(osp.abspath(__file__))
+HERE = osp.dirname(osp.realpath(__file__))
 sys.path[:0] = [HERE, osp.dirname(osp.dirname(HERE))]
 
 from mmmlo.utils.process import Parser, run, start

@@ -17,7 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
-sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
+sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.realpath(__file__)))))
 
 from mmmlo.utils.errors import DataError
 from mmmlo.utils.process import Parser, run

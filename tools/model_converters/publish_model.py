@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
+sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.realpath(__file__)))))
 
 from mmmlo.utils.process import Parser, run, start
 
