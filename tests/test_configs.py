@@ -71,9 +71,17 @@ def expected_parameters(path: str, masker: str | None, head: str | None) -> int:
     return count
 
 
-def test_a_config_that_is_not_there():
-    with pytest.raises(FileNotFoundError, match=r'cl-mae_vit-mini-p4_cifar11\.py does not exist$'):
-        load_config(osp.join(ROOT, 'configs/cl_mae/cl-mae_vit-mini-p4_cifar11.py'))
+@pytest.mark.parametrize(
+    ('old', 'new'),
+    [
+        ('mae/benchmarks/vit-nano-p4_1xb64-coslr-20e_digits.py', 'Is it mmmlo::benchmarks/vit-nano-p4_1xb64'),
+        ('mlo_mae/ablations/mlo-mae_conv-masker.py', 'It is a variant in configs/ablations/studies.json now, which'),
+        ('cl_mae/cl-mae_vit-mini-p4_cifar10_no-kl.py', 'It is a variant in configs/ablations/studies.json now, which'),
+    ],
+)
+def test_an_old_path_names_the_new_one(old, new):
+    with pytest.raises(FileNotFoundError, match=f'{old} does not exist. {new}'):
+        load_config(osp.join(ROOT, 'configs', old))
 
 
 @pytest.mark.parametrize('runtime', ['default_runtime', 'segmentation/runtime', 'detection/runtime'])

@@ -50,15 +50,21 @@ def load_config(path: str, options: dict | None = None) -> Config:
     except MmmloError:
         raise
     except Exception as error:  # a config is Python
-        absent = re.search('''["'](.+)["']''', str(error)) if isinstance(error, FileNotFoundError) else None
+        absent = re.search("""["'](.+)["']""", str(error)) if isinstance(error, FileNotFoundError) else None
         similar = _similar_configs(absent[1]) if absent else ''
         raise SettingError(f'{path} cannot be read: {describe_error(error)}{similar}') from error
     resolve_channels(cfg)
     return cfg
 
 
+# Ablations, which were configs of their own in earlier versions.
+_ABLATION = r'mlo_mae/ablations/|/cl-mae_.*_(constant-adversary|constant-partner|no-diversity|no-gaussian|no-kl)\.py$'
+
+
 def _similar_configs(path: str) -> str:
     """Name the configs beside a path, and those of this project, whose names are spelt like its own."""
+    if re.search(_ABLATION, path):
+        return '. It is a variant in configs/ablations/studies.json now, which tools/analysis_tools/run_study.py trains'
     own = osp.join(osp.dirname(osp.dirname(__file__)), '.mim', 'configs')
     known = {osp.basename(file): file for file in glob(osp.join(escape(osp.dirname(path)), '*.py'))}
     known |= {osp.basename(file): f'mmmlo::{osp.relpath(file, own)}' for file in glob(osp.join(own, '*', '*.py'))}
