@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 # First, because it applies the fixes without which mmpretrain may not import.
 from mmmlo import registry  # noqa: F401
+from mmmlo.datasets.cluttered_digits import ClutteredDigits
 from mmmlo.datasets.digits import Digits
 from mmmlo.datasets.folders import DatasetFolderError, check_dataset_folder
 from mmmlo.datasets.image_folder import EXTENSIONS, ImageFolder, count_files, find_images, is_hidden
@@ -28,8 +29,8 @@ from mmmlo.datasets.transforms import LoadImage, TorchRandomResizedCrop
 from mmmlo.utils.errors import DataError
 
 __all__ = [
-    'EXTENSIONS', 'DataError', 'DatasetFolderError', 'Digits', 'ImageFolder', 'InMemoryImages', 'LoadImage',
-    'ResumableBatchSampler', 'ResumableSampler', 'SampleIndex', 'SeededDataset', 'SourceIndex', 'SplitDataset',
+    'ClutteredDigits', 'EXTENSIONS', 'DataError', 'DatasetFolderError', 'Digits', 'ImageFolder', 'InMemoryImages',
+    'LoadImage', 'ResumableBatchSampler', 'ResumableSampler', 'SampleIndex', 'SeededDataset', 'SourceIndex', 'SplitDataset',
     'SplitOverlapError', 'SyntheticImages', 'TorchRandomResizedCrop', 'batch_collate', 'check_classes',
     'check_dataset_folder', 'check_disjoint', 'check_level_splits', 'check_same_classes', 'class_names',
     'compare_class_names', 'count_files', 'data_fingerprint', 'find_images', 'is_hidden', 'is_test_split', 'level_key',

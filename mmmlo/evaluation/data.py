@@ -30,6 +30,10 @@ def _named(
 # 'layout' is what the folder must hold, for messages; empty where mmpretrain's own are clear.
 NAMED_DATA: dict[str, dict[str, Any]] = dict(
     digits=_named('mmmlo.Digits', '', bgr=False),
+    # Several fixed images of each scan: the same ones for every encoder.
+    cluttered_digits=dict(
+        common=dict(type='mmmlo.ClutteredDigits', fresh=False),
+        train=dict(split='train', copies=3), test=dict(split='test', copies=5), bgr=False, layout=''),
     cifar10=_named('CIFAR10', 'cifar10', bgr=False),
     cifar100=_named('CIFAR100', 'cifar100', bgr=False),
     # The official validation set is what everyone reports on.

@@ -26,7 +26,7 @@ def finetune_recipe(encoder: Encoder, data: EvaluationData) -> str:
     """
     width = encoder.width
     if max(encoder.image_size) <= 64:
-        if data.name == 'digits':
+        if data.name in ('digits', 'cluttered_digits'):
             return 'vit-nano-p4_1xb64-coslr-20e_digits.py'
         if data.name in ('cifar10', 'cifar100'):
             batch = '1xb128' if width < 768 else dict(cifar10='1xb64', cifar100='1xb256')[data.name]

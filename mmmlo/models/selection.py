@@ -40,7 +40,9 @@ def num_visible(num_patches: int, mask_ratio: float) -> int:
     return visible
 
 
-def select_patches(scores: torch.Tensor, mask_ratio: float, temperature: float = 0.0) -> PatchSelection:
+def select_patches(
+    scores: torch.Tensor, mask_ratio: float, temperature: float = 0.0, guided_share: float = 1.0
+) -> PatchSelection:
     """Mask the patches with the largest scores: M(X; T, r) of MLO-MAE.
 
     Args:
@@ -49,6 +51,8 @@ def select_patches(scores: torch.Tensor, mask_ratio: float, temperature: float =
         temperature (float): Scale of Gumbel noise added to the logarithm of the scores; at 1 masked patches are drawn
             without replacement with probabilities proportional to the scores (Kool et al., 2019). Defaults to 0, the
             paper's hard choice.
+        guided_share (float): Share of the masked patches that the scores choose; the others are drawn uniformly. Defaults
+            to 1, all.
     """
     visible = num_visible(scores.shape[1], mask_ratio)
     scores = scores.detach()  # B x L
@@ -58,6 +62,11 @@ def select_patches(scores: torch.Tensor, mask_ratio: float, temperature: float =
         tiny = torch.finfo(scores.dtype).tiny
         gumbel = -torch.empty_like(scores).exponential_().clamp_(min=tiny).log()
         scores = scores.clamp(min=tiny).log() + temperature * gumbel
+    if not 0 <= guided_share <= 1:
+        raise SettingError(f'model.guided_share must be from 0 to 1, got {guided_share}')
+    if guided_share < 1:
+        guided = round(guided_share * (scores.shape[1] - visible))
+        scores = torch.rand_like(scores).scatter(1, scores.topk(guided, dim=1).indices, 2.0)  # above all that is drawn
     ids_shuffle = scores.argsort(dim=1)  # B x L, the visible ones first
     ids_restore = ids_shuffle.argsort(dim=1)  # B x L
     mask = (ids_restore >= visible).to(scores.dtype)  # B x L

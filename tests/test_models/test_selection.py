@@ -91,3 +91,23 @@ def test_ratio_that_leaves_no_visible_or_no_masked_patch():
 def test_negative_temperature():
     with pytest.raises(ValueError, match=r'model\.temperature must not be negative, got -1'):
         select_patches(scores(), 0.75, temperature=-1)
+
+
+@pytest.mark.parametrize('share', [0.0, 0.25, 0.5, 1.0])
+def test_a_share_of_the_masked_patches_is_guided(share):
+    torch.manual_seed(1)  # not that of the scores
+    x = scores(batch=400)
+    mask = select_patches(x, 0.75, guided_share=share).mask  # 12 of 16
+    assert (mask.sum(dim=1) == 12).all()
+    order = x.argsort(dim=1, descending=True)
+    by_rank = mask.gather(1, order).mean(dim=0)  # how often the best, the second best ... patch is masked
+    guided = round(share * 12)
+    assert (by_rank[:guided] == 1).all()
+    rest = by_rank[guided:]
+    torch.testing.assert_close(rest, torch.full_like(rest, (12 - guided) / (16 - guided)), atol=0.12, rtol=0)
+
+
+@pytest.mark.parametrize('share', [-0.1, 1.1])
+def test_a_share_beyond_its_range_is_refused(share):
+    with pytest.raises(ValueError, match='model.guided_share must be from 0 to 1'):
+        select_patches(scores(), 0.75, guided_share=share)

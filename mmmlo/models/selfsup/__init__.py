@@ -1,6 +1,8 @@
 from .base import BaseMaskedAutoencoder, Masking
 from .cl_mae import CLMAE
+from .guided_mae import GuidedMAE
 from .mae import MAE
 from .mlo_mae import MLOMAE
+from .oracle_mae import OracleMAE
 
-__all__ = ['BaseMaskedAutoencoder', 'CLMAE', 'MAE', 'MLOMAE', 'Masking']
+__all__ = ['BaseMaskedAutoencoder', 'CLMAE', 'GuidedMAE', 'MAE', 'MLOMAE', 'Masking', 'OracleMAE']

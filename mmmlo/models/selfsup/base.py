@@ -45,6 +45,10 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         normalize_weights (bool): Whether an image's weights are divided by their mean over its masked patches, so that the
             loss cannot fall by scores falling everywhere; nothing in equation (1) of MLO-MAE prevents that. A mean an
             image, not a batch, keeps the loss the same on any number of processes. Defaults to False, as in the paper.
+        guided_share (float): Share of the masked patches that are chosen by their scores; the others are drawn uniformly.
+            Defaults to 1. At 0 scores only weight the loss.
+        weighting (dict, optional): What makes weights of scores, as :class:`mmmlo.models.TopWeights`. Defaults to None:
+            the scores are the weights, or with ``normalize_weights`` divided by their mean.
         data_preprocessor (dict, optional): As in mmpretrain's ``BaseSelfSupervisor``.
 
     Raises:
@@ -60,6 +64,8 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         mask_ratio: float = 0.75,
         temperature: float = 0.0,
         normalize_weights: bool = False,
+        guided_share: float = 1.0,
+        weighting: dict | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -70,6 +76,10 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         self.mask_ratio = mask_ratio
         self.temperature = temperature
         self.normalize_weights = normalize_weights
+        self.guided_share = guided_share
+        self.weighting = None if weighting is None else MODELS.build(weighting)
+        if weighting is not None and not self.masker.weighted:
+            raise SettingError(f'model.weighting has no scores to weigh by: model.masker is a {type(self.masker).__name__}')
         self._check_shapes()
 
     def _check_shapes(self) -> None:
@@ -143,15 +153,16 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
     def draw_masks(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> Masking:
         """Score the patches and choose which to mask; the arguments are those of :meth:`score`."""
         mask_prob = self.score(images, tokens, grid)
-        selection = select_patches(mask_prob, self.mask_ratio, self.temperature)
-        weight = None
-        if self.masker.weighted:
-            weight = mask_prob
-            if self.normalize_weights:
-                masked = selection.mask  # B x L
-                mean = (mask_prob * masked).sum(dim=1, keepdim=True) / masked.sum(dim=1, keepdim=True)  # B x 1
-                weight = mask_prob / mean
-        return Masking(mask_prob, weight, selection)
+        selection = select_patches(mask_prob, self.mask_ratio, self.temperature, self.guided_share)
+        return Masking(mask_prob, self.weigh(mask_prob, selection.mask) if self.masker.weighted else None, selection)
+
+    def weigh(self, mask_prob: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Make weights of the loss from the scores, B x L, of which the masked ones are read."""
+        if self.weighting is not None:
+            return self.weighting(mask_prob, mask)
+        if not self.normalize_weights:
+            return mask_prob
+        return mask_prob / ((mask_prob * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True))
 
     def loss(
         self, inputs: torch.Tensor, data_samples: list[DataSample] | None = None, masking: Masking | None = None

@@ -72,8 +72,9 @@ class CLMAE(BaseMaskedAutoencoder):
         return levels
 
     def draw_masks(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> Masking:
-        """Score the patches and mask those with the largest scores; the scores do not weight the loss of this method."""
-        return super().draw_masks(images, tokens, grid)._replace(weight=None)
+        """Score the patches and mask those with the largest scores, which weight the loss only by a ``weighting``."""
+        masking = super().draw_masks(images, tokens, grid)
+        return masking if self.weighting is not None else masking._replace(weight=None)
 
     def level_loss(self, level: str, batch: dict, fixed: Any = None) -> dict[str, torch.Tensor]:
         """Losses of one level on one batch; see :meth:`BaseMaskedAutoencoder.level_loss`.

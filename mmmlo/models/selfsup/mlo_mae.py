@@ -44,6 +44,11 @@ class MLOMAE(BaseMaskedAutoencoder):
             downstream = MODELS.build(downstream)
         self.downstream: Any = downstream
         self.bilevel = bilevel
+        if 'masking' in self.level_modules and self.weighting is not None:
+            raise SettingError(
+                f'model.weighting is a {type(self.weighting).__name__}, through which no hypergradient reaches the masker; '
+                'leave it out, or set model.normalize_weights'
+            )
 
     @property
     def level_modules(self) -> dict[str, tuple[str, ...]]:
