@@ -69,8 +69,10 @@ def _shrink_model(model: ConfigDict) -> None:
         masker.update(sizes.get(masker.type.split('.')[-1], {}))
         if 'grid' in masker:
             masker.grid = GRID
-    if model.get('downstream') is not None:
-        model.downstream.in_channels = WIDTH
+    extra = [loss.head for loss in (model.get('extra_losses') or {}).values() if 'head' in loss]
+    for head in [model.get('downstream'), *extra]:
+        if head is not None:
+            head.in_channels = WIDTH
 
 
 def _shrink_dataset(dataset: ConfigDict, size: int) -> None:

@@ -51,6 +51,11 @@ class CheckClassesHook(Hook):
             found = runner.train_loop.level_datasets
             datasets = {level_key(level): found[level] for level in model.disjoint_levels[0] if level in found}
         check_labels(model, datasets)
+        for name, extra in getattr(model, 'extra_losses', {}).items():
+            if extra.reads_labels:
+                found = getattr(runner.train_loop, 'level_datasets', dict(pretrain=runner.train_dataloader.dataset))
+                level = 'labelled' if 'labelled' in found else 'pretrain'
+                _check_outputs(extra, level_key(level), found[level], f'model.extra_losses.{name}')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep the classes that the checkpoint was trained on."""
@@ -87,7 +92,7 @@ def check_labels(model: Any, datasets: Mapping[str, Any]) -> None:
         _check_outputs(model, *next(iter(datasets.items())))
 
 
-def _check_outputs(model: Any, key: str, dataset: Any) -> None:
+def _check_outputs(model: Any, key: str, dataset: Any, where: str = 'model') -> None:
     classes = class_names(dataset)
     for name in ('downstream', 'head'):
         head: Any = getattr(model, name, None)
@@ -98,14 +103,14 @@ def _check_outputs(model: Any, key: str, dataset: Any) -> None:
         if isinstance(outputs, int) and not fits and has_several_labels(dataset):
             loss, kind = "loss=dict(type='CrossEntropyLoss', use_sigmoid=True)", "type='mmpretrain.MultiLabelLinearClsHead'"
             raise DataError(
-                f'the images of {key} have several labels, and the loss of model.{name} is for one: set '
-                f"model.{name}.{loss if own else kind}, and dict(type='AveragePrecision') for evaluators"
+                f'the images of {key} have several labels, and the loss of {where}.{name} is for one: set '
+                f"{where}.{name}.{loss if own else kind}, and dict(type='AveragePrecision') for evaluators"
             )
         if classes is None or not isinstance(outputs, int) or outputs == len(classes):
             continue
         text = (
-            f'model.{name}.num_classes is {outputs}, but the images of {key.removesuffix(".dataset")} have {len(classes)} '
-            f'classes; set model.{name}.num_classes={len(classes)}'
+            f'{where}.{name}.num_classes is {outputs}, but the images of {key.removesuffix(".dataset")} have {len(classes)} '
+            f'classes; set {where}.{name}.num_classes={len(classes)}'
         )
         if len(classes) > outputs:
             raise DataError(text)

@@ -114,6 +114,22 @@ def test_labelled_levels_are_compared_and_the_unlabelled_one_is_not(folder, tiny
         check(pretrain=pictures, finetune=more, masking=more)
 
 
+def test_a_head_among_the_extra_losses_is_compared_with_what_it_learns_from(folder, tiny_model_cfg):
+    head = dict(type='mmmlo.TokenClsHead', num_classes=2, in_channels=48)
+    supervised = dict(type='mmmlo.SupervisedLoss', head=head)
+    model = MODELS.build(
+        tiny_model_cfg(type='mmmlo.MAE', masker=None, downstream=None, extra_losses=dict(supervised=supervised)))
+    runner = make_runner(folder('train', 'ant', 'bee', 'cat'))
+    runner.model, runner.train_loop = model, SimpleNamespace()
+    wrong = r'model.extra_losses.supervised.head.num_classes is 2, but the images of {} have 3 classes'
+    with pytest.raises(DataError, match=wrong.format('train_dataloader')):
+        CheckClassesHook().before_train(runner)
+    labelled = loader(folder('some', 'ant', 'bee', 'cat')).dataset
+    runner.train_loop.level_datasets = dict(pretrain=loader(folder('train', 'ant', 'bee')).dataset, labelled=labelled)
+    with pytest.raises(DataError, match=wrong.format('train_cfg.dataloaders.labelled')):
+        CheckClassesHook().before_train(runner)
+
+
 def test_a_test_run_compares_with_the_classes_of_the_checkpoint(folder):
     hook, test = CheckClassesHook(), folder('test', 'bee', 'cat')
     runner = SimpleNamespace(

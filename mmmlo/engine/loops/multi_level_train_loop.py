@@ -25,6 +25,8 @@ from .resumable_batches import ResumableBatches, build_resumable_loader
 from .resumable_train_loop import ResumableTrainLoop
 
 _SEEDS_APART = 10_000
+# The loader whose batches go along with those of the lowest level.
+_LABELLED = 'labelled'
 
 
 @LOOPS.register_module()
@@ -41,7 +43,8 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
             ``batch_size``, ``num_workers``, ``persistent_workers``, ``pin_memory``, ``prefetch_factor``, ``collate_fn``,
             ``sampler`` and ``drop_last`` default to those of ``train_dataloader``. Its seed is the run's plus
             10,000 times the level's position. With a ``data_preprocessor`` its batches are prepared by that one in place of
-            the model's.
+            the model's. One more, ``labelled``, is no level's: each batch of the lowest level gets one of its batches as
+            ``batch['labelled']``.
         max_epochs (int, optional): Epochs over ``train_dataloader``.
         max_iters (int, optional): Batches of ``train_dataloader``, in place of ``max_epochs``.
         **kwargs: As of :class:`ResumableTrainLoop`.
@@ -111,17 +114,18 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
     def _build_loaders(self, dataloaders: dict[str, dict | str], base_loader: DataLoader | dict) -> None:
         wrapper = self.optim_wrapper
         base, *upper = wrapper.levels
-        if set(dataloaders) != set(upper):
+        if set(dataloaders) - {_LABELLED} != set(upper):
             raise SettingError(
                 f'train_cfg.dataloaders has {list(dataloaders)}, but the levels above {base!r}, whose data is '
-                f'train_dataloader, are {upper}: each needs a loader, or the name of a level whose batch it shares'
+                f'train_dataloader, are {upper}: each needs a loader, or the name of a level whose batch it shares; '
+                f'beside them there may be {_LABELLED!r}'
             )
         self.level_loaders: dict[str, DataLoader] = {}
         self._batches: dict[str, ResumableBatches] = {}
         self._shared: dict[str, str] = {}
         self._preprocessors: dict[str, nn.Module] = {}
         self.level_datasets = {base: self.dataloader.dataset}
-        for position, level in enumerate(upper, start=1):
+        for position, level in enumerate([*upper, _LABELLED] if _LABELLED in dataloaders else upper, start=1):
             cfg, key = dataloaders[level], f'train_cfg.dataloaders.{level}'
             if isinstance(cfg, str):
                 self._check_shared(level, cfg)
@@ -145,6 +149,8 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
         check_level_splits(self.level_datasets, disjoint, test_dataset=read_test_dataset(self.runner))
 
     def _check_shared(self, level: str, source: str) -> None:
+        if level == _LABELLED:
+            raise SettingError(f'train_cfg.dataloaders.{level} is {source!r}, but it must have a dataset of its own')
         cadence = self.optim_wrapper.cadence
         own = [cadence.base, *self._batches]
         if source not in own:
@@ -220,6 +226,9 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
             else:
                 preprocessor: Any = self._preprocessors.get(level, self._model.data_preprocessor)
                 prepared[level] = [preprocessor(batch, True) for batch in raw]
+        if labelled := prepared.pop(_LABELLED, None):
+            base = self.optim_wrapper.base
+            prepared[base] = [dict(batch, labelled=labelled[0]) for batch in prepared[base]]
         return prepared
 
     def _gather(self, batch: Any) -> dict[str, list[Any]]:
@@ -228,6 +237,8 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
         for level, count in self.optim_wrapper.due().items():
             if level == self.optim_wrapper.base:
                 batches[level] = [batch]
+                if _LABELLED in self._batches:
+                    batches[_LABELLED] = self._batches[_LABELLED].take(1)
             elif level in self._shared:
                 batches[level] = batches[self._shared[level]]
             else:

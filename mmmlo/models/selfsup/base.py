@@ -49,6 +49,8 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
             Defaults to 1. At 0 scores only weight the loss.
         weighting (dict, optional): What makes weights of scores, as :class:`mmmlo.models.TopWeights`. Defaults to None:
             the scores are the weights, or with ``normalize_weights`` divided by their mean.
+        extra_losses (dict, optional): Name -> a loss beside the reconstruction, as :class:`mmmlo.models.UniformityLoss`,
+            which the pretrain level adds as ``loss_<name>``.
         data_preprocessor (dict, optional): As in mmpretrain's ``BaseSelfSupervisor``.
 
     Raises:
@@ -66,6 +68,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         normalize_weights: bool = False,
         guided_share: float = 1.0,
         weighting: dict | None = None,
+        extra_losses: dict[str, dict] | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -78,6 +81,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         self.normalize_weights = normalize_weights
         self.guided_share = guided_share
         self.weighting = None if weighting is None else MODELS.build(weighting)
+        self.extra_losses = nn.ModuleDict({name: MODELS.build(loss) for name, loss in (extra_losses or {}).items()})
         if weighting is not None and not self.masker.weighted:
             raise SettingError(f'model.weighting has no scores to weigh by: model.masker is a {type(self.masker).__name__}')
         self._check_shapes()
@@ -94,6 +98,11 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
             ('neck.embed_dim', self.neck.embed_dim, embed_dims),
             ('neck.patch_size', self.neck.patch_size, patch_size),
             ('head.patch_size', self.head.patch_size, patch_size),
+            *(
+                (f'extra_losses.{name}.head.in_channels', getattr(extra.head, 'in_channels', None), embed_dims)
+                for name, extra in self.extra_losses.items()
+                if extra.reads_labels
+            ),
         ):
             if built_for not in (None, right):
                 raise SettingError(f'model.{key} is {built_for}, but model.backbone has {right}; set model.{key}={right}')
@@ -101,14 +110,16 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
     @property
     def level_modules(self) -> dict[str, tuple[str, ...]]:
         """dict[str, tuple[str, ...]]: Names of the modules of each level, the lowest level first."""
-        return dict(pretrain=('backbone', 'neck', 'head'))
+        modules = ('backbone', 'neck', 'head')
+        return dict(pretrain=(*modules, 'extra_losses') if self.extra_losses else modules)
 
     def level_loss(self, level: str, batch: dict, fixed: Any = None) -> dict[str, torch.Tensor]:
         """Losses of one level on one batch.
 
         Args:
             level (str): A key of :attr:`level_modules`.
-            batch (dict): Preprocessed ``inputs`` (B x 3 x H x W) and ``data_samples``.
+            batch (dict): Preprocessed ``inputs`` (B x 3 x H x W) and ``data_samples``; that of the pretrain level may have
+                another such batch as ``labelled``, for extra losses that read labels.
             fixed (Any): What :meth:`fix_level` returned, where several passes must agree.
 
         Returns:
@@ -116,7 +127,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         """
         if level != 'pretrain':
             raise KeyError(f'{type(self).__name__} has no level {level!r}; it has {list(self.level_modules)}')
-        return self.loss(batch['inputs'], batch['data_samples'], masking=fixed)
+        return self.loss(batch['inputs'], batch['data_samples'], masking=fixed, labelled=batch.get('labelled'))
 
     def fix_level(self, level: str, batch: dict) -> Any:
         """Compute what all passes of one hypergradient through this level share, at the unperturbed parameters.
@@ -165,14 +176,22 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         return mask_prob / ((mask_prob * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True))
 
     def loss(
-        self, inputs: torch.Tensor, data_samples: list[DataSample] | None = None, masking: Masking | None = None
+        self,
+        inputs: torch.Tensor,
+        data_samples: list[DataSample] | None = None,
+        masking: Masking | None = None,
+        labelled: dict | None = None,
     ) -> dict[str, torch.Tensor]:
         """Loss of the pretrain level, equation (1) of MLO-MAE up to a constant: sum(mask * p * l) / sum(mask).
 
         Args:
             inputs (torch.Tensor): Preprocessed images, B x 3 x H x W.
-            data_samples (list[DataSample], optional): Not used: no labels enter this level.
+            data_samples (list[DataSample], optional): For ``extra_losses``: no labels enter the reconstruction.
             masking (Masking, optional): Masks to use instead of drawing them.
+            labelled (dict, optional): ``inputs`` and ``data_samples`` of the images whose labels ``extra_losses`` read.
+
+        Returns:
+            dict[str, torch.Tensor]: ``loss``; with extra losses ``loss_reconstruction`` and ``loss_<name>`` of each.
         """
         tokens, grid = self.backbone.embed(inputs)  # B x L x C
         if masking is None:
@@ -180,7 +199,33 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         _, ids_keep, ids_masked, _ = masking.selection
         latent = self.backbone.encode(tokens, ids_keep)  # B x (1 + K) x C
         pred = self.neck.decode_masked(latent, ids_keep, ids_masked)  # B x (L - K) x P
-        return dict(loss=self.head.masked_loss(pred, inputs, ids_masked, masking.weight))
+        loss = self.head.masked_loss(pred, inputs, ids_masked, masking.weight)
+        if not self.extra_losses and labelled is None:
+            return dict(loss=loss)
+        return dict(loss_reconstruction=loss, **self._extra_losses(latent, data_samples or [], labelled))
+
+    def _extra_losses(self, latent: torch.Tensor, data_samples: list, labelled: dict | None) -> dict[str, torch.Tensor]:
+        if labelled is not None and not any(extra.reads_labels for extra in self.extra_losses.values()):
+            raise SettingError(
+                'train_cfg.dataloaders.labelled has images whose labels nothing reads; give model.extra_losses a '
+                'mmmlo.SupervisedLoss, or leave the loader out'
+            )
+        losses = {}
+        extra: Any
+        for name, extra in self.extra_losses.items():
+            features, samples = latent, data_samples
+            if labelled is not None and extra.reads_labels:
+                features, samples = self._encode_labelled(labelled['inputs'], extra.mask_ratio), labelled['data_samples']
+            losses[f'loss_{name}'] = extra(features, samples)
+        return losses
+
+    def _encode_labelled(self, images: torch.Tensor, mask_ratio: float) -> torch.Tensor:
+        """Features of images, whole or without random patches, B x (1 + V) x C."""
+        tokens, _ = self.backbone.embed(images)  # B x L x C
+        if not mask_ratio:
+            return self.backbone.encode(tokens)
+        noise = torch.rand(tokens.shape[:2], device=tokens.device)  # B x L
+        return self.backbone.encode(tokens, select_patches(noise, mask_ratio).ids_keep)
 
     def extract_feat(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Features of the unmasked images, B x 3 x H x W; see :meth:`MaskedViT.forward`."""

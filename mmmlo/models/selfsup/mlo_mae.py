@@ -66,9 +66,12 @@ class MLOMAE(BaseMaskedAutoencoder):
 
     @property
     def disjoint_levels(self) -> tuple[tuple[str, str], ...]:
-        """tuple[tuple[str, str]]: Pairs of levels that may not share an image: the one that learns the labels of D_tr, and
-        ``masking``, which would reward a head that has learned its images by heart."""
-        return (('finetune' if self.bilevel is None else 'pretrain', 'masking'),)
+        """tuple[tuple[str, str]]: Pairs of loaders that may not share an image: those that labels are learned from, D_tr,
+        and ``masking``, which would reward a head that has learned its images by heart."""
+        pairs: tuple[tuple[str, str], ...] = (('finetune' if self.bilevel is None else 'pretrain', 'masking'),)
+        if any(loss.reads_labels for loss in self.extra_losses.values()):
+            pairs += (('pretrain', 'masking'), ('labelled', 'masking'))
+        return pairs
 
     def level_loss(self, level: str, batch: dict, fixed: Any = None) -> dict[str, torch.Tensor]:
         """Losses of one level on one batch; see :meth:`BaseMaskedAutoencoder.level_loss`.

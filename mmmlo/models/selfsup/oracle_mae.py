@@ -49,7 +49,13 @@ class OracleMAE(MAE):
         super().__init__(*args, **kwargs)
         self.choose = choose
 
-    def loss(self, inputs: torch.Tensor, data_samples: list | None = None, masking: Masking | None = None) -> dict:
+    def loss(
+        self,
+        inputs: torch.Tensor,
+        data_samples: list | None = None,
+        masking: Masking | None = None,
+        labelled: dict | None = None,
+    ) -> dict[str, torch.Tensor]:
         """Loss of the pretrain level, under masks that know the worth of the patches; see :class:`MAE`."""
         worth = patch_worth(data_samples or [], self.backbone.grid_size).to(inputs.device)  # B x L
         if self.choose:
@@ -61,4 +67,4 @@ class OracleMAE(MAE):
             weight = (worth + 0.1) * selection.mask
             mean = weight.sum(dim=1, keepdim=True) / selection.mask.sum(dim=1, keepdim=True)  # B x 1
             masking = Masking(worth, weight / mean, selection)
-        return super().loss(inputs, data_samples, masking)
+        return super().loss(inputs, data_samples, masking, labelled)

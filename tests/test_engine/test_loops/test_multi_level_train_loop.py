@@ -367,3 +367,32 @@ def test_another_batch_size_is_warned_of(make, monkeypatch):
     assert not any('batch of' in text for text in said)
     said = messages(make('same', auto_scale_lr=dict(base_batch_size=8)), monkeypatch)
     assert not any('batch of' in text for text in said)
+
+
+def test_labelled_images_go_along_with_the_lowest_level_s(make, base_cfg):
+    """Each step has a batch of their own, in the very order that a resumed run goes on with."""
+    supervised = dict(type='mmmlo.SupervisedLoss', head=dict(base_cfg.model.downstream), loss_weight=0.1)
+    loaders = dict(labelled=dict(batch_size=5, dataset=part('train')))
+    levels = dict(pretrain=base_cfg.optim_wrapper.levels.pretrain)
+    model = dict(base_cfg.model, type='mmmlo.MAE', masker=None, extra_losses=dict(supervised=supervised))
+    del model['downstream']
+    updates = dict(
+        model=model, optim_wrapper__levels=levels, train_cfg__dataloaders=loaders,
+        default_hooks__checkpoint=dict(type='mmmlo.SafeCheckpointHook', interval=1))
+    whole = make('whole', **updates)
+    recorder = Recorder(whole)
+    whole.train()
+    seen = [given['labelled'][0] for given in recorder.seen]
+    assert len(seen) == 9 and {len(images) for images in seen} == {5}
+    assert all(set(given) == {'pretrain', 'labelled'} for given in recorder.seen)
+    assert whole.message_hub.get_scalar('train/pretrain/loss_supervised').current() > 0
+    resumed = make('resumed', resume=True, load_from=osp.join(whole.work_dir, 'epoch_1.pth'), **updates)
+    recorder = Recorder(resumed)
+    resumed.train()
+    assert all(torch.equal(given['labelled'][0], images) for given, images in zip(recorder.seen, seen[3:]))
+
+
+def test_labelled_images_need_a_data_set(make):
+    loaders = dict(finetune='pretrain', masking=dict(dataset=part('val')), labelled='finetune')
+    with pytest.raises(SettingError, match="dataloaders.labelled is 'finetune', but it must have a dataset of its own"):
+        make(train_cfg__dataloaders=loaders).train()
