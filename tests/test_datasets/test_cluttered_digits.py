@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmmlo.datasets import ClutteredDigits, SampleIndex, SeededDataset
+from mmmlo.datasets import ClutteredDigits, SampleIndex, SeededDataset, SplitDataset
 
 
 def same(first, second):
@@ -50,6 +50,15 @@ def test_labels_say_what_is_asked(target):
         if target == 'place':
             assert abs(np.array([rows.mean(), columns.mean()]) - [16, 16]).max() < 12
             assert (rows.mean() > 16 + 4) <= (sample['gt_label'] >= 2)
+
+
+@pytest.mark.parametrize('target', ['parity', 'half', 'presence', 'place', 'colour', 'photograph'])
+def test_other_labels_can_be_cut_too(target):
+    data = dict(type='mmmlo.ClutteredDigits', target=target, indices=63)
+    parts = [SplitDataset(data, part=part) for part in ('train', 'val')]
+    assert abs(len(parts[0]) - 0.8 * 63) < 1 and len(parts[0]) + len(parts[1]) == 63
+    if target in ('parity', 'half'):
+        assert [parts[1][i]['gt_label'] for i in range(len(parts[1]))] == parts[1].get_gt_labels().tolist()
 
 
 def test_splits_show_other_scans_and_other_parts_of_the_photographs():
