@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from mmmlo.engine import CurriculumHook, MultiLevelOptimWrapper
+from mmmlo.engine import BaseScheduleHook, MultiLevelOptimWrapper
 from mmmlo.utils.errors import SettingError
 from mmmlo.utils.text import format_list
 
@@ -79,7 +79,7 @@ class ResumeSettingsHook(Hook):
             infos = checkpoint['message_hub'].get('runtime_info', {})
             self._epoch_length = infos.get('epoch_length', len(runner.train_dataloader))
             for hook in runner.hooks:
-                if isinstance(hook, CurriculumHook):
+                if isinstance(hook, BaseScheduleHook):
                     hook.allow_new_length = True
 
     def before_train(self, runner: Runner) -> None:

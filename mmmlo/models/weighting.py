@@ -7,6 +7,41 @@ from mmmlo.registry import MODELS
 from mmmlo.utils.errors import SettingError
 
 
+def _mean_one(weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Divide the weights by their mean over the masked patches of each image."""
+    return weights / ((weights * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True))
+
+
+@MODELS.register_module()
+class UniformWeights(nn.Module):
+    """Weight 1 for every patch: the scores choose and do not weight. What CL-MAE has without a weighting."""
+
+    differentiable = False
+
+    def forward(self, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Weight the patches; see :meth:`TopWeights.forward`."""
+        return torch.ones_like(scores)
+
+
+@MODELS.register_module()
+class ScoreWeights(nn.Module):
+    """The scores themselves, as in MLO-MAE, which has them without a weighting too.
+
+    Args:
+        normalize (bool): Whether they are divided by their mean over an image's masked patches. Defaults to False.
+    """
+
+    differentiable = True
+
+    def __init__(self, normalize: bool = False) -> None:
+        super().__init__()
+        self.normalize = normalize
+
+    def forward(self, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Weight the patches; see :meth:`TopWeights.forward`."""
+        return _mean_one(scores, mask) if self.normalize else scores
+
+
 @MODELS.register_module()
 class TopWeights(nn.Module):
     """Weights that count an image's best patches more often than the others, and leave none out.
@@ -21,6 +56,8 @@ class TopWeights(nn.Module):
     Raises:
         SettingError: ``share`` is not between 0 and 1, or ``ratio`` below 1.
     """
+
+    differentiable = False
 
     def __init__(self, share: float = 0.3, ratio: float = 11.0) -> None:
         super().__init__()
@@ -42,4 +79,4 @@ class TopWeights(nn.Module):
         """
         best = scores.topk(max(1, round(self.share * scores.shape[1])), dim=1).indices
         weights = torch.ones_like(scores).scatter(1, best, self.ratio)  # B x L
-        return weights / ((weights * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True))
+        return _mean_one(weights, mask)

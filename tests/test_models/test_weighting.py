@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmmlo.models import TopWeights
+from mmmlo.models import ScoreWeights, TopWeights, UniformWeights
 
 
 def test_the_best_patches_count_more_and_the_mean_is_one():
@@ -24,3 +24,37 @@ def test_a_ratio_of_one_weights_nothing():
 def test_wrong_settings_are_named(wrong):
     with pytest.raises(ValueError, match=f'model.weighting.{next(iter(wrong))} must be'):
         TopWeights(**wrong)
+
+
+def test_scores_and_nothing_as_weights():
+    torch.manual_seed(0)
+    scores, mask = torch.rand(6, 40), (torch.rand(6, 40) < 0.75).float()
+    assert ScoreWeights()(scores, mask) is scores
+    assert torch.equal(UniformWeights()(scores, mask), torch.ones(6, 40))
+    weights = ScoreWeights(normalize=True)(scores, mask)
+    torch.testing.assert_close((weights * mask).sum(dim=1), mask.sum(dim=1))
+    torch.testing.assert_close(weights / weights[:, :1], scores / scores[:, :1])
+
+
+@pytest.mark.parametrize('kind', ['MLOMAE', 'CLMAE'])
+def test_choice_and_weight_are_two_keys_of_every_algorithm(tiny_model, tiny_batch, kind):
+    updates, batch = dict(type=f'mmmlo.{kind}', downstream=None), tiny_batch(0)
+    for weighting, expected in ((None, kind == 'MLOMAE'), ('ScoreWeights', True), ('UniformWeights', False)):
+        own = {} if weighting is None else dict(weighting=dict(type=f'mmmlo.{weighting}'))
+        model = tiny_model(**updates, **own)
+        scores, weight, selection = model.fix_level('pretrain', batch)
+        weight = torch.ones_like(scores) if weight is None else weight
+        assert torch.equal(weight, scores if expected else torch.ones_like(scores))
+        assert torch.equal(selection.mask.bool(), scores >= scores.topk(12, dim=1).values[:, -1:])
+        model.weight_share = 0.25
+        if weighting == 'ScoreWeights':
+            torch.testing.assert_close(model.fix_level('pretrain', batch).weight, 0.75 + 0.25 * scores)
+    model.weight_share = 1.5
+    with pytest.raises(ValueError, match='model.weight_share must be from 0 to 1, got 1.5'):
+        model.fix_level('pretrain', batch)
+
+
+def test_weights_that_pass_no_hypergradient_are_refused(tiny_model):
+    tiny_model(weighting=dict(type='mmmlo.ScoreWeights'))
+    with pytest.raises(ValueError, match='a UniformWeights, through which no hypergradient reaches the masker'):
+        tiny_model(weighting=dict(type='mmmlo.UniformWeights'))

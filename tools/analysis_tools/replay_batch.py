@@ -38,6 +38,7 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 
+from mmmlo.engine import set_number
 from mmmlo.engine.non_finite import set_random_state
 from mmmlo.evaluation.encoder import checkpoint_config
 from mmmlo.registry import MODELS
@@ -72,8 +73,9 @@ def build_model(dump: dict[str, Any], path: str) -> tuple[torch.nn.Module, Any]:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(cfg.model)
     model.load_state_dict(dump['state_dict'])
-    if dump.get('curriculum_factor') is not None:
-        model.curriculum_factor = dump['curriculum_factor']
+    for values in dump['scheduled']:
+        for key, value in values.items():
+            set_number(model, key, value)
     return model.train(), cfg
 
 

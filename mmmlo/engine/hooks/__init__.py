@@ -7,10 +7,11 @@ from .prediction_picture_hook import PredictionPictureHook
 from .provenance_hook import ProvenanceHook
 from .rank_seed_hook import RankSeedHook
 from .safe_checkpoint_hook import SafeCheckpointHook
+from .schedule_hook import BaseScheduleHook, ScheduleHook, set_number
 from .stop_signal_hook import StopSignalHook
 
 __all__ = [
-    'CurriculumHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook', 'MaskStatisticsHook',
+    'BaseScheduleHook', 'CurriculumHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook', 'MaskStatisticsHook',
     'NonFiniteGuardHook', 'PredictionPictureHook', 'ProvenanceHook', 'RankSeedHook',
-    'SafeCheckpointHook', 'StopSignalHook', 'curriculum_factor'
+    'SafeCheckpointHook', 'ScheduleHook', 'StopSignalHook', 'curriculum_factor', 'set_number'
 ]

@@ -1,15 +1,9 @@
 """The curriculum of CL-MAE: from masks that help the autoencoder to masks that work against it."""
 
-import logging
-import math
-from typing import Any
-
-from mmengine.hooks import Hook
-from mmengine.logging import print_log
-
 from mmmlo.registry import HOOKS
 from mmmlo.utils.errors import SettingError
-from mmmlo.utils.modules import unwrap
+
+from .schedule_hook import BaseScheduleHook
 
 SCHEDULES = ('linear', 'step', 'constant')
 
@@ -40,27 +34,26 @@ def curriculum_factor(
 
 
 @HOOKS.register_module()
-class CurriculumHook(Hook):
+class CurriculumHook(BaseScheduleHook):
     """Sets and logs the ``curriculum_factor`` of :class:`mmmlo.CLMAE` before each iteration, by :func:`curriculum_factor`.
 
-    It is a function of the iteration and of the length of the run: a run that is resumed with another length would jump.
-    An epoch is as many iterations as ``train_dataloader`` has batches, also in runs that are given ``max_iters``.
+    :class:`ScheduleHook` moves other numbers, and this one by other shapes.
 
     Args:
         schedule (str): 'linear', 'step' or 'constant'. Defaults to 'linear'.
         by_epoch (bool): Whether the factor moves once an epoch; if not, once an iteration. Defaults to True.
         partner (float): The first factor, and that of 'constant'. Defaults to 1.
         adversary (float): The last factor. Defaults to -1.
-        allow_new_length (bool): Whether a run may be resumed with another length or curriculum than the checkpoint's: a
-            warning in place of an error. Defaults to False.
+        allow_new_length (bool): See :class:`BaseScheduleHook`. Defaults to False.
 
     Raises:
         SettingError: If the schedule is unknown; before training, if the model has no ``curriculum_factor``, or the
             checkpoint to resume from is of another length or curriculum.
     """
 
-    # Before the logger, as all hooks that measure.
-    priority = 'NORMAL'
+    saved_as = 'curriculum'
+    owner = 'which mmmlo.CLMAE has, '
+    keys = ['curriculum_factor']
 
     def __init__(
         self,
@@ -70,53 +63,9 @@ class CurriculumHook(Hook):
         adversary: float = -1.0,
         allow_new_length: bool = False,
     ) -> None:
-        self.by_epoch = by_epoch
-        self.allow_new_length = allow_new_length
-        self._settings: dict[str, Any] = dict(schedule=schedule, partner=partner, adversary=adversary)
+        super().__init__(dict(schedule=schedule, partner=partner, adversary=adversary), by_epoch, allow_new_length)
         curriculum_factor(0, 1, **self._settings)
-        self._loaded: dict | None = None
 
-    def before_train(self, runner) -> None:
-        """Check that the model and, when resuming, the checkpoint fit."""
-        model = unwrap(runner.model)
-        if not hasattr(model, 'curriculum_factor'):
-            raise SettingError(
-                f'CurriculumHook sets model.curriculum_factor, which mmmlo.CLMAE has, but a {type(model).__name__} has not; '
-                'take the hook out of custom_hooks, or train a mmmlo.CLMAE'
-            )
-        run, saved = self._describe(runner), self._loaded
-        # A run that only begins with a checkpoint's weights stands at iteration 0.
-        if runner.iter and saved and saved != run:
-            message = f"The checkpoint's curriculum is not this run's, and the factor would jump: it is {saved}, not {run}."
-            if not self.allow_new_length:
-                raise SettingError(
-                    f'{message} Resume with the length and the settings of the checkpoint, or set '
-                    "CurriculumHook.allow_new_length=True to go on with this run's curriculum"
-                )
-            print_log(f'{message} Going on with the latter (allow_new_length=True)', 'current', logging.WARNING)
-
-    def before_train_iter(self, runner, batch_idx: int, data_batch: dict | tuple | list | None = None) -> None:
-        """Set and log the factor; a number of Python's, for which nothing waits."""
-        length, unit = self._lengths(runner)
-        # Not the runner's own epoch: resumed from inside of an epoch it begins that one anew, and lags behind from then on.
-        factor = curriculum_factor(runner.iter // unit, length, **self._settings)
-        unwrap(runner.model).curriculum_factor = factor
-        runner.message_hub.update_scalar('train/curriculum_factor', factor)
-
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Add the curriculum and the length of the run."""
-        checkpoint['curriculum'] = self._describe(runner)
-
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Keep what the checkpoint says until it is known whether the run is resumed."""
-        self._loaded = checkpoint.get('curriculum')
-
-    def _lengths(self, runner) -> tuple[int, int]:
-        """Length of the run in the curriculum's unit, and iterations in that unit."""
-        # From the iterations, because a multi-level loop that is resumed counts its epochs anew.
-        unit = len(runner.train_dataloader) if self.by_epoch else 1
-        return math.ceil(runner.max_iters / unit), unit
-
-    def _describe(self, runner) -> dict[str, Any]:
-        length, unit = self._lengths(runner)
-        return dict(self._settings, by_epoch=self.by_epoch, length=length, unit=unit)
+    def values_at(self, position: int, length: int) -> dict[str, float]:
+        """Compute the factor; see :meth:`BaseScheduleHook.values_at`."""
+        return dict(curriculum_factor=curriculum_factor(position, length, **self._settings))

@@ -22,6 +22,7 @@ from mmmlo.utils.whole_file import replace_whole
 
 from ..non_finite import FiniteSteps, NonFiniteError, random_state
 from ..optim_wrappers import BFloat16OptimWrapper, MultiLevelOptimWrapper
+from .schedule_hook import BaseScheduleHook
 
 
 @HOOKS.register_module()
@@ -167,7 +168,7 @@ class NonFiniteGuardHook(Hook):
             random_state=wrapper.level(level).random_state if self._multi else self._random,
             config=runner.cfg.pretty_text,
             state_dict={name: value.cpu() for name, value in model.state_dict().items()},
-            curriculum_factor=getattr(model, 'curriculum_factor', None),
+            scheduled=[hook.values(runner) for hook in runner.hooks if isinstance(hook, BaseScheduleHook)],
             amp=amp,
         )
 

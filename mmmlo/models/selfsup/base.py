@@ -12,6 +12,7 @@ from mmmlo.registry import MODELS
 from mmmlo.utils.errors import SettingError
 
 from ..selection import PatchSelection, num_visible, select_patches
+from ..weighting import ScoreWeights
 
 
 class Masking(NamedTuple):
@@ -49,6 +50,8 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
             Defaults to 1. At 0 scores only weight the loss.
         weighting (dict, optional): What makes weights of scores, as :class:`mmmlo.models.TopWeights`. Defaults to None:
             the scores are the weights, or with ``normalize_weights`` divided by their mean.
+        weight_share (float): Weights w of the patches become 1 + ``weight_share`` * (w - 1). Defaults to 1; at 0 all are 1.
+            ``mmmlo.ScheduleHook`` moves this and other numbers.
         extra_losses (dict, optional): Name -> a loss beside the reconstruction, as :class:`mmmlo.models.UniformityLoss`,
             which the pretrain level adds as ``loss_<name>``.
         data_preprocessor (dict, optional): As in mmpretrain's ``BaseSelfSupervisor``.
@@ -68,6 +71,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         normalize_weights: bool = False,
         guided_share: float = 1.0,
         weighting: dict | None = None,
+        weight_share: float = 1.0,
         extra_losses: dict[str, dict] | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
@@ -81,6 +85,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         self.normalize_weights = normalize_weights
         self.guided_share = guided_share
         self.weighting = None if weighting is None else MODELS.build(weighting)
+        self.weight_share = weight_share
         self.extra_losses = nn.ModuleDict({name: MODELS.build(loss) for name, loss in (extra_losses or {}).items()})
         if weighting is not None and not self.masker.weighted:
             raise SettingError(f'model.weighting has no scores to weigh by: model.masker is a {type(self.masker).__name__}')
@@ -169,11 +174,10 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
 
     def weigh(self, mask_prob: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Make weights of the loss from the scores, B x L, of which the masked ones are read."""
-        if self.weighting is not None:
-            return self.weighting(mask_prob, mask)
-        if not self.normalize_weights:
-            return mask_prob
-        return mask_prob / ((mask_prob * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True))
+        if not 0 <= self.weight_share <= 1:
+            raise SettingError(f'model.weight_share must be from 0 to 1, got {self.weight_share}')
+        weight = (self.weighting or ScoreWeights(self.normalize_weights))(mask_prob, mask)
+        return weight if self.weight_share == 1 else 1 + self.weight_share * (weight - 1)
 
     def loss(
         self,

@@ -44,10 +44,10 @@ class MLOMAE(BaseMaskedAutoencoder):
             downstream = MODELS.build(downstream)
         self.downstream: Any = downstream
         self.bilevel = bilevel
-        if 'masking' in self.level_modules and self.weighting is not None:
+        if 'masking' in self.level_modules and not getattr(self.weighting, 'differentiable', self.weighting is None):
             raise SettingError(
                 f'model.weighting is a {type(self.weighting).__name__}, through which no hypergradient reaches the masker; '
-                'leave it out, or set model.normalize_weights'
+                'leave it out, or take mmmlo.ScoreWeights'
             )
 
     @property

@@ -170,7 +170,7 @@ def test_a_model_without_a_factor_is_refused(make):
             del self.curriculum_factor
 
     runner, _ = make(model=MAE())
-    with pytest.raises(ValueError, match=r'CurriculumHook sets .* mmmlo\.CLMAE has, but a MAE has not'):
+    with pytest.raises(ValueError, match=r'CurriculumHook sets .* mmmlo\.CLMAE has, but a MAE has no such number'):
         runner.train()
 
 
