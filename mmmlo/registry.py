@@ -27,7 +27,7 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
 
 MODELS = _child('model', root.MODELS, 'mmmlo.models')
 MODEL_WRAPPERS = _child('model wrapper', root.MODEL_WRAPPERS, 'mmmlo.engine')
-HOOKS = _child('hook', root.HOOKS, 'mmmlo.engine', 'mmmlo.preflight')
+HOOKS = _child('hook', root.HOOKS, 'mmmlo.engine', 'mmmlo.preflight', 'mmmlo.visualization')
 LOOPS = _child('loop', root.LOOPS, 'mmmlo.engine')
 OPTIM_WRAPPERS = _child('optim wrapper', root.OPTIM_WRAPPERS, 'mmmlo.engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child('optim wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, 'mmmlo.engine')

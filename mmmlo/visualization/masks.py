@@ -30,8 +30,8 @@ def _to_pixels(patches: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return patches.repeat_interleave(rows, dim=1).repeat_interleave(columns, dim=2).unsqueeze(-1)
 
 
-def _covered(images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Images, N x H x W x 3, with their masked patches, N x h x w, in grey."""
+def cover(images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Paint the masked patches, N x h x w, of images, N x H x W x 3, in grey."""
     mask = _to_pixels(mask, (images.shape[1], images.shape[2]))
     return images * (1 - mask) + COVER * mask
 
@@ -110,7 +110,8 @@ def mask_column(
     undo = undo_preprocessing(model.data_preprocessor, bgr, images.shape[1])
     scores, originals, filled = [], [], []
     masks: list[torch.Tensor] = []
-    with torch.random.fork_rng(devices=[]):
+    device = next(model.parameters()).device
+    with torch.random.fork_rng([device] if device.type == 'cuda' else []):
         torch.manual_seed(seed)
         # No batch has images of both kinds.
         for batch in (*images[:shown].split(BATCH_SIZE), *images[shown:].split(BATCH_SIZE)):
@@ -139,9 +140,14 @@ def mask_column(
     )
 
 
-def _heat(scores: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Scores, N x h x w, as colours over the images in grey, N x H x W x 3."""
-    colours = torch.from_numpy(colormaps[COLORMAP](scores.numpy())[..., :3]).float()
+def to_colours(scores: torch.Tensor) -> torch.Tensor:
+    """Give scores, N x h x w, in [0, 1] their colours, N x h x w x 3."""
+    return torch.from_numpy(colormaps[COLORMAP](scores.numpy())[..., :3]).float()
+
+
+def heat_map(scores: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """Lay scores, N x h x w, as colours over the images in grey, N x H x W x 3."""
+    colours = to_colours(scores)
     size = (images.shape[1], images.shape[2])
     colours = torch.cat([_to_pixels(colours[..., channel], size) for channel in range(3)], dim=-1)
     grey = images @ torch.tensor([[0.299], [0.587], [0.114]])
@@ -176,8 +182,8 @@ def plot_mask_table(columns: Sequence[MaskColumn], path: str, names: Sequence[st
         axes.set_ylabel(_shorten(name, 16), fontsize=6)
     for part, column in zip(parts[1:-1], columns):
         pictures = dict(
-            mask_prob=_heat(column.mask_prob, column.images),
-            visible=_covered(column.images, column.mask),
+            mask_prob=heat_map(column.mask_prob, column.images),
+            visible=cover(column.images, column.mask),
             reconstruction=column.reconstruction,
         )
         _draw_panels(part, pictures)

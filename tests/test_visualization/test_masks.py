@@ -73,7 +73,7 @@ def test_a_table_has_a_row_an_image_and_a_column_a_model(tiny_model, pictures, t
 def test_a_heat_map_is_the_colour_map_over_the_image():
     scores = torch.tensor([[[0.0, 1.0]]])
     black, white = torch.zeros(1, 2, 4, 3), torch.ones(1, 2, 4, 3)
-    heat, lighter = masks._heat(scores, black), masks._heat(scores, white)
+    heat, lighter = masks.heat_map(scores, black), masks.heat_map(scores, white)
     low, high = (torch.tensor(masks.colormaps[masks.COLORMAP](end)[:3]) for end in (0.0, 1.0))
     for pixel, colour in ((heat[0, 1, 1], low), (heat[0, 0, 2], high)):
         torch.testing.assert_close(pixel.double(), masks.HEAT * colour.double(), atol=1e-6, rtol=0)

@@ -2,9 +2,11 @@ import json
 import resource
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization import LocalVisBackend
+from PIL import Image
 
 from mmmlo.visualization import safe_local_vis_backend
 
@@ -42,6 +44,16 @@ def test_what_cannot_be_written_is_left_out_as_a_whole(backend, said, tmp_path):
     assert [json.loads(line) for line in lines] == [dict(loss=1.0, step=1), dict(loss=4.0, step=4)]
     assert len(said) == 1 and said[0].startswith(f'What is logged cannot be written to {tmp_path}/vis_data: ')
     assert 'File too large. It is left out, and training goes on' in said[0].replace("'", '')
+
+
+def test_pictures_are_whole_or_not_there(backend, said, tmp_path):
+    picture = np.random.default_rng(0).integers(256, size=(8, 8, 3), dtype=np.uint8)
+    backend.add_image('masks', picture, step=3)
+    with no_file_larger_than(100):
+        backend.add_image('masks', picture, step=4)
+    folder = tmp_path / 'vis_data/vis_image'
+    assert [path.name for path in folder.iterdir()] == ['masks_3.png'] and len(said) == 1
+    assert np.array_equal(np.asarray(Image.open(folder / 'masks_3.png')), picture)
 
 
 def test_mmengine_s_own_ends_the_run(tmp_path):

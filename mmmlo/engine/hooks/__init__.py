@@ -1,7 +1,6 @@
 from .curriculum_hook import CurriculumHook, curriculum_factor
 from .deferred_runtime_info_hook import DeferredRuntimeInfoHook
 from .level_param_scheduler_hook import LevelParamSchedulerHook
-from .mask_statistics_hook import MaskStatisticsHook
 from .non_finite_guard_hook import NonFiniteGuardHook
 from .prediction_picture_hook import PredictionPictureHook
 from .provenance_hook import ProvenanceHook
@@ -11,7 +10,7 @@ from .schedule_hook import BaseScheduleHook, ScheduleHook, set_number
 from .stop_signal_hook import StopSignalHook
 
 __all__ = [
-    'BaseScheduleHook', 'CurriculumHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook', 'MaskStatisticsHook',
+    'BaseScheduleHook', 'CurriculumHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook',
     'NonFiniteGuardHook', 'PredictionPictureHook', 'ProvenanceHook', 'RankSeedHook',
     'SafeCheckpointHook', 'ScheduleHook', 'StopSignalHook', 'curriculum_factor', 'set_number'
 ]
