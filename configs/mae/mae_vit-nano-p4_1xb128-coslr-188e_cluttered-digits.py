@@ -14,4 +14,7 @@ param_scheduler = [
 ]
 train_cfg = dict(max_epochs=188, val_interval=47)
 default_hooks = dict(logger=dict(interval=8), checkpoint=dict(interval=188))
-custom_hooks = [dict(type='mmmlo.MaskStatisticsHook', interval=80)]
+custom_hooks = [
+    dict(type='mmmlo.MaskStatisticsHook', interval=80),
+    dict(type='mmmlo.WorthStatisticsHook', interval=80, dataset=_base_.worth_split),
+]

@@ -39,5 +39,6 @@ __all__ = [
 
 if find_spec('mmseg') is not None:  # pretraining does without
     from mmmlo.datasets.camvid import CamVidDataset  # noqa: F401
+    from mmmlo.datasets.object_crops import ObjectCrops  # noqa: F401
 
-    __all__ += ['CamVidDataset']
+    __all__ += ['CamVidDataset', 'ObjectCrops']

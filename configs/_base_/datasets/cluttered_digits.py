@@ -8,6 +8,8 @@ test_pipeline = train_pipeline
 train_split = dict(type='mmmlo.ClutteredDigits', split='train', pipeline=train_pipeline)
 train_features = dict(train_split, fresh=False, pipeline=test_pipeline)
 test_split = dict(train_features, split='test', copies=5)
+# For looking at alone: whether scores find the digits.
+worth_split = dict(train_features, pipeline=[dict(type='PackInputs', meta_keys=('worth', ))])
 
 train_dataloader = dict(num_workers=0, persistent_workers=False, pin_memory=False, dataset=dict(dataset=train_split))
 finetune_dataset = dict(dataset=train_split)

@@ -8,9 +8,11 @@ from .rank_seed_hook import RankSeedHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .schedule_hook import BaseScheduleHook, ScheduleHook, set_number
 from .stop_signal_hook import StopSignalHook
+from .worth_statistics_hook import WorthStatisticsHook, worth_statistics
 
 __all__ = [
     'BaseScheduleHook', 'CurriculumHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook',
     'NonFiniteGuardHook', 'PredictionPictureHook', 'ProvenanceHook', 'RankSeedHook',
-    'SafeCheckpointHook', 'ScheduleHook', 'StopSignalHook', 'curriculum_factor', 'set_number'
+    'SafeCheckpointHook', 'ScheduleHook', 'StopSignalHook', 'WorthStatisticsHook', 'curriculum_factor', 'set_number',
+    'worth_statistics'
 ]
