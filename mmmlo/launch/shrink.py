@@ -1,4 +1,4 @@
-"""Make any config small enough to run anywhere within seconds."""
+"""Make configs smaller: any one small enough to run anywhere within seconds, or a run shorter."""
 
 import copy
 import os.path as osp
@@ -40,6 +40,18 @@ def shrink(cfg: Config, cycles: int = 2) -> Config:
             loop.k = 5
     _shrink_schedule(cfg, cycles)
     return cfg
+
+
+def shorten(cfg: Config, epochs: int) -> None:
+    """Set the length of a run in epochs, and have its schedules end with it; no validation or checkpoint before the end."""
+    factor = epochs / cfg.train_cfg.max_epochs
+    for scheduler in cfg.get('param_scheduler') or ():
+        for key in ('begin', 'end', 'T_max'):
+            if key in scheduler:
+                scheduler[key] = round(factor * scheduler[key])
+        scheduler.end = max(scheduler.end, scheduler.begin + 1)
+    cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs + 1)
+    cfg.default_hooks.checkpoint.interval = epochs
 
 
 def _shrink_model(model: ConfigDict) -> None:

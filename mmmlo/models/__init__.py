@@ -8,4 +8,4 @@ from .losses import *  # noqa: F401,F403
 from .maskers import *  # noqa: F401,F403
 from .necks import *  # noqa: F401,F403
 from .selfsup import *  # noqa: F401,F403
-from .weighting import ScoreWeights, TopWeights, UniformWeights  # noqa: F401
+from .weighting import ScoreWeights, SoftWeights, TopWeights, UniformWeights  # noqa: F401

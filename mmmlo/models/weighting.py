@@ -1,4 +1,4 @@
-"""Weight the loss of masked patches by their scores."""
+"""Weight the loss of masked patches by their scores, without leaving any out."""
 
 import torch
 from torch import nn
@@ -79,4 +79,57 @@ class TopWeights(nn.Module):
         """
         best = scores.topk(max(1, round(self.share * scores.shape[1])), dim=1).indices
         weights = torch.ones_like(scores).scatter(1, best, self.ratio)  # B x L
+        return _mean_one(weights, mask)
+
+
+@MODELS.register_module()
+class SoftWeights(nn.Module):
+    """Weights that follow the scores as far as these tell patches apart, and no further than a bound.
+
+    A patch weighs ``floor + (1 - floor) * L * softmax(power * logit(score))``. Scores that are all alike weigh all patches
+    alike; where scores are so sure that the effective sample size of an image, (sum w)^2 / (M sum w^2) over its M masked
+    patches (Kish, 1965), would fall below its bound, the power is lowered until it does not. Not differentiable by the scores.
+
+    Args:
+        power (float): How strongly weights follow the scores. Defaults to 0.5.
+        floor (float): Share of the weight that all patches have. Defaults to 0.1.
+        min_sample_size (float): Least effective sample size, as a share. Defaults to 0.4.
+
+    Raises:
+        SettingError: ``power`` is negative, or another argument not between 0 and 1.
+    """
+
+    def __init__(self, power: float = 0.5, floor: float = 0.1, min_sample_size: float = 0.4) -> None:
+        super().__init__()
+        if power < 0:
+            raise SettingError(f'model.weighting.power must not be negative, got {power}')
+        for name, value in (('floor', floor), ('min_sample_size', min_sample_size)):
+            if not 0 <= value < 1:
+                raise SettingError(f'model.weighting.{name} must be from 0 to 1, 1 excluded, got {value}')
+        self.power, self.floor, self.min_sample_size = power, floor, min_sample_size
+
+    @torch.no_grad()
+    def forward(self, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Weight the patches.
+
+        Args:
+            scores (torch.Tensor): ``mask_prob``, B x L.
+            mask (torch.Tensor): 1 = masked, 0 = visible, B x L.
+
+        Returns:
+            torch.Tensor: B x L, with mean 1 over the masked patches of each image.
+        """
+        logits = scores.logit(eps=1e-6)  # B x L
+        low, high = torch.zeros_like(logits[:, :1]), torch.full_like(logits[:, :1], self.power)  # B x 1
+        power = high
+        for _ in range(12):  # bisection, image by image; the first try is the power itself
+            weights = self._weights(logits, power, mask)
+            size = mask.sum(dim=1, keepdim=True) / (weights.square() * mask).sum(dim=1, keepdim=True)
+            enough = size >= self.min_sample_size
+            low, high = torch.where(enough, power, low), torch.where(enough, high, power)
+            power = (low + high) / 2
+        return self._weights(logits, low, mask)
+
+    def _weights(self, logits: torch.Tensor, power: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        weights = self.floor + (1 - self.floor) * logits.shape[1] * (power * logits).softmax(dim=1)  # B x L
         return _mean_one(weights, mask)

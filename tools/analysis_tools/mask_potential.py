@@ -52,6 +52,7 @@ from mmmlo.evaluation.features import extract_tokens
 from mmmlo.evaluation.linear_heads import fast_linear_probe
 from mmmlo.evaluation.results import Metric
 from mmmlo.launch.config import build_runner, load_config, resolve_loaders
+from mmmlo.launch.shrink import shorten
 from mmmlo.utils.errors import SettingError
 from mmmlo.utils.markdown import markdown_table
 from mmmlo.utils.whole_file import write_whole
@@ -81,17 +82,6 @@ def with_weights(cfg: Config, kind: str, num_classes: int) -> None:
         cfg.train_cfg.update(type='mmmlo.MultiLevelTrainLoop', dataloaders=dict(masking=loader))
 
 
-def shorten(cfg: Config, steps: int, batches: int) -> None:
-    """Set the length of a run, with a warm-up of a fifteenth and a cosine, and leave out what is not asked for."""
-    warm_up, epochs = max(1, steps // 15), math.ceil(steps / batches)
-    cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs + 1)
-    cfg.param_scheduler = [
-        dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=warm_up),
-        dict(type='CosineAnnealingLR', by_epoch=False, begin=warm_up, end=steps, T_max=steps - warm_up),
-    ]
-    cfg.default_hooks.checkpoint.interval = epochs
-
-
 def measure(cfg: Config, seed: int) -> float:
     """Train by a config, and return the linear top-1 on D_val in per cent."""
     runner = build_runner(cfg)
@@ -100,7 +90,7 @@ def measure(cfg: Config, seed: int) -> float:
         extract_tokens(runner.model, Runner.build_dataloader(loader))
         for loader in (dict(cfg.val_dataloader, **cfg.val_cfg.bank_dataloader), cfg.val_dataloader)
     )
-    (bank, labels), (query, truth) = train[:2], test[:2]
+    (bank, labels), (query, truth) = train, test
     return fast_linear_probe(bank, labels, query, truth, int(labels.max()) + 1, seed).top1
 
 
@@ -133,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = osp.abspath(args.out or osp.join('work_dirs', 'potential', name))
     loader = Runner.build_dataloader(base.train_dataloader)
     num_classes = len(loader.dataset.metainfo['classes'])
-    batches = len(loader)
+    epochs = math.ceil(args.steps / len(loader))
 
     path = osp.join(out, 'potential.json')
     settings = dict(config=name, steps=args.steps, options={key: repr(value) for key, value in args.cfg_options.items()})
@@ -151,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 continue
             cfg = Config(base.to_dict(), filename=base.filename)
             with_weights(cfg, kind, num_classes)
-            shorten(cfg, args.steps, batches)
+            shorten(cfg, epochs)
             cfg.work_dir, cfg.randomness = osp.join(out, f'{kind}_seed_{seed}'), dict(seed=seed)
             cfg.experiment_name = f'{name}_{kind}_{seed}'
             known.setdefault(kind, {})[str(seed)] = round(measure(cfg, seed), 2)
