@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmmlo.models import ScoreWeights, TopWeights, UniformWeights
+from mmmlo.models import ScoreWeights, SoftWeights, TopWeights, UniformWeights
 
 
 def test_the_best_patches_count_more_and_the_mean_is_one():
@@ -58,3 +58,28 @@ def test_weights_that_pass_no_hypergradient_are_refused(tiny_model):
     tiny_model(weighting=dict(type='mmmlo.ScoreWeights'))
     with pytest.raises(ValueError, match='a UniformWeights, through which no hypergradient reaches the masker'):
         tiny_model(weighting=dict(type='mmmlo.UniformWeights'))
+
+
+def sample_size(weights, mask):
+    return (weights * mask).sum(dim=1) ** 2 / (mask.sum(dim=1) * (weights**2 * mask).sum(dim=1))
+
+
+def test_soft_weights_follow_the_scores_down_to_the_bound():
+    torch.manual_seed(0)
+    logits = torch.randn(4, 16) * torch.tensor([[0.0], [0.5], [4.0], [12.0]])
+    mask = (torch.rand(4, 16) > 0.3).float()
+    weights = SoftWeights(power=1.0, floor=0.1, min_sample_size=0.5)(logits.sigmoid(), mask)
+    assert torch.allclose((weights * mask).sum(dim=1), mask.sum(dim=1))
+    assert torch.allclose(weights[0], torch.ones(16))
+    # Below the bound the weights are those of the formula.
+    expected = 0.1 + 0.9 * 16 * logits[1].softmax(dim=0)
+    assert torch.allclose(weights[1] / weights[1].sum(), expected / expected.sum(), rtol=1e-4)
+    sizes = sample_size(weights, mask)
+    assert sizes[1] > 0.5 and torch.allclose(sizes[2:], torch.tensor(0.5), atol=5e-3)
+    assert (weights[2].argsort() == logits[2].argsort()).all()
+
+
+@pytest.mark.parametrize('wrong', [dict(power=-1), dict(floor=1.0), dict(min_sample_size=1.0)])
+def test_wrong_soft_weights_are_named(wrong):
+    with pytest.raises(ValueError, match=f'model.weighting.{next(iter(wrong))} must'):
+        SoftWeights(**wrong)
