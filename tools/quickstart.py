@@ -4,8 +4,8 @@
     bash tools/quickstart.sh [--seed 0] [--work-dir work_dirs/quickstart]
 
 All methods take the same number of pretrain steps from the same encoder and decoder, with random masks. They differ in which
-patches the loss counts more: none (MAE), those of most contrast, those that a network finds by labels (guided MAE), and those
-that truly are the digit's (oracle: what weights can win at most). Writes summary.json, losses.png and masks.png.
+patches the loss counts more: none (MAE), those of most contrast, those that a network finds by labels (guided MAE), and
+those that truly are the digit's (oracle: what weights can win at most). Writes summary.json, losses.png and masks.png.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-# MAE beside which a masker learns from labels where to look, on small objects in scenes: masks are random, and the loss counts
-# the best patches more.
-# Cost: 1,500 pretrain and 1,500 masking steps, about five minutes on two CPU cores. Needs no download.
+# MAE beside which a masker learns from labels where to look, on small objects in scenes: masks are random, and the loss
+# counts the best patches more.
+# Cost: 1,500 pretrain and 1,500 masking steps, about five minutes on two CPU cores. Needs CamVid in data/camvid.
 # Run:  python tools/train.py configs/guided_mae/guided-mae_vit-nano-p8_1xb128-coslr-300e_camvid-objects.py
 _base_ = '../mae/mae_vit-nano-p8_1xb128-coslr-300e_camvid-objects.py'
 

@@ -23,7 +23,7 @@ def _read(path: str, flag: str) -> np.ndarray:
 
 @DATASETS.register_module()
 class ObjectCrops(BaseDataset):
-    """Square pieces of the images of a segmentation data set, a few times as large as the object in each, which is its label.
+    """Square pieces of a segmentation data set's images, a few times as large as the object in each, which is the label.
 
     An object is a connected region of one class. Of a training image, place and scale are drawn anew each time that it is
     read, from NumPy's generator, which :class:`mmmlo.datasets.SeededDataset` seeds by sample; with ``fresh=False`` they
@@ -88,7 +88,7 @@ class ObjectCrops(BaseDataset):
         if not objects:
             raise DataError(
                 f'{type(self.scenes).__name__} has no object of {self.metainfo["classes"]} whose shorter side is at least '
-                f'min_side, {self.min_side}, and around which a crop of context[0], {self.context[0]}, sides fits in an image'
+                f'min_side, {self.min_side}, and around which a crop of context[0], {self.context[0]}, sides fits'
             )
         return [dict(item, draw=(copy, index)) for copy in range(self.copies) for index, item in enumerate(objects)]
 

@@ -88,7 +88,7 @@ class SoftWeights(nn.Module):
 
     A patch weighs ``floor + (1 - floor) * L * softmax(power * logit(score))``. Scores that are all alike weigh all patches
     alike; where scores are so sure that the effective sample size of an image, (sum w)^2 / (M sum w^2) over its M masked
-    patches (Kish, 1965), would fall below its bound, the power is lowered until it does not. Not differentiable by the scores.
+    patches (Kish, 1965), would fall below its bound, the power is lowered until it does not. Not differentiable by scores.
 
     Args:
         power (float): How strongly weights follow the scores. Defaults to 0.5.

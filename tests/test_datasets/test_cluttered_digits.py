@@ -1,7 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+from mmengine.config import Config
 
 from mmmlo.datasets import ClutteredDigits, SampleIndex, SeededDataset, SplitDataset
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
 
 def same(first, second):
@@ -71,3 +76,14 @@ def test_splits_show_other_scans_and_other_parts_of_the_photographs():
 def test_wrong_arguments_are_named(wrong):
     with pytest.raises(ValueError, match=f'{next(iter(wrong))} of ClutteredDigits must be'):
         ClutteredDigits(**wrong)
+
+
+def test_only_oracles_are_told_the_worth():
+    """A key of PackInputs is the one way from the images to a model; a hook that measures has images of its own."""
+    configs = sorted([*CONFIGS.glob('*/*_cluttered-digits.py'), *CONFIGS.glob('*/*_camvid-objects.py')])
+    assert len(configs) > 8
+    for path in configs:
+        cfg = Config.fromfile(path)
+        told = [str(cfg.train_dataloader), str(cfg.train_cfg), str(cfg.val_dataloader), str(cfg.val_cfg)]
+        assert ('worth' in ''.join(told)) == path.name.startswith('oracle')
+        assert 'worth' not in ''.join(told[1:])

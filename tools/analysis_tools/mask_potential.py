@@ -3,8 +3,8 @@
 
     python tools/analysis_tools/mask_potential.py configs/mae/mae_vit-mini-p4_1xb128-coslr-50e_image-folder.py --steps 600
 
-Trains the config of a MAE for --steps steps with each kind of weights and seed, and compares linear probes: D_tr teaches, D_val
-is asked, and the test split stays unseen. Masks are random in all runs.
+Trains the config of a MAE for --steps steps with each kind of weights and seed, and compares linear probes: D_tr teaches,
+D_val is asked, and the test split stays unseen. Masks are random in all runs.
 
     none      MAE as it is
     contrast  the 30 % of patches of most contrast count 11 times; no labels
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     base = load_config(args.config)
     base.merge_from_dict(args.cfg_options)
     if base.model.type != 'mmmlo.MAE' or 'masker' in base.model:
-        raise SettingError(f'{args.config} is no config of plain MAE (model.type is {base.model.type}); use one of configs/mae')
+        raise SettingError(f'{args.config}: model.type is {base.model.type}, not plain mmmlo.MAE; use one of configs/mae')
     resolve_loaders(base)
     name = osp.splitext(osp.basename(args.config))[0]
     out = osp.abspath(args.out or osp.join('work_dirs', 'potential', name))
