@@ -99,6 +99,8 @@ class SoftWeights(nn.Module):
         SettingError: ``power`` is negative, or another argument not between 0 and 1.
     """
 
+    differentiable = False
+
     def __init__(self, power: float = 0.5, floor: float = 0.1, min_sample_size: float = 0.4) -> None:
         super().__init__()
         if power < 0:
