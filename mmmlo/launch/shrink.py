@@ -72,7 +72,7 @@ def _shrink_model(model: ConfigDict) -> None:
     if 'num_classes' in model.head:
         model.head.in_channels = WIDTH
     masker = model.get('masker')
-    if masker is not None:
+    while masker is not None:
         # A masker's own defaults may be large, so those sizes are set too that the config leaves out.
         sizes = dict(
             MLPMasker=dict(grid=GRID, embed_dims=WIDTH, hidden_dims=32), ConvMasker=dict(dims=16),
@@ -81,6 +81,7 @@ def _shrink_model(model: ConfigDict) -> None:
         masker.update(sizes.get(masker.type.split('.')[-1], {}))
         if 'grid' in masker:
             masker.grid = GRID
+        masker = masker.get('masker')  # one inside, as in mmmlo.FrozenMasker
     extra = [loss.head for loss in (model.get('extra_losses') or {}).values() if 'head' in loss]
     for head in [model.get('downstream'), *extra]:
         if head is not None:

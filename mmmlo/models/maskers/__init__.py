@@ -1,6 +1,9 @@
 from .attention import AttentionMasker
 from .base import BaseMasker
+from .block import BlockMasker, GridMasker
+from .color import ColorMasker
 from .contrast import ContrastMasker
+from .controls import FrozenMasker, PermutedMasker, PositionMasker
 from .conv import ConvMasker
 from .mlp import MLPMasker
 from .random import RandomMasker
@@ -8,6 +11,7 @@ from .statistics import mask_statistics, score_correlations, visible_overlap
 from .vit import ViTMasker
 
 __all__ = [
-    'AttentionMasker', 'BaseMasker', 'ContrastMasker', 'ConvMasker', 'MLPMasker', 'RandomMasker', 'ViTMasker',
-    'mask_statistics', 'score_correlations', 'visible_overlap',
+    'AttentionMasker', 'BaseMasker', 'BlockMasker', 'ColorMasker', 'ContrastMasker', 'ConvMasker', 'FrozenMasker',
+    'GridMasker', 'MLPMasker', 'PermutedMasker', 'PositionMasker', 'RandomMasker', 'ViTMasker', 'mask_statistics',
+    'score_correlations', 'visible_overlap',
 ]

@@ -18,6 +18,7 @@ class BaseMasker(BaseModule, metaclass=ABCMeta):
         full_precision (bool): Whether the masker runs without autocast. Its scores are compared with each other and weight
             the loss, and what is rounded there grows over the cycles. Defaults to True; a masker as deep as an encoder
             leaves it to the sigmoid, see :func:`to_mask_prob`.
+        mask_ratio (float): Share of the patches that will be masked; the model sets it before it asks for scores.
     """
 
     grid: tuple[int, int] | None = None
@@ -25,6 +26,7 @@ class BaseMasker(BaseModule, metaclass=ABCMeta):
     patch_size: int | None = None
     weighted: bool = True
     full_precision: bool = True
+    mask_ratio: float = 0.75
 
     @abstractmethod
     def forward(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

@@ -42,6 +42,8 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         head (dict): A :class:`MaskedPixelHead`.
         masker (dict): Network that scores patches.
         mask_ratio (float): Share of patches that are masked. Defaults to 0.75.
+        mask_ratio_range (tuple[float, float], optional): Range from which the ratio is drawn for each batch and process, in
+            place of ``mask_ratio``, as in R2MAE (Dong et al., 2025). Defaults to None.
         temperature (float): Scale of Gumbel noise on the scores, see :func:`select_patches`. Defaults to 0, none.
         normalize_weights (bool): Whether an image's weights are divided by their mean over its masked patches, so that the
             loss cannot fall by scores falling everywhere; nothing in equation (1) of MLO-MAE prevents that. A mean an
@@ -73,6 +75,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         weighting: dict | None = None,
         weight_share: float = 1.0,
         extra_losses: dict[str, dict] | None = None,
+        mask_ratio_range: tuple[float, float] | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -81,6 +84,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         )
         self.masker = masker if isinstance(masker, nn.Module) else MODELS.build(masker)
         self.mask_ratio = mask_ratio
+        self.mask_ratio_range = mask_ratio_range
         self.temperature = temperature
         self.normalize_weights = normalize_weights
         self.guided_share = guided_share
@@ -93,7 +97,10 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
 
     def _check_shapes(self) -> None:
         grid, embed_dims = self.backbone.grid_size, self.backbone.embed_dims
-        num_visible(grid[0] * grid[1], self.mask_ratio)
+        for ratio in (self.mask_ratio, *(self.mask_ratio_range or ())):
+            num_visible(grid[0] * grid[1], ratio)
+        if self.mask_ratio_range is not None and self.mask_ratio_range[0] > self.mask_ratio_range[-1]:
+            raise SettingError(f'model.mask_ratio_range must be two ratios in order, got {self.mask_ratio_range}')
         patch_size = self.backbone.patch_size
         for key, built_for, right in (
             ('masker.grid', self.masker.grid, grid),
@@ -168,9 +175,17 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
 
     def draw_masks(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> Masking:
         """Score the patches and choose which to mask; the arguments are those of :meth:`score`."""
+        self.masker.mask_ratio = self.draw_ratio()
         mask_prob = self.score(images, tokens, grid)
-        selection = select_patches(mask_prob, self.mask_ratio, self.temperature, self.guided_share)
+        selection = select_patches(mask_prob, self.masker.mask_ratio, self.temperature, self.guided_share)
         return Masking(mask_prob, self.weigh(mask_prob, selection.mask) if self.masker.weighted else None, selection)
+
+    def draw_ratio(self) -> float:
+        """Draw the share of patches that is masked of the coming batch, where there is a range of them."""
+        if self.mask_ratio_range is None:
+            return self.mask_ratio
+        low, high = self.mask_ratio_range
+        return low + (high - low) * torch.rand(()).item()
 
     def weigh(self, mask_prob: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Make weights of the loss from the scores, B x L, of which the masked ones are read."""

@@ -67,7 +67,7 @@ class CLMAE(BaseMaskedAutoencoder):
     def level_modules(self) -> dict[str, tuple[str, ...]]:
         """dict[str, tuple[str, ...]]: Modules of the levels; no ``masking`` with a masker that has nothing to learn."""
         levels = super().level_modules
-        if next(self.masker.parameters(), None) is not None:
+        if any(parameter.requires_grad for parameter in self.masker.parameters()):
             levels['masking'] = ('masker',)
         return levels
 

@@ -60,7 +60,7 @@ class MLOMAE(BaseMaskedAutoencoder):
                 levels['finetune'] = ('downstream',)
             else:
                 levels['pretrain'] += ('downstream',)
-            if next(self.masker.parameters(), None) is not None:
+            if any(parameter.requires_grad for parameter in self.masker.parameters()):
                 levels['masking'] = ('masker',)
         return levels
 

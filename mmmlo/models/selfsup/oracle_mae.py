@@ -61,9 +61,9 @@ class OracleMAE(MAE):
         if self.choose:
             scores = torch.sigmoid(2 * worth - 1)
             # Gumbel noise at temperature 1 draws in proportion to the scores.
-            masking = Masking(scores, None, select_patches(scores, self.mask_ratio, temperature=1.0))
+            masking = Masking(scores, None, select_patches(scores, self.draw_ratio(), temperature=1.0))
         else:
-            selection = select_patches(torch.rand_like(worth), self.mask_ratio)
+            selection = select_patches(torch.rand_like(worth), self.draw_ratio())
             weight = (worth + 0.1) * selection.mask
             mean = weight.sum(dim=1, keepdim=True) / selection.mask.sum(dim=1, keepdim=True)  # B x 1
             masking = Masking(worth, weight / mean, selection)
