@@ -62,6 +62,10 @@ _SIZES = {
 def expected_parameters(path: str, masker: str | None, head: str | None) -> int:
     count, width, length = next(sizes for name, sizes in _SIZES.items() if name in path)
     classes = 1000 if 'in1k' in path else 100 if 'cifar100' in path else 10
+    if masker == 'mmmlo.TeacherLossMasker':  # a copy of encoder and decoder
+        count *= 2
+    elif masker == 'mmmlo.PredictedLossMasker':  # a second decoder, and copies of that one and the encoder
+        count = 2 * count + _decoder(width, 64 if 'nano' in path else 96, 2, length, 48)
     if 'supmae' in path:
         count += _head(width, classes)
     if masker == 'mmmlo.MLPMasker':

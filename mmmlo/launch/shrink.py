@@ -62,13 +62,14 @@ def _shrink_model(model: ConfigDict) -> None:
     )
     if model.backbone.get('frozen_stages', -1) > 0:
         model.backbone.frozen_stages = 2
-    neck = model.get('neck') or {}
-    if 'input_features' in neck:  # a classifier's
-        neck.update(input_features=WIDTH)
-    elif neck:
-        neck.update(
-            grid=GRID, embed_dim=WIDTH, decoder_embed_dim=32, decoder_depth=2, decoder_num_heads=4, mlp_ratio=2
-        )
+    extra = (model.get('extra_losses') or {}).values()
+    for neck in [model.get('neck') or {}, *(loss.predictor for loss in extra if 'predictor' in loss)]:
+        if 'input_features' in neck:  # a classifier's
+            neck.update(input_features=WIDTH)
+        elif neck:
+            neck.update(
+                grid=GRID, embed_dim=WIDTH, decoder_embed_dim=32, decoder_depth=2, decoder_num_heads=4, mlp_ratio=2
+            )
     if 'num_classes' in model.head:
         model.head.in_channels = WIDTH
     masker = model.get('masker')
@@ -82,8 +83,7 @@ def _shrink_model(model: ConfigDict) -> None:
         if 'grid' in masker:
             masker.grid = GRID
         masker = masker.get('masker')  # one inside, as in mmmlo.FrozenMasker
-    extra = [loss.head for loss in (model.get('extra_losses') or {}).values() if 'head' in loss]
-    for head in [model.get('downstream'), *extra]:
+    for head in [model.get('downstream'), *(loss.head for loss in extra if 'head' in loss)]:
         if head is not None:
             head.in_channels = WIDTH
 

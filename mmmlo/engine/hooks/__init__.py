@@ -8,11 +8,12 @@ from .rank_seed_hook import RankSeedHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .schedule_hook import BaseScheduleHook, ScheduleHook, set_number
 from .stop_signal_hook import StopSignalHook
+from .teacher_hook import TeacherHook
 from .worth_statistics_hook import WorthStatisticsHook, worth_statistics
 
 __all__ = [
     'BaseScheduleHook', 'CurriculumHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook',
     'NonFiniteGuardHook', 'PredictionPictureHook', 'ProvenanceHook', 'RankSeedHook',
-    'SafeCheckpointHook', 'ScheduleHook', 'StopSignalHook', 'WorthStatisticsHook', 'curriculum_factor', 'set_number',
-    'worth_statistics'
+    'SafeCheckpointHook', 'ScheduleHook', 'StopSignalHook', 'TeacherHook', 'WorthStatisticsHook',
+    'curriculum_factor', 'set_number', 'worth_statistics'
 ]

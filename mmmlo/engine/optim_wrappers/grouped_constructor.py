@@ -22,6 +22,8 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         self, params: list[dict], module: nn.Module, prefix: str = '', is_dcn_module: int | float | None = None
     ) -> None:
         """Add all parameters of a module; see mmengine's ``DefaultOptimWrapperConstructor``."""
+        if prefix and not any(parameter.requires_grad for parameter in module.parameters()):
+            return  # mmengine has a warning for each, and a teacher has hundreds
         super().add_params(params, module, prefix, is_dcn_module)
         if not prefix:  # not a child, for which mmengine calls this too
             params[:] = merge_groups(params)

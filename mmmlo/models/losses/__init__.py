@@ -1,8 +1,9 @@
-from .extra import LogDetLoss, SupervisedLoss, UniformityLoss
+from .extra import LogDetLoss, RankingLoss, SupervisedLoss, UniformityLoss
 from .mask_binarization_loss import MaskBinarizationLoss
 from .mask_diversity_loss import MaskDiversityLoss
 from .mask_ratio_loss import MaskRatioLoss
 
 __all__ = [
-    'LogDetLoss', 'MaskBinarizationLoss', 'MaskDiversityLoss', 'MaskRatioLoss', 'SupervisedLoss', 'UniformityLoss'
+    'LogDetLoss', 'MaskBinarizationLoss', 'MaskDiversityLoss', 'MaskRatioLoss', 'RankingLoss', 'SupervisedLoss',
+    'UniformityLoss',
 ]

@@ -6,12 +6,12 @@ import torch
 from mmengine.dist import get_world_size
 from torch import nn
 from torch.distributed.nn.functional import all_reduce
-from torch.nn.functional import normalize
+from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from mmmlo.registry import MODELS
 from mmmlo.utils.errors import DataError, SettingError
 
-__all__ = ['LogDetLoss', 'SupervisedLoss', 'UniformityLoss']
+__all__ = ['LogDetLoss', 'RankingLoss', 'SupervisedLoss', 'UniformityLoss']
 
 
 class ExtraLoss(nn.Module):
@@ -23,12 +23,15 @@ class ExtraLoss(nn.Module):
     Attributes:
         reads_labels (bool): Whether :class:`mmmlo.models.BaseMaskedAutoencoder` gives it the features of labelled images
             where a loader of their own has some.
+        reads_patch_loss (bool): Whether it is called with the :class:`PatchSelection` and the unweighted loss of each masked
+            patch, B x M, without a gradient, besides.
 
     Raises:
         SettingError: The weight is not positive.
     """
 
     reads_labels = False
+    reads_patch_loss = False
 
     def __init__(self, loss_weight: float) -> None:
         super().__init__()
@@ -38,12 +41,13 @@ class ExtraLoss(nn.Module):
             )
         self.loss_weight = loss_weight
 
-    def forward(self, latent: torch.Tensor, data_samples: list) -> torch.Tensor:
+    def forward(self, latent: torch.Tensor, data_samples: list, *hidden: Any) -> torch.Tensor:
         """Compute the weighted loss, a scalar.
 
         Args:
             latent (torch.Tensor): Features of class token and visible patches, B x (1 + V) x C.
             data_samples (list): The images' samples.
+            hidden: What ``reads_patch_loss`` asks for.
         """
         raise NotImplementedError
 
@@ -71,7 +75,7 @@ class UniformityLoss(ExtraLoss):
     def __init__(self, loss_weight: float = 0.01) -> None:
         super().__init__(loss_weight)
 
-    def forward(self, latent: torch.Tensor, data_samples: list) -> torch.Tensor:
+    def forward(self, latent: torch.Tensor, data_samples: list, *hidden: Any) -> torch.Tensor:
         """Compute the loss; see :meth:`ExtraLoss.forward`."""
         with torch.autocast(latent.device.type, enabled=False):
             return self.loss_weight * _second_moment(latent).square().sum()
@@ -94,7 +98,7 @@ class LogDetLoss(ExtraLoss):
             raise SettingError(f'mu of a LogDetLoss in model.extra_losses must be positive, got {mu}')
         self.mu = mu
 
-    def forward(self, latent: torch.Tensor, data_samples: list) -> torch.Tensor:
+    def forward(self, latent: torch.Tensor, data_samples: list, *hidden: Any) -> torch.Tensor:
         """Compute the loss; see :meth:`ExtraLoss.forward`."""
         with torch.autocast(latent.device.type, enabled=False):
             moment = _second_moment(latent)  # C x C
@@ -124,7 +128,7 @@ class SupervisedLoss(ExtraLoss):
         self.head: Any = MODELS.build(head)
         self.mask_ratio = mask_ratio
 
-    def forward(self, latent: torch.Tensor, data_samples: list) -> torch.Tensor:
+    def forward(self, latent: torch.Tensor, data_samples: list, *hidden: Any) -> torch.Tensor:
         """Compute the loss; see :meth:`ExtraLoss.forward`.
 
         Raises:
@@ -137,3 +141,33 @@ class SupervisedLoss(ExtraLoss):
             )
         losses = self.head.loss((latent,), data_samples)
         return self.loss_weight * sum(value for name, value in losses.items() if 'loss' in name)
+
+
+@MODELS.register_module()
+class RankingLoss(ExtraLoss):
+    """Teach a second decoder which of two masked patches has the larger loss, as in HPM (Wang et al., CVPR 2023).
+
+    Binary cross entropy of ``s_j - s_i`` against ``l_j > l_i``, averaged over the ordered pairs of an image's masked patches
+    whose losses l differ; s is the mean of what the decoder predicts for a patch. It trains the encoder too, which by the
+    paper helps already; :class:`mmmlo.models.PredictedLossMasker` asks the decoder's moving average which patches to mask.
+
+    Args:
+        predictor (dict): A :class:`GridMAEDecoder` for the backbone's tokens.
+        loss_weight (float): Weight of the loss. Defaults to 1, as published.
+    """
+
+    reads_patch_loss = True
+
+    def __init__(self, predictor: dict, loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        self.predictor: Any = MODELS.build(predictor)
+
+    def forward(self, latent: torch.Tensor, data_samples: list, *hidden: Any) -> torch.Tensor:
+        """Compute the loss; see :meth:`ExtraLoss.forward`."""
+        selection, patch_loss = hidden
+        scores = self.predictor.decode_masked(latent, selection.ids_keep, selection.ids_masked).mean(dim=-1).to(patch_loss)
+        difference = scores[:, None] - scores[:, :, None]  # B x M x M, s_j - s_i
+        harder = (patch_loss[:, None] > patch_loss[:, :, None]).to(scores)  # B x M x M
+        valid = patch_loss[:, None] != patch_loss[:, :, None]  # B x M x M
+        losses = binary_cross_entropy_with_logits(difference, harder, reduction='none')
+        return self.loss_weight * (losses * valid).sum() / valid.sum().clamp(min=1)

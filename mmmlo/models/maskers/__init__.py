@@ -8,10 +8,11 @@ from .conv import ConvMasker
 from .mlp import MLPMasker
 from .random import RandomMasker
 from .statistics import mask_statistics, score_correlations, visible_overlap
+from .teacher import PredictedLossMasker, TeacherLossMasker, TeacherMasker
 from .vit import ViTMasker
 
 __all__ = [
     'AttentionMasker', 'BaseMasker', 'BlockMasker', 'ColorMasker', 'ContrastMasker', 'ConvMasker', 'FrozenMasker',
-    'GridMasker', 'MLPMasker', 'PermutedMasker', 'PositionMasker', 'RandomMasker', 'ViTMasker', 'mask_statistics',
-    'score_correlations', 'visible_overlap',
+    'GridMasker', 'MLPMasker', 'PermutedMasker', 'PositionMasker', 'PredictedLossMasker', 'RandomMasker',
+    'TeacherLossMasker', 'TeacherMasker', 'ViTMasker', 'mask_statistics', 'score_correlations', 'visible_overlap',
 ]

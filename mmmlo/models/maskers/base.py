@@ -4,6 +4,7 @@ from abc import ABCMeta, abstractmethod
 
 import torch
 from mmengine.model import BaseModule
+from torch import nn
 
 
 class BaseMasker(BaseModule, metaclass=ABCMeta):
@@ -27,6 +28,9 @@ class BaseMasker(BaseModule, metaclass=ABCMeta):
     weighted: bool = True
     full_precision: bool = True
     mask_ratio: float = 0.75
+
+    def attach(self, model: nn.Module) -> None:
+        """Take what is needed of the model that the masker is part of, once all its parts are built; nothing."""
 
     @abstractmethod
     def forward(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

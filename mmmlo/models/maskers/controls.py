@@ -20,6 +20,10 @@ class _Around(BaseMasker):
         if hasattr(self.masker, 'loss'):
             self.loss = self.masker.loss
 
+    def attach(self, model: nn.Module) -> None:
+        """Have the masker inside take what it needs; see :meth:`BaseMasker.attach`."""
+        self.masker.attach(model)
+
     def forward(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         """Score the patches; see :meth:`BaseMasker.forward`."""
         self.masker.mask_ratio = self.mask_ratio

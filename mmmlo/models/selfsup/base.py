@@ -11,6 +11,7 @@ from torch import nn
 from mmmlo.registry import MODELS
 from mmmlo.utils.errors import SettingError
 
+from ..maskers import BaseMasker
 from ..selection import PatchSelection, num_visible, select_patches
 from ..weighting import ScoreWeights
 
@@ -67,7 +68,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         backbone: dict,
         neck: dict,
         head: dict,
-        masker: dict,
+        masker: dict | BaseMasker,
         mask_ratio: float = 0.75,
         temperature: float = 0.0,
         normalize_weights: bool = False,
@@ -82,7 +83,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         super().__init__(
             backbone=backbone, neck=neck, head=head, data_preprocessor=data_preprocessor, init_cfg=init_cfg
         )
-        self.masker = masker if isinstance(masker, nn.Module) else MODELS.build(masker)
+        self.masker = masker if isinstance(masker, BaseMasker) else MODELS.build(masker)
         self.mask_ratio = mask_ratio
         self.mask_ratio_range = mask_ratio_range
         self.temperature = temperature
@@ -94,6 +95,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         if weighting is not None and not self.masker.weighted:
             raise SettingError(f'model.weighting has no scores to weigh by: model.masker is a {type(self.masker).__name__}')
         self._check_shapes()
+        self.masker.attach(self)
 
     def _check_shapes(self) -> None:
         grid, embed_dims = self.backbone.grid_size, self.backbone.embed_dims
@@ -114,6 +116,12 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
                 (f'extra_losses.{name}.head.in_channels', getattr(extra.head, 'in_channels', None), embed_dims)
                 for name, extra in self.extra_losses.items()
                 if extra.reads_labels
+            ),
+            *(
+                (f'extra_losses.{name}.predictor.{key}', getattr(extra.predictor, attribute), right)
+                for name, extra in self.extra_losses.items()
+                if extra.reads_patch_loss
+                for key, attribute, right in (('grid', 'grid_size', grid), ('embed_dim', 'embed_dim', embed_dims))
             ),
         ):
             if built_for not in (None, right):
@@ -221,9 +229,14 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         loss = self.head.masked_loss(pred, inputs, ids_masked, masking.weight)
         if not self.extra_losses and labelled is None:
             return dict(loss=loss)
-        return dict(loss_reconstruction=loss, **self._extra_losses(latent, data_samples or [], labelled))
+        hidden: tuple = ()
+        if any(extra.reads_patch_loss for extra in self.extra_losses.values()):
+            hidden = masking.selection, self.head.patch_loss(pred.detach(), inputs, ids_masked)
+        return dict(loss_reconstruction=loss, **self._extra_losses(latent, data_samples or [], labelled, hidden))
 
-    def _extra_losses(self, latent: torch.Tensor, data_samples: list, labelled: dict | None) -> dict[str, torch.Tensor]:
+    def _extra_losses(
+        self, latent: torch.Tensor, data_samples: list, labelled: dict | None, hidden: tuple
+    ) -> dict[str, torch.Tensor]:
         if labelled is not None and not any(extra.reads_labels for extra in self.extra_losses.values()):
             raise SettingError(
                 'train_cfg.dataloaders.labelled has images whose labels nothing reads; give model.extra_losses a '
@@ -235,7 +248,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
             features, samples = latent, data_samples
             if labelled is not None and extra.reads_labels:
                 features, samples = self._encode_labelled(labelled['inputs'], extra.mask_ratio), labelled['data_samples']
-            losses[f'loss_{name}'] = extra(features, samples)
+            losses[f'loss_{name}'] = extra(features, samples, *hidden)
         return losses
 
     def _encode_labelled(self, images: torch.Tensor, mask_ratio: float) -> torch.Tensor:

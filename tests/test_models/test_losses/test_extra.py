@@ -4,10 +4,13 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 
-from mmmlo.models.losses import LogDetLoss, SupervisedLoss, UniformityLoss
+from mmmlo.models.losses import LogDetLoss, RankingLoss, SupervisedLoss, UniformityLoss
+from mmmlo.models.selection import PatchSelection
 from mmmlo.utils.errors import DataError, SettingError
 
 HEAD = dict(type='mmmlo.TokenClsHead', num_classes=5, in_channels=48, dropout=0.0)
+PREDICTOR = dict(type='mmmlo.GridMAEDecoder', grid=(4, 4), patch_size=4, embed_dim=48, decoder_embed_dim=16, decoder_depth=1,
+                 decoder_num_heads=2)
 
 
 def latent_of(tokens):
@@ -55,6 +58,42 @@ def check_gradients(rank):
         torch.distributed.all_reduce(gradient)
         (expected,) = torch.autograd.grad(reference, weight, retain_graph=True)
         torch.testing.assert_close(gradient / 2, expected, rtol=1e-10, atol=1e-12)
+
+
+def ranking(scores, patch_loss):
+    """HPM's loss of given scores of masked patches, B x M."""
+    loss = RankingLoss(PREDICTOR)
+    loss.predictor.decode_masked = lambda *_: scores[..., None].expand(-1, -1, 3)
+    return loss(torch.zeros(len(scores), 1, 48), [], PatchSelection(None, None, None, None), patch_loss)
+
+
+def test_ranking_compares_the_pairs_of_an_image():
+    scores, patch_loss = torch.randn(2, 5, dtype=torch.float64), torch.rand(2, 5, dtype=torch.float64)
+    patch_loss[0, 3] = patch_loss[0, 1]
+    terms = [
+        -torch.log(torch.sigmoid(s[j] - s[i] if t[j] > t[i] else s[i] - s[j]))
+        for s, t in zip(scores, patch_loss) for i in range(5) for j in range(5) if t[i] != t[j]]
+    assert len(terms) == 2 * 20 - 2
+    torch.testing.assert_close(ranking(scores, patch_loss), torch.stack(terms).mean())
+    torch.testing.assert_close(ranking(scores + 7, patch_loss), ranking(scores, patch_loss))
+    assert ranking(10 * patch_loss, patch_loss) < ranking(-10 * patch_loss, patch_loss)
+    assert ranking(scores, torch.ones(2, 5, dtype=torch.float64)) == 0  # no valid pair
+
+
+def test_ranking_gets_the_losses_of_the_masked_patches(tiny_model, tiny_batch):
+    extra = dict(ranking=dict(type='mmmlo.RankingLoss', predictor=PREDICTOR))
+    model, batch = tiny_model(extra_losses=extra), tiny_batch(0)
+    masking = model.fix_level('pretrain', batch)
+    _, keep, masked, restore = masking.selection
+    latent = model.backbone.encode(model.backbone.embed(batch['inputs'])[0], keep)
+    patch_loss = model.head.patch_loss(model.neck(latent, restore), batch['inputs']).gather(1, masked)
+    scores = model.extra_losses['ranking'].predictor(latent, restore).mean(dim=-1).gather(1, masked)
+    losses = model.level_loss('pretrain', batch, masking)
+    torch.testing.assert_close(losses['loss_ranking'], ranking(scores, patch_loss))
+    losses['loss_ranking'].backward()
+    assert model.backbone.ln1.weight.grad.abs().sum() > 0 and model.neck.decoder_pred.weight.grad is None
+    with pytest.raises(SettingError, match=r'extra_losses.ranking.predictor.grid is \(8, 8\), but model.backbone has'):
+        tiny_model(extra_losses=dict(ranking=dict(type='mmmlo.RankingLoss', predictor=dict(PREDICTOR, grid=(8, 8)))))
 
 
 def supervised(**kwargs):
