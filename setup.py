@@ -18,7 +18,7 @@ def requirements(name: str) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith('#')]
 
 
-EXTRAS = {name: requirements(name) for name in ('tests', 'docs')}
+EXTRAS = {name: requirements(name) for name in ('tests', 'docs', 'browser')}
 
 setup(
     name='mmmlo',

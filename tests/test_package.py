@@ -73,10 +73,10 @@ def test_metadata(tmp_path):
     extras = {
         extra: {req.name
                 for req in required if req.marker and req.marker.evaluate({'extra': extra})}
-        for extra in ('tests', 'docs', 'all')
+        for extra in ('tests', 'docs', 'browser', 'all')
     }
     assert extras['tests'] == {req.name for req in requirements('tests.txt')}
-    assert extras['all'] == extras['tests'] | extras['docs']
+    assert extras['all'] == extras['tests'] | extras['docs'] | extras['browser']
     assert not any(re.match(r'(onedl-)?mm', req.name) for req in required)
 
 
@@ -109,6 +109,7 @@ def test_a_wheel_has_the_configs_and_tools(tmp_path):
         wheel.extractall(site)
     found = {str(path.relative_to(site / 'mmmlo/.mim')) for path in (site / 'mmmlo/.mim').rglob('*') if path.is_file()}
     of_checkout = re.compile(r'tools/(install|quickstart\.sh|run_tests|wheel_check)')
+    assert (site / 'mmmlo/visualization/report/page.html').is_file()
     expected = {path for path in listed('configs') | listed('tools') if not of_checkout.match(path)}
     assert found == expected | {'model-index.yml'}
 

@@ -16,7 +16,6 @@ from torchvision.utils import make_grid
 
 from mmmlo.engine.non_finite import random_state, set_random_state
 from mmmlo.models.maskers import RandomMasker, mask_statistics, score_correlations, visible_overlap
-from mmmlo.models.selection import select_patches
 from mmmlo.registry import HOOKS
 from mmmlo.utils.errors import SettingError
 from mmmlo.utils.modules import unwrap
@@ -142,11 +141,12 @@ class MaskStatisticsHook(Hook):
 
 def _difficulty(model: Any, images: torch.Tensor, tokens: torch.Tensor, selection: Any) -> float:
     """Loss of the masked patches, unweighted, over that under a random mask of the same images."""
-    shape = (len(images), selection.mask.shape[1])
+    count, visible = len(images), selection.ids_keep.shape[1]
+    shuffled = torch.rand(count, selection.mask.shape[1], device=images.device).argsort(dim=1)  # B x L
     losses = []
     for ids_keep, ids_masked in (
-        (selection.ids_keep[:len(images)], selection.ids_masked[:len(images)]),
-        select_patches(torch.rand(shape, device=images.device), model.mask_ratio)[1:3],
+        (selection.ids_keep[:count], selection.ids_masked[:count]),
+        (shuffled[:, :visible], shuffled[:, visible:]),
     ):
         pred = model.neck.decode_masked(model.backbone.encode(tokens, ids_keep), ids_keep, ids_masked)
         losses.append(model.head.masked_loss(pred, images, ids_masked).double())

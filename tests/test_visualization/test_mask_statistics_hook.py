@@ -7,7 +7,6 @@ import torch
 from mmengine.logging import MessageHub
 
 from mmmlo.models.maskers import ContrastMasker
-from mmmlo.models.selection import select_patches
 from mmmlo.visualization import MaskColumn, MaskStatisticsHook, mask_statistics_hook
 
 
@@ -54,7 +53,8 @@ def test_difficulty_is_the_loss_over_that_of_random_masks(runner, tiny_batch):
     with torch.no_grad(), torch.random.fork_rng():
         tokens, grid = model.backbone.embed(batch['inputs'])
         own = model.draw_masks(batch['inputs'], tokens, grid)
-        random = select_patches(torch.rand(6, 16), 0.75)
+        ids = torch.rand(6, 16).argsort(dim=1)
+        random = own.selection._replace(ids_keep=ids[:, :4], ids_masked=ids[:, 4:])
         losses = [
             model.loss(batch['inputs'], masking=own._replace(weight=None, selection=chosen))['loss']
             for chosen in (own.selection, random)
