@@ -50,6 +50,7 @@ def _head(width: int, classes: int) -> int:
 
 _SIZES = {
     'vit-nano-p4': (_NANO + _decoder(96, 64, 2, 64, 48), 96, 64),
+    'vit-nano-p8': (_encoder(96, 4, 8, 64) + _decoder(96, 64, 2, 64, 192), 96, 64),
     'vit-mini-p4': (_MINI + _decoder(192, 96, 2, 64, 48), 192, 64),
     'vit-mini-p16': (_encoder(192, 6, 16, 100) + _decoder(192, 96, 2, 100, 768), 192, 100),
     'vit-base-p2': (_BASE_P2 + _decoder(768, 512, 8, 256, 12), 768, 256),

@@ -32,7 +32,9 @@ class ObjectCrops(BaseDataset):
     ``worth`` tells how much of the object is in each pixel, H x W, from 0 to 1; see :class:`ClutteredDigits`.
 
     Args:
-        dataset (dict): A data set of mmseg's ``BaseSegDataset``, of which the paths and classes are used.
+        data_root (str): Folder of the scenes.
+        data_prefix (dict): Folders of images and label maps in it, as mmseg has them.
+        scenes (dict): A data set of mmseg's ``BaseSegDataset``, of which the paths and classes are used.
         classes (Sequence[str]): Classes of the objects.
         size (int): Side of the crops in pixels. Defaults to 64.
         context (tuple[float, float]): Least and largest side of a crop over the object's longer one. Defaults to (3, 5).
@@ -48,7 +50,9 @@ class ObjectCrops(BaseDataset):
 
     def __init__(
         self,
-        dataset: dict,
+        data_root: str,
+        data_prefix: dict,
+        scenes: dict,
         classes: Sequence[str],
         size: int = 64,
         context: tuple[float, float] = (3, 5),
@@ -58,7 +62,7 @@ class ObjectCrops(BaseDataset):
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        self.scenes = DATASETS.build(dict(dataset, pipeline=[]))
+        self.scenes = DATASETS.build(dict(scenes, data_root=data_root, data_prefix=data_prefix, pipeline=[]))
         unknown = set(classes) - set(self.scenes.metainfo['classes'])
         if unknown:
             raise DataError(

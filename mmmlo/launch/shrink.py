@@ -35,6 +35,8 @@ def shrink(cfg: Config, cycles: int = 2) -> Config:
         loader.pop('persistent_workers', None)
         for _, dataset in dataset_leaves(loader.get('dataset') or dict(datasets=()), key):
             _shrink_dataset(dataset, size)
+    # Hooks that measure on images of their own, which are of full size.
+    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or () if 'dataset' not in hook]
     for loop in (cfg.get('val_cfg'), cfg.get('test_cfg')):
         if loop and 'bank_dataloader' in loop:
             loop.k = 5

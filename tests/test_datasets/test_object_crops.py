@@ -25,10 +25,15 @@ def build(tmp_path):
         Image.fromarray(labels).save(tmp_path / f'annotations/train/{i}.png')
 
     def build(**kwargs):
-        prefix = dict(img_path='images/train', seg_map_path='annotations/train')
-        scenes = dict(type='mmmlo.CamVidDataset', img_suffix='.png', data_root=str(tmp_path), data_prefix=prefix)
-        settings = dict(classes=('car', 'pedestrian'), size=32, pipeline=[])
-        return DATASETS.build(dict(type='mmmlo.ObjectCrops', dataset=scenes, **settings | kwargs))
+        settings = dict(
+            data_root=str(tmp_path),
+            data_prefix=dict(img_path='images/train', seg_map_path='annotations/train'),
+            scenes=dict(type='mmmlo.CamVidDataset', img_suffix='.png'),
+            classes=('car', 'pedestrian'),
+            size=32,
+            pipeline=[],
+        )
+        return DATASETS.build(dict(type='mmmlo.ObjectCrops', **settings | kwargs))
 
     return build
 

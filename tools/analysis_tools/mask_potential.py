@@ -53,6 +53,7 @@ from mmmlo.evaluation.linear_heads import fast_linear_probe
 from mmmlo.evaluation.results import Metric
 from mmmlo.launch.config import build_runner, load_config, resolve_loaders
 from mmmlo.launch.shrink import shorten
+from mmmlo.utils.config import dataset_leaves
 from mmmlo.utils.errors import SettingError
 from mmmlo.utils.markdown import markdown_table
 from mmmlo.utils.whole_file import write_whole
@@ -67,8 +68,8 @@ def with_weights(cfg: Config, kind: str, num_classes: int) -> None:
         model.update(masker=dict(type='mmmlo.ContrastMasker', patch_size=patch_size), **TOP_WEIGHTS)
     elif kind == 'worth':
         model.type = 'mmmlo.OracleMAE'
-        pack = cfg.train_dataloader.dataset.dataset.pipeline[-1]
-        pack.meta_keys = (*pack.get('meta_keys', ()), 'worth')
+        for _, dataset in dataset_leaves(cfg.train_dataloader.dataset, 'train_dataloader.dataset'):
+            dataset.pipeline[-1].meta_keys = (*dataset.pipeline[-1].get('meta_keys', ()), 'worth')
     elif kind == 'labels':
         head = dict(type='mmpretrain.LinearClsHead', num_classes=num_classes, in_channels=96)
         masker = dict(type='mmmlo.AttentionMasker', patch_size=patch_size, dims=96, head=head)
