@@ -58,6 +58,7 @@ from mmmlo.utils.errors import SettingError
 from mmmlo.utils.markdown import markdown_table
 from mmmlo.utils.whole_file import write_whole
 
+WEIGHT_DECAYS = (1e-1, 1e-2, 1e-3, 1e-4)  # of the probe; fewer than those of tools/evaluate.py
 TOP_WEIGHTS = dict(guided_share=0.0, weighting=dict(type='mmmlo.TopWeights'))
 
 
@@ -92,7 +93,7 @@ def measure(cfg: Config, seed: int) -> float:
         for loader in (dict(cfg.val_dataloader, **cfg.val_cfg.bank_dataloader), cfg.val_dataloader)
     )
     (bank, labels), (query, truth) = train, test
-    return fast_linear_probe(bank, labels, query, truth, int(labels.max()) + 1, seed).top1
+    return fast_linear_probe(bank, labels, query, truth, int(labels.max()) + 1, seed, WEIGHT_DECAYS).top1
 
 
 def verdict(found: Mapping[str, Metric]) -> str:
