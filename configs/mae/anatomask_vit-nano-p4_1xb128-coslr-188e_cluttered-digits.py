@@ -5,7 +5,7 @@ _base_ = './mae_vit-nano-p4_1xb128-coslr-188e_cluttered-digits.py'
 
 model = dict(masker=dict(type='mmmlo.TeacherLossMasker'), weighting=dict(type='mmmlo.UniformWeights'), guided_share=0.)
 custom_hooks = [
-    dict(type='mmmlo.MaskStatisticsHook', interval=80),
+    *_base_.custom_hooks,
     dict(type='mmmlo.TeacherHook'),
     dict(type='mmmlo.ScheduleHook', schedules={'guided_share': dict(start=0., end=0.5)}),
 ]

@@ -5,4 +5,4 @@ _base_ = './mae_vit-nano-p4_1xb128-coslr-188e_cluttered-digits.py'
 
 model = dict(
     masker=dict(type='mmmlo.TeacherLossMasker', passes=2), weighting=dict(type='mmmlo.TopWeights'), guided_share=0.)
-custom_hooks = [dict(type='mmmlo.MaskStatisticsHook', interval=80), dict(type='mmmlo.TeacherHook')]
+custom_hooks = [*_base_.custom_hooks, dict(type='mmmlo.TeacherHook')]

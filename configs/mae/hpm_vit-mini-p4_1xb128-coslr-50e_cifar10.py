@@ -9,7 +9,7 @@ model = dict(
     guided_share=0.,
     extra_losses=dict(ranking=dict(type='mmmlo.RankingLoss', predictor=_base_.model.neck)))
 custom_hooks = [
-    dict(type='mmmlo.MaskStatisticsHook', interval=50),
+    *_base_.custom_hooks,
     dict(type='mmmlo.TeacherHook'),
     dict(
         type='mmmlo.ScheduleHook',

@@ -96,6 +96,18 @@ def test_ranking_gets_the_losses_of_the_masked_patches(tiny_model, tiny_batch):
         tiny_model(extra_losses=dict(ranking=dict(type='mmmlo.RankingLoss', predictor=dict(PREDICTOR, grid=(8, 8)))))
 
 
+def test_the_masker_s_hypergradient_ignores_them(tiny_model, tiny_wrapper, tiny_batch):
+    batches = {level: tiny_batch(seed) for seed, level in enumerate(('pretrain', 'finetune', 'masking'))}
+    extra = dict(uniformity=dict(type='mmmlo.UniformityLoss'), log_det=dict(type='mmmlo.LogDetLoss'), **supervised(),
+                 ranking=dict(type='mmmlo.RankingLoss', predictor=PREDICTOR))
+    model, plain = tiny_model(downstream=dict(dropout=0.0), extra_losses=extra), tiny_model(downstream=dict(dropout=0.0))
+    plain.load_state_dict(model.state_dict(), strict=False)
+    gradients = [tiny_wrapper(m).hypergradient(m, 'masking', batches['masking'], batches)[0] for m in (model, plain)]
+    for with_them, without in zip(*gradients):
+        assert without.abs().max() > 0
+        torch.testing.assert_close(with_them, without, rtol=1e-8, atol=1e-12)
+
+
 def supervised(**kwargs):
     return dict(supervised=dict(type='mmmlo.SupervisedLoss', head=HEAD, loss_weight=0.1, **kwargs))
 
