@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmmlo.utils.checkpoints import CheckpointError, file_hash, find_weights, read_content
+from mmmlo.utils.progress import track
 from mmmlo.utils.text import format_list
 from mmmlo.utils.whole_file import replace_whole
 from mmmlo.version import __version__
@@ -85,7 +86,7 @@ def convert(
     target, name = get_format(target_name), ' + '.join(paths)
     keys: dict[str, str] = {}  # name relative to the encoder: name in the file
     state: State = {}
-    for path in paths:
+    for path in track(paths, 'reading checkpoints'):
         part, own_keys, beside, file_meta = _read(path, key, several=len(paths) > 1)
         if twice := sorted(set(part) & set(state)):
             raise ConversionError(f'{path} holds weights that the files before it hold too: {format_list(twice, 3)}')

@@ -1,23 +1,21 @@
 """Features of a model for all images of a data loader."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from mmengine.dist import all_gather, get_world_size
-from mmengine.logging import print_log
 from mmengine.runner.amp import autocast
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmmlo.utils.errors import DataError, SettingError
 from mmmlo.utils.modules import unwrap
+from mmmlo.utils.progress import progress
 
 __all__ = [
-    'batch_features', 'check_finite', 'eval_mode', 'extract_features', 'extract_tokens', 'gather_rows', 'pool_tokens',
-    'progress'
+    'batch_features', 'check_finite', 'eval_mode', 'extract_features', 'extract_tokens', 'gather_rows', 'pool_tokens'
 ]
 
 TOKENS = ('mean', 'cls')
@@ -154,16 +152,3 @@ def check_finite(feats: Tensor, name: str, where: str = '') -> None:
             f'{where}the {name} features hold NaN or infinite values, {len(wrong)} of {len(feats)}, first row '
             f'{int(wrong[0])}: the encoder has diverged. Take an earlier checkpoint.'
         )
-
-
-def progress(name: str) -> Callable[[int, int], None]:
-    """Make a function that takes how much is done and how much there is, and writes a line at most every ten seconds."""
-    told = time.monotonic()
-
-    def tell(done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told > 10:
-            told = time.monotonic()
-            print_log(f'{name}: {100 * done / total:.0f} %', 'current')
-
-    return tell

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from mmmlo.evaluation.features import progress
+from mmmlo.utils.progress import progress
 
 __all__ = ['Draw', 'few_shot_probe', 'fit_logistic_regression']
 

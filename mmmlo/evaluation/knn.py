@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmmlo.evaluation.features import check_finite, progress
+from mmmlo.evaluation.features import check_finite
 from mmmlo.utils.errors import SettingError
+from mmmlo.utils.progress import progress
 
 __all__ = ['knn_predict', 'knn_scores']
 

@@ -11,8 +11,8 @@ from mmengine.logging import print_log
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from mmmlo.evaluation.features import progress
 from mmmlo.utils.errors import SettingError
+from mmmlo.utils.progress import progress
 
 __all__ = ['LinearHeadsResult', 'fast_linear_probe']
 

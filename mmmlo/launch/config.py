@@ -14,6 +14,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmmlo import compat
+from mmmlo.engine import ProgressHook
 from mmmlo.engine.wrappers.sharding import SHARDING_IS_NOT_SUPPORTED
 from mmmlo.utils.checkpoints import read_checkpoint, use_safe_loaders
 from mmmlo.utils.config import dataloaders, is_multi_level, resolve_channels
@@ -144,7 +145,8 @@ class _ConsoleRunner(Runner):
 def build_runner(cfg: Config) -> Runner:
     """Build the runner that a config asks for, in the launcher's process group if there is a launcher.
 
-    Its console shows what its log file has, without the long lists. Checkpoints are read as after :func:`load_config`.
+    Its console shows what its log file has, without the long lists, and how far it is. Checkpoints are read as after
+    :func:`load_config`.
 
     Raises:
         UnsupportedError: A multi-level config asks for mmengine's ``FlexibleRunner``, which splits models, or would be
@@ -163,4 +165,7 @@ def build_runner(cfg: Config) -> Runner:
         )
     use_safe_loaders()
     compat.init_dist_on_cpu(cfg.get('launcher', 'none'), cfg.get('env_cfg', {}).get('dist_cfg', {}))
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else _ConsoleRunner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else _ConsoleRunner.from_cfg(cfg)
+    if isinstance(runner, Runner):
+        runner.register_hook(ProgressHook())
+    return runner

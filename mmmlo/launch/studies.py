@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -19,9 +20,11 @@ from typing import Any
 
 from filelock import FileLock
 from mmengine.config import Config
+from mmengine.logging import print_log
 
 from mmmlo.evaluation.results import ResultsFile
 from mmmlo.utils.errors import SettingError
+from mmmlo.utils.progress import SECONDS
 from mmmlo.utils.text import describe_error
 from mmmlo.utils.whole_file import write_whole
 
@@ -268,7 +271,7 @@ class StudyFolder:
             # In a session of its own, so that Ctrl-C does not reach it twice.
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
             try:
-                status = process.wait()
+                status = self._wait(process, tool, log)
             except KeyboardInterrupt:
                 process.terminate()  # upon which a training saves and ends
                 process.wait()
@@ -280,6 +283,17 @@ class StudyFolder:
             name = osp.relpath(log, self.path)
             raise StudyError(f'tools/{tool}.py ended with status {status}; the end of {name}:\n{end}')
         return round(time.perf_counter() - begin, 1)
+
+
+    def _wait(self, process: subprocess.Popen, tool: str, log: str) -> int:
+        """Wait for a tool, and repeat the last line of its log every 30 seconds."""
+        while True:
+            try:
+                return process.wait(timeout=SECONDS)
+            except subprocess.TimeoutExpired:
+                with open(log, encoding='utf-8', errors='replace') as text:
+                    last = ''.join(deque(text, maxlen=1)).strip()
+                print_log(f'tools/{tool}.py: {last}', 'current')
 
 
 def _last_scalars(work_dir: str) -> dict[str, float]:

@@ -31,7 +31,8 @@ def _quantities(jobs: Iterable[Job]) -> dict[tuple[str, str], dict[str, Metric]]
     for job in jobs:
         for data, results in job.results.items():
             found += [(f'{name} on {data}, {r["metric"]}', r['unit'], job.label, r['value']) for name, r in results.items()]
-    for name in (*_TITLES, *sorted({name for job in jobs for name in job.scalars} - set(_TITLES))):
+    losses = {name for job in jobs for name in job.scalars if 'loss' in name}
+    for name in (*_TITLES, *sorted(losses)):
         title, unit = _TITLES.get(name, name), 'per cent' if name.startswith('knn/') else ''
         found += [(title, unit, job.label, job.scalars[name]) for job in jobs if name in job.scalars]
     values: dict[tuple[str, str], dict[str, list[float]]] = {}

@@ -1,7 +1,6 @@
 """A look at the data of a config, through the data sets and pipelines that a run would build from it."""
 
 import os.path as osp
-import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -10,7 +9,6 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
-from mmengine.utils import track_iter_progress
 from mmpretrain.models import BaseSelfSupervisor
 
 from mmmlo.datasets import check_dataset_folder
@@ -19,6 +17,7 @@ from mmmlo.datasets.sources import leaves
 from mmmlo.registry import DATASETS, MODELS
 from mmmlo.utils.config import named_dataloaders
 from mmmlo.utils.errors import MissingPackageError, MmmloError
+from mmmlo.utils.progress import track
 from mmmlo.utils.text import describe_error, format_list
 
 from .check_classes_hook import check_labels
@@ -122,7 +121,7 @@ class DataCheck:
         names = [info.get('img_path') or f'sample {i} of {key}' for i, info in zip(chosen, infos)]
         failed, first = [], None
         pairs = [(i, name) for n, (i, name) in enumerate(zip(chosen, names)) if n < _LEAST or name not in self._seen]
-        for i, name in track_iter_progress(pairs, file=sys.stderr):
+        for i, name in track(pairs, f'loading {key}'):
             self._seen.add(name)
             try:
                 sample = dataset[i]

@@ -85,13 +85,13 @@ def test_features_are_those_of_the_dataset_in_its_order():
 
 
 def test_progress_is_logged(monkeypatch):
-    from mmmlo.evaluation import features
+    from mmmlo.utils import progress
 
-    lines, clock = [], iter(range(0, 10**6, 6))
-    monkeypatch.setattr(features, 'print_log', lambda line, logger: lines.append(line))
-    monkeypatch.setattr(features.time, 'monotonic', lambda: next(clock))
+    lines, clock = [], iter(range(0, 10**6, 16))
+    monkeypatch.setattr(progress, 'print_log', lambda line, logger: lines.append(line))
+    monkeypatch.setattr(progress.time, 'monotonic', lambda: next(clock))
     extract_features(make_model(), make_loader(indices=100), name='bank')
-    assert lines and lines[0] == 'bank: 29 %'
+    assert lines and lines[0].startswith('bank: 2/7 (29 %), ')
 
 
 def test_unlabelled_images_are_an_error():

@@ -15,6 +15,7 @@ import logging
 import os.path as osp
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -102,12 +103,15 @@ def run_jobs(study: Study, folder: StudyFolder, jobs: Sequence[Job]) -> None:
     finished = len(jobs) - len(waiting)
     if finished:
         print(f'{finished} of {len(jobs)} jobs are finished already', flush=True)
+    begin = time.monotonic()
     for i, job in enumerate(waiting, finished + 1):
         folder.run(job)
         write_report(study, folder)
         accuracies = [f'{name} {r["value"]:.2f}' for found in job.results.values() for name, r in found.items()]
         text = f'FAILED: {job.error}' if job.error else ', '.join(accuracies) or 'trained'
-        print(f'[{i}/{len(jobs)}] {job.label}, seed {job.seed}: {text} ({sum(job.seconds.values()):.0f} s)', flush=True)
+        left = (time.monotonic() - begin) / (i - finished) * (len(jobs) - i)
+        spent = f'{sum(job.seconds.values()):.0f} s, about {left:.0f} s left'
+        print(f'[{i}/{len(jobs)}] {job.label}, seed {job.seed}: {text} ({spent})', flush=True)
 
 
 def _interrupt(*_: Any) -> NoReturn:

@@ -3,6 +3,7 @@ from .deferred_runtime_info_hook import DeferredRuntimeInfoHook
 from .level_param_scheduler_hook import LevelParamSchedulerHook
 from .non_finite_guard_hook import NonFiniteGuardHook
 from .prediction_picture_hook import PredictionPictureHook
+from .progress_hook import ProgressHook
 from .provenance_hook import ProvenanceHook
 from .rank_seed_hook import RankSeedHook
 from .safe_checkpoint_hook import SafeCheckpointHook
@@ -13,7 +14,7 @@ from .worth_statistics_hook import WorthStatisticsHook, worth_statistics
 
 __all__ = [
     'BaseScheduleHook', 'CurriculumHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook',
-    'NonFiniteGuardHook', 'PredictionPictureHook', 'ProvenanceHook', 'RankSeedHook',
+    'NonFiniteGuardHook', 'PredictionPictureHook', 'ProgressHook', 'ProvenanceHook', 'RankSeedHook',
     'SafeCheckpointHook', 'ScheduleHook', 'StopSignalHook', 'TeacherHook', 'WorthStatisticsHook',
     'curriculum_factor', 'set_number', 'worth_statistics'
 ]
