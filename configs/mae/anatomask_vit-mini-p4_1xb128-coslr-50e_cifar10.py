@@ -2,7 +2,7 @@
 # Run:  python tools/train.py configs/mae/anatomask_vit-mini-p4_1xb128-coslr-50e_cifar10.py
 _base_ = './mae_vit-mini-p4_1xb128-coslr-50e_cifar10.py'
 
-model = dict(masker=dict(type='mmmlo.TeacherLossMasker'), weighting=dict(type='mmmlo.UniformWeights'), guided_share=0.)
+model = dict(masker=dict(type='mmmlo.TeacherLossMasker'), weighting=dict(type='mmmlo.UniformWeights'), guided_share=0.5)
 custom_hooks = [
     *_base_.custom_hooks,
     dict(type='mmmlo.TeacherHook'),

@@ -3,7 +3,7 @@
 # Run:  python tools/train.py configs/mae/anatomask_vit-nano-p4_1xb128-coslr-188e_cluttered-digits.py
 _base_ = './mae_vit-nano-p4_1xb128-coslr-188e_cluttered-digits.py'
 
-model = dict(masker=dict(type='mmmlo.TeacherLossMasker'), weighting=dict(type='mmmlo.UniformWeights'), guided_share=0.)
+model = dict(masker=dict(type='mmmlo.TeacherLossMasker'), weighting=dict(type='mmmlo.UniformWeights'), guided_share=0.5)
 custom_hooks = [
     *_base_.custom_hooks,
     dict(type='mmmlo.TeacherHook'),

@@ -6,7 +6,7 @@ _base_ = './mae_vit-nano-p4_1xb128-coslr-188e_cluttered-digits.py'
 model = dict(
     masker=dict(type='mmmlo.PredictedLossMasker'),
     weighting=dict(type='mmmlo.UniformWeights'),
-    guided_share=0.,
+    guided_share=0.5,
     extra_losses=dict(ranking=dict(type='mmmlo.RankingLoss', predictor=_base_.model.neck)))
 custom_hooks = [
     *_base_.custom_hooks,

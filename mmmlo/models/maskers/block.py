@@ -53,7 +53,8 @@ class BlockMasker(BaseMasker):
             order = torch.where(tall[:, :, None] & wide[:, None] & (order == 0), block, order)  # B x H x W
             # Looking waits for the device.
             if block % 8 == 0 and (order > 0).flatten(1).sum(dim=1).min() >= masked:
-                return (order.flatten(1) + torch.rand(batch, length, device=device)) / (_MOST_BLOCKS + 1)
+                order = (order - block + 1).clamp(min=0).flatten(1)  # B x L
+                return (order + torch.rand(batch, length, device=device)) / (_MOST_BLOCKS - block + 2)
         raise SettingError(
             f'{_MOST_BLOCKS} blocks of model.masker.area {self.area} do not cover {masked} of {length} patches; lower '
             'model.mask_ratio, or let blocks be larger'

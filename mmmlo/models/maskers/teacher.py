@@ -1,6 +1,7 @@
 """Score patches by how hard they are, as a moving average of the model finds them."""
 
 import copy
+import math
 from abc import abstractmethod
 from typing import Any
 
@@ -62,8 +63,7 @@ class TeacherMasker(BaseMasker):
     @torch.no_grad()
     def move(self, model: Any, momentum: float | None = None) -> None:
         """Move the teacher towards the model; ``momentum=1`` makes them equal."""
-        for own, new in zip(self.teacher.parameters(), self.parts(model).parameters()):
-            own.lerp_(new, self.momentum if momentum is None else momentum)
+        _follow(self.teacher, self.parts(model), momentum or self.momentum)
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
@@ -79,6 +79,11 @@ class TeacherMasker(BaseMasker):
         return to_mask_prob((loss - mean) / (deviation + 1e-6) + 1e-5 * torch.rand_like(loss))
 
 
+def _follow(teacher: nn.Module, model: nn.Module, momentum: float) -> None:
+    for own, new in zip(teacher.parameters(), model.parameters()):
+        own.lerp_(new, momentum)
+
+
 @MODELS.register_module()
 class TeacherLossMasker(TeacherMasker):
     """The reconstruction loss of the teacher under random masks, as in AnatoMask (Li et al., 2024).
@@ -87,27 +92,51 @@ class TeacherLossMasker(TeacherMasker):
         passes (int): Masks an image, whose visible patches are others each time. In one pass, as released, a patch that is
             visible there has loss 0; two leave none out at a mask ratio of 0.5 or more, as weights need. Defaults to 1.
         momentum (float): See :class:`TeacherMasker`.
+        later (float, optional): Momentum of a second, quicker teacher, whose loss is subtracted: what has been learned in
+            between, as a loss that can be reduced (Mindermann et al., ICML 2022). Defaults to None, the loss itself.
 
     Raises:
-        SettingError: There is no pass, or see :class:`TeacherMasker`.
+        SettingError: There is no pass, the second teacher is slower, or see :class:`TeacherMasker`.
     """
 
-    def __init__(self, passes: int = 1, momentum: float = 0.001, init_cfg: dict | None = None) -> None:
+    def __init__(
+        self, passes: int = 1, momentum: float = 0.001, later: float | None = None, init_cfg: dict | None = None
+    ) -> None:
         super().__init__(momentum, init_cfg)
         if passes < 1:
             raise SettingError(f'model.masker.passes must be at least 1, got {passes}')
-        self.passes = passes
+        if later is not None and not momentum < later <= 1:
+            raise SettingError(f'model.masker.later must be above momentum, {momentum}, and at most 1, got {later}')
+        self.passes, self.later = passes, later
 
     def parts(self, model: Any) -> nn.ModuleDict:
         """Name the parts of the model that the teacher follows."""
         return nn.ModuleDict(dict(backbone=model.backbone, neck=model.neck, head=model.head))
 
+    def attach(self, model: Any) -> None:
+        """Make the teachers, before the model is initialized."""
+        super().attach(model)
+        if self.later is not None:
+            self.teacher['later'] = copy.deepcopy(self.teacher)
+
+    @torch.no_grad()
+    def move(self, model: Any, momentum: float | None = None) -> None:
+        """Move the teachers; see :meth:`TeacherMasker.move`."""
+        super().move(model, momentum)
+        if self.later is not None:
+            _follow(self.teacher['later'], self.parts(model), momentum or self.later)
+
     def hardness(self, images: torch.Tensor) -> torch.Tensor:
         """Average the loss of each patch over the passes that hide it; see :meth:`TeacherMasker.hardness`."""
-        backbone, neck, head = (self.teacher[name] for name in ('backbone', 'neck', 'head'))
+        length = math.prod(self.teacher['backbone'].grid_size)
+        order = torch.rand(len(images), length, device=images.device).argsort(dim=1)  # B x L
+        loss = self._loss(self.teacher, images, order)  # B x L
+        return loss if self.later is None else loss - self._loss(self.teacher['later'], images, order)
+
+    def _loss(self, teacher: Any, images: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+        backbone, neck, head = (teacher[name] for name in ('backbone', 'neck', 'head'))
         tokens, _ = backbone.embed(images)  # B x L x C
-        visible = num_visible(tokens.shape[1], self.mask_ratio)
-        order = torch.rand(tokens.shape[:2], device=images.device).argsort(dim=1)  # B x L
+        visible = num_visible(order.shape[1], self.mask_ratio)
         losses = []
         for i in range(self.passes):
             ids_keep, ids_masked = order.roll(-i * visible, dims=1).split([visible, order.shape[1] - visible], dim=1)

@@ -38,6 +38,26 @@ def test_the_teacher_s_loss_is_the_model_s_where_patches_are_hidden(tiny_model, 
     assert (hardness == 0).sum() == (6 * 4 if passes == 1 else 0)
 
 
+def test_a_quicker_teacher_s_loss_is_subtracted(tiny_model, tiny_batch):
+    model = moving(tiny_model, 'TeacherLossMasker', own=dict(passes=2, momentum=0.1, later=0.5))
+    teacher, images = model.masker.teacher, tiny_batch(0)['inputs']
+    assert (model.masker.hardness(images) == 0).all()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    old, new = (module.decoder_pred.weight.clone() for module in (teacher['neck'], model.neck))
+    model.masker.move(model)
+    for module, share in ((teacher, 0.1), (teacher['later'], 0.5)):
+        torch.testing.assert_close(module['neck'].decoder_pred.weight, old + share * (new - old))
+    torch.manual_seed(3)
+    hardness = model.masker.hardness(images)
+    torch.manual_seed(3)
+    order = torch.rand(6, 16).argsort(dim=1)
+    losses = [model.masker._loss(one, images, order) for one in (teacher, teacher['later'])]
+    torch.testing.assert_close(hardness, losses[0] - losses[1])
+
+
 def test_the_hardest_patches_are_masked_and_ties_are_open(tiny_model, tiny_batch, monkeypatch):
     model, batch = moving(tiny_model, 'TeacherLossMasker', guided_share=0.5), tiny_batch(0)
     hardness = torch.randn(6, 16).double()
@@ -82,7 +102,7 @@ def test_a_teacher_that_nothing_moves_is_refused(tiny_model, tiny_batch):
     with pytest.raises(ValueError, match="nothing moves the teacher .*; add dict\\(type='mmmlo.TeacherHook'\\)"):
         model.fix_level('pretrain', batch)
     model.eval().fix_level('pretrain', batch)  # to look at
-    for wrong in (dict(momentum=0), dict(momentum=1.5), dict(passes=0)):
+    for wrong in (dict(momentum=0), dict(momentum=1.5), dict(passes=0), dict(later=0.001)):
         with pytest.raises(ValueError, match=f'model.masker.{next(iter(wrong))} must be'):
             tiny_model(**MAE, masker=dict(type='mmmlo.TeacherLossMasker', **wrong))
 
