@@ -66,7 +66,8 @@ def expected_parameters(path: str, masker: str | None, head: str | None) -> int:
     if masker == 'mmmlo.TeacherLossMasker':  # a copy of encoder and decoder
         count *= 2
     elif masker == 'mmmlo.PredictedLossMasker':  # a second decoder, and copies of that one and the encoder
-        count = 2 * count + _decoder(width, 64 if 'nano' in path else 96, 2, length, 48)
+        sizes = {96: (64, 2, length, 48), 192: (96, 2, length, 48), 768: (512, 8, length, 768)}
+        count = 2 * count + _decoder(width, *sizes[width])
     if 'supmae' in path:
         count += _head(width, classes)
     if masker == 'mmmlo.MLPMasker':

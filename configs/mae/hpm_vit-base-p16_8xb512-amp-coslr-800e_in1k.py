@@ -1,5 +1,5 @@
 # HPM, ViT-B/16 on ImageNet-1K, on MAE's recipe.
-# Cost: 800 epochs of all 1.28 M training images at batch 4,096 on 8 GPUs; a step has a second decoder and a whole image more.
+# Cost: 800 epochs of all 1.28 M training images at batch 4,096 on 8 GPUs, with a second decoder in a step.
 # Run:  bash tools/dist_train.sh configs/mae/hpm_vit-base-p16_8xb512-amp-coslr-800e_in1k.py 8
 _base_ = './mae_vit-base-p16_8xb512-amp-coslr-800e_in1k.py'
 
