@@ -23,7 +23,7 @@ from mmmlo.utils.modules import unwrap
 from .mask_health import collapse_signs
 from .masks import MaskColumn, cover, heat_map, mask_column, to_colours
 
-PICTURES = 40  # in a run
+PICTURES = 40  # in a run, at most
 TILE = 64  # pixels, at most
 MOST_BYTES = 200_000
 MOST_IMAGES = 32  # of a batch, on which the loss is compared with that of random masks
@@ -78,7 +78,7 @@ class MaskStatisticsHook(Hook):
 
     def after_train_epoch(self, runner) -> None:
         """Draw the masks every ``epochs``, and after the last one."""
-        every = max(1, runner.max_epochs // PICTURES) if self.epochs is None else self.epochs
+        every = -(-runner.max_epochs // PICTURES) if self.epochs is None else self.epochs
         if every and (self.every_n_epochs(runner, every) or self.is_last_train_epoch(runner)):
             self._draw(runner, runner.iter)
 
@@ -124,7 +124,9 @@ class MaskStatisticsHook(Hook):
         model, hub, visualizer = unwrap(runner.model), runner.message_hub, runner.visualizer
         with _undisturbed(model):
             if self._fixed is None:
-                self._fixed = _fixed_images(runner, self.images)
+                self._fixed = _fixed_images(runner, self.images, model.backbone)
+            if self._fixed is None:
+                return
             bgr = bool(getattr(model.data_preprocessor, '_channel_conversion', False))
             column = mask_column('', model, self._fixed, len(self._fixed), bgr, seed=iteration)
         visualizer.add_image('masks', _sheet(column), step=iteration)
@@ -165,14 +167,23 @@ def _undisturbed(model: Any) -> Iterator[None]:
         model.train(training)
 
 
-def _fixed_images(runner: Any, count: int) -> torch.Tensor:
-    """Take images from all over the data, N x C x H x W: the validation's, which nothing augments, or the training's."""
-    loader = runner.train_dataloader if runner.val_loop is None else runner.val_loop.dataloader
+def _fixed_images(runner: Any, count: int, backbone: Any) -> torch.Tensor | None:
+    """Take images from all over the data, N x C x H x W: the validation's, which nothing augments, or the training's.
+
+    None if neither has the size that the model is built for.
+    """
+    size = tuple(cells * backbone.patch_size for cells in backbone.grid_size)
     random.seed(0)
     np.random.seed(0)
     torch.default_generator.manual_seed(0)
-    places = torch.linspace(0, len(loader.dataset) - 1, min(count, len(loader.dataset))).int().tolist()
-    return torch.stack([loader.dataset[i]['inputs'] for i in places])
+    for loader in (runner.val_loop and runner.val_loop.dataloader, runner.train_dataloader):
+        if loader is not None:
+            last = len(loader.dataset) - 1
+            places = torch.linspace(0, last, min(count, last + 1)).int().tolist()
+            images = [loader.dataset[i]['inputs'] for i in places]
+            if all(isinstance(image, torch.Tensor) and image.shape[-2:] == size for image in images):
+                return torch.stack(images)
+    return None
 
 
 def _sheet(column: MaskColumn) -> np.ndarray:

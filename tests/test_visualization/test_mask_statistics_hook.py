@@ -118,6 +118,20 @@ def test_a_resumed_run_compares_with_the_picture_before(runner, epochs, tiny_bat
     assert 0 <= drawn.scalars[11]['masks/epoch_overlap'] <= 0.25
 
 
+def test_images_are_those_of_the_validation_if_they_fit_the_model(runner, epochs, tiny_batch):
+    batch, train = tiny_batch(0, dtype=torch.float32), runner.train_dataloader.dataset
+    shown = {}
+    for name, images in (('fit', torch.zeros(5, 3, 16, 16)), ('larger', torch.zeros(5, 3, 32, 32))):
+        loader = SimpleNamespace(dataset=[dict(inputs=image) for image in images.byte()])
+        runner.val_loop = SimpleNamespace(dataloader=loader)
+        runner.iter, runner.max_epochs, runner.visualizer = 0, 1, Pictures()
+        shown[name] = epochs(MaskStatisticsHook(images=5), batch).images['masks', 0]
+    assert len(np.unique(shown['fit'][:, :16])) == 1 < len(np.unique(shown['larger'][:, :16]))
+    train[:] = [dict(inputs=[one['inputs'], one['inputs']]) for one in train]  # two views
+    runner.iter, runner.visualizer = 0, Pictures()
+    assert epochs(MaskStatisticsHook(images=5), batch).images == {}
+
+
 @pytest.mark.parametrize('size', [(224, 224), (96, 160)])
 def test_sheets_are_small(size):
     pixels = torch.rand(12, *size, 3, generator=torch.Generator().manual_seed(0))

@@ -26,6 +26,7 @@ __all__ = ['write_report']
 PICTURE_BYTES = 1_900_000  # of 5 MB; plotly.js takes two, compressed
 CURVE_BYTES = 700_000
 MOST_POINTS = 400  # of a curve
+_TIME = '%Y-%m-%d %H:%M:%S'
 # Those that are seen on white and on black.
 _COLOURS = (*COLOURS[:6], '#8C8C8C', '#9467BD', '#8C564B', '#BCBD22')
 # Title, the names in it, and whether it is open at first; the first section that has a name takes it.
@@ -59,7 +60,7 @@ def write_report(runs: Sequence[Run], path: str, results: Iterable[Row] = (), re
     )
     page = dict(
         title=runs[0].label if len(runs) == 1 else f'{len(runs)} runs',
-        written=time.strftime('%Y-%m-%d %H:%M:%S'),
+        written=time.strftime(_TIME),
         refresh=refresh,
         runs=[dict(run=run, colour=colours[run.path], film=film, **_words(run)) for run, film in zip(runs, films)],
         groups={label: some[-1].config_text for label, some in groups.items() if some[-1].config_text},
@@ -98,6 +99,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     facts = [('folder', run.path)]
     if steps:
         facts.append(('progress', f'iteration {max(steps):.0f}, epoch {run.epoch}' + (f' of {epochs}' if epochs else '')))
+        facts.append(('last line', time.strftime(_TIME, time.localtime(run.logged))))
     if not run.starts:
         return facts
     first, last = run.starts[0], run.starts[-1]

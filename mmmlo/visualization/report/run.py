@@ -39,6 +39,7 @@ class Run:
         metrics (list[str]): Names of those that a validation has found.
         seconds (Points): Iteration -> seconds of training until then, by the log's time an iteration.
         epoch (int): The last one that the log has a line of.
+        logged (float): When the log was last written to, in seconds since 1970; 0 if never.
         pictures (dict[str, dict[int, str]]): ``masks`` and ``mask_frequency`` -> iteration -> file.
         results (list[Row]): Of evaluations below the work dir.
         missing (list[str]): What is not there or not right, a sentence each.
@@ -53,6 +54,7 @@ class Run:
     metrics: list[str] = field(default_factory=list)
     seconds: Points = field(default_factory=list)
     epoch: int = 0
+    logged: float = 0
     pictures: dict[str, dict[int, str]] = field(default_factory=dict)
     results: list[Row] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -95,6 +97,7 @@ class Run:
         torn, not_finite = 0, dict[str, list[int]]()
         for path in sorted(glob(osp.join(escape(self.path), _MARKS[0]))):
             step, first = 0, True
+            self.logged = osp.getmtime(path)
             for record in _lines(path):
                 if record is None:
                     torn += 1
