@@ -5,7 +5,8 @@
 
 All methods take the same number of pretrain steps from the same encoder and decoder, with random masks. They differ in which
 patches the loss counts more: none (MAE), those of most contrast, those that a network finds by labels (guided MAE), and
-those that truly are the digit's (oracle: what weights can win at most). Writes summary.json, losses.png and masks.png.
+those that truly are the digit's (oracle: what weights can win at most). Writes summary.json, losses.png, masks.png
+and report.html.
 """
 
 import argparse
@@ -38,10 +39,12 @@ from mmengine.runner import Runner
 
 from mmmlo.evaluation.features import extract_tokens
 from mmmlo.evaluation.linear_heads import fast_linear_probe
+from mmmlo.evaluation.results import Metric, ProtocolResult, Row
 from mmmlo.launch.config import build_runner, load_config
 from mmmlo.launch.shrink import shorten
 from mmmlo.utils.markdown import markdown_table
 from mmmlo.visualization import mask_column, plot_losses, plot_mask_table, read_scalars
+from mmmlo.visualization.report import find_runs, write_report
 
 NAME = 'vit-nano-p4_1xb128-coslr-188e_cluttered-digits'
 CONFIGS = {
@@ -70,6 +73,17 @@ def build(method: str, seed: int, work_dir: str) -> Runner:
     cfg.randomness = dict(seed=seed)
     cfg.experiment_name = f'{method}_{time.time_ns()}'
     return build_runner(cfg)
+
+
+def write_page(work_dir: str, methods: dict[str, dict], steps: int) -> str:
+    """Write the page of all methods, with their accuracies, and return its path."""
+    rows = []
+    for name, found in methods.items():
+        result = ProtocolResult('linear', {}, {'top1': Metric([found['linear_top1']])}, 'top1', 0.0)
+        rows.append(Row(name, '', name, name, steps, 'cluttered digits', protocols=dict(linear=result)))
+    path = osp.join(work_dir, 'report.html')
+    write_report(find_runs([osp.join(work_dir, name.replace(' ', '_')) for name in methods]), path, rows)
+    return osp.relpath(path)
 
 
 def main() -> None:
@@ -106,6 +120,7 @@ def main() -> None:
         methods=methods)
     with open(osp.join(args.work_dir, 'summary.json'), 'w') as file:
         json.dump(summary, file, indent=2)
+    page = write_page(args.work_dir, methods, steps)
 
     rows = [('loss counts more', 'labels', 'score finds the digit (AUC)', 'linear top-1', "share of the oracle's gain")]
     labels = dict(zip(CONFIGS, ('no', 'no', 'yes', "the digits' places")))
@@ -115,6 +130,7 @@ def main() -> None:
         f'\n{markdown_table(rows)}\n\n'
         f'{summary["seconds"]:.0f} s, {steps} steps each, seed {args.seed}; one seed says little: try --seed 1 and 2.\n'
         f'Pictures and numbers: {osp.relpath(args.work_dir)}/summary.json, losses.png, masks.png\n'
+        f'The page of the runs, for a browser: {page}\n'
         'Next, on images of yours: docs/when_masks_pay.md, and\n'
         '      python tools/analysis_tools/mask_potential.py '
         'configs/mae/mae_vit-mini-p4_1xb128-coslr-50e_image-folder.py'

@@ -92,5 +92,5 @@ def test_quickstart_writes_what_it_says(tmp_path):
     summary = json.loads((tmp_path / 'summary.json').read_text())
     assert set(summary['methods']) == {'untrained', 'mae', 'mlo_mae', 'cl_mae'}
     assert summary['methods']['mae']['pretrain_steps'] == summary['methods']['mlo_mae']['pretrain_steps'] > 0
-    for picture in ('losses.png', 'masks.png'):
+    for picture in ('losses.png', 'masks.png', 'report.html'):
         assert (tmp_path / picture).stat().st_size > 10_000

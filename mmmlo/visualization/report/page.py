@@ -32,7 +32,7 @@ _COLOURS = (*COLOURS[:6], '#8C8C8C', '#9467BD', '#8C564B', '#BCBD22')
 # Title, the names in it, and whether it is open at first; the first section that has a name takes it.
 _SECTIONS = (
     ('Losses of all levels', r'loss', True),
-    ('Masks', r'^masks/', False),
+    ('Masks', r'^(masks|worth)/', False),
     ('Gradients and hypergradients', r'grad|norm|cosine|skips', False),
     ('Seconds and memory', r'time$|seconds$|memory$', False),
     ('Rates and schedules', r'', False),
