@@ -1,4 +1,6 @@
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,17 @@ def test_one_line_for_what_is_wrong(script, work_dir, tmp_path, monkeypatch, arg
         script.main(arguments)
     assert words in str(error.value)
     assert not list(tmp_path.rglob('*.html'))
+
+
+@pytest.mark.slow
+def test_collapsed_and_healthy_masks_are_told_apart(script, tmp_path):
+    """Two trainings of 68 steps: the masker's rate of the released script, and masks drawn in proportion to the scores."""
+    config = 'configs/mlo_mae/mlo-mae_vit-nano-p4_1xb64-coslr-20e_digits.py'
+    for name, option in (('fast', 'optim_wrapper.levels.masking.optimizer.lr=1e-3'), ('drawn', 'model.temperature=1')):
+        command = [sys.executable, 'tools/train.py', config, '--work-dir', str(tmp_path / name), '--no-validate']
+        subprocess.run([*command, '--cfg-options', 'train_cfg.max_epochs=4', option], cwd=ROOT, check=True, timeout=300)
+    script.main([str(tmp_path)])
+    shown = (tmp_path / 'report.html').read_text()
+    drawn, fast = shown.split('class="verdict"')[1:3]
+    assert '>healthy:<' in drawn and '>collapsing:<' in fast and 'Try a lower optim_wrapper.levels.masking' in fast
+    assert shown.count('"rows":12') == 2

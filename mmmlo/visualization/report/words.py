@@ -78,9 +78,13 @@ _WORDS: dict[str, tuple[str, list[tuple[float, str]]]] = {
         (0.5, 'scores are not the distance from the centre'),
         (inf, 'the border of images is hidden, whatever they show')]),
     'masking/hypergradient_norm': ('hypergradient', [(inf, 'its norm; at 0 nothing would be learned')]),
-    'masking/hypergradient_cosine': ('agreement of hypergradients', [
-        (0.1, 'steps of the masker point anywhere: noise. Try a larger batch of the masking level, or a lower rate'),
-        (inf, 'a step of the masker goes on where the last one went')]),
+}
+# Of names that depend on levels: a part of the name -> title and words.
+_WORDS_OF_LEVELS: dict[str, tuple[str, list[tuple[float, str]]]] = {
+    '/vector_norm/': ('vector at {last}', [(inf, 'norm of what arrives at that level along the paths')]),
+    'cosine': ('agreement of steps of {first}', [
+        (0.1, 'steps point anywhere: noise. Try a larger batch of the level that is named, or a lower rate'),
+        (inf, 'a step goes on where the last one went')]),
 }
 
 
@@ -88,8 +92,10 @@ def telemetry(run: Run) -> list[tuple[str, str, str]]:
     """List what was measured of masks and hypergradients: a name, the mean of the last five values, and plain words."""
     words = dict(_WORDS)
     for name in run.curves:
-        if name.startswith('masking/vector_norm/'):
-            words[name] = f'vector at {name.rpartition("/")[2]}', [(inf, 'norm of what arrives there along the paths')]
+        for part, (title, texts) in _WORDS_OF_LEVELS.items():
+            if part in name:
+                first, *_, last = name.split('/')
+                words[name] = title.format(first=first, last=last), texts
     rows = []
     for name, (title, texts) in words.items():
         value = run.last(name)

@@ -39,3 +39,10 @@ def test_numbers_have_words(work_dir):
     rows = {title: text for title, _, text in telemetry(Run(str(other), 'b'))}
     assert '10% easier' in rows['difficulty'] and 'ContrastMasker' in rows['follows contrast']
     assert rows['follows the place'].startswith('the middle')
+
+
+def test_numbers_of_levels_have_words(work_dir):
+    run = Run(str(work_dir()), 'a')
+    run.curves |= {'masking/vector_norm/pretrain': [(17, 3.0)], 'masking/hypergradient_cosine': [(17, 0.01)]}
+    rows = {title: (value, text) for title, value, text in telemetry(run)}
+    assert rows['vector at pretrain'][0] == '3' and 'noise' in rows['agreement of steps of masking'][1]
