@@ -67,6 +67,7 @@ def write_report(runs: Sequence[Run], path: str, results: Iterable[Row] = (), re
         comparison=_comparison(groups) if len(runs) > 1 else None,
         evaluations=_evaluations([*results, *(row for run in runs for row in run.results)]),
         sections=data['sections'],
+        film_count=len(data['films']),
         data=json.dumps(data, separators=(',', ':')).replace('<', '\\u003c'),
         plotly=base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode(),
     )

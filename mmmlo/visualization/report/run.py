@@ -111,7 +111,7 @@ class Run:
                     first = False
                 self._add(record, step, trains, not_finite)
         if torn:
-            self.missing.append(f'{torn} lines of the log cannot be read: they were cut off while being written.')
+            self.missing.append(f'Lines of the log that cannot be read, cut off while they were written: {torn}.')
         for name, steps in not_finite.items():
             self.missing.append(
                 f'{name} was not finite {len(steps)} times, first at iteration {steps[0]}. '
