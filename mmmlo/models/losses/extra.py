@@ -62,7 +62,7 @@ def _second_moment(latent: torch.Tensor) -> torch.Tensor:
 
 @MODELS.register_module()
 class UniformityLoss(ExtraLoss):
-    """Mean of ``(z_i . z_j)^2`` over all pairs of images of all processes, z being class tokens at length 1.
+    """Mean of ``(z_i^T z_j)^2`` over all pairs of images of all processes, z being class tokens at length 1.
 
     The uniformity loss of U-MAE (Zhang et al., NeurIPS 2022), self-pairs included. The released code gathers features and
     keeps the gradient of a process's own slice, unsummed, so that its weight falls with the number of processes; here any
