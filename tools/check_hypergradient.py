@@ -57,7 +57,6 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from scipy.sparse.linalg import LinearOperator, minres
-from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
@@ -201,26 +200,31 @@ class Point:
     wrapper: dict[str, Any]
 
 
-def draw_batches(cfg: Config, levels: Sequence[str], preprocessor: nn.Module, seed: int) -> Callable[[dict], dict]:
+def draw_batches(cfg: Config, levels: Sequence[str], model: Any, seed: int) -> Callable[[dict], dict]:
     """A function of what is due that gives the next batches of the config's loaders, preprocessed."""
-    own = {levels[0]: cfg.train_dataloader, **{level: cfg.train_cfg.dataloaders[level] for level in levels[1:]}}
+    names = [*levels, *({'labelled'} & set(cfg.train_cfg.dataloaders))]
+    own = {levels[0]: cfg.train_dataloader, **{name: cfg.train_cfg.dataloaders[name] for name in names[1:]}}
 
     def endless(loader: dict, seed: int) -> Iterator[dict]:
         built = Runner.build_dataloader(with_settings_of(cfg.train_dataloader, loader, ['drop_last']), seed=seed)
         while True:
             for batch in built:
-                yield preprocessor(batch, True)
+                yield model.data_preprocessor(batch, True)
 
     # Levels' seeds are as far apart as in training.
     iterators = {
         level: endless(own[level], seed + 10_000 * position)
-        for position, level in enumerate(levels)
+        for position, level in enumerate(names)
         if not isinstance(own[level], str)
     }
 
     def take(due: dict[str, int]) -> dict[str, list[dict]]:
         taken = {level: [next(iterators[level]) for _ in range(due[level])] for level in due if level in iterators}
-        return {level: taken[level if level in taken else own[level]] for level in due}
+        batches = {level: taken[level if level in taken else own[level]] for level in due}
+        if 'labelled' in iterators and model.labelled_level in batches:
+            with_labels = [dict(batch, labelled=next(iterators['labelled'])) for batch in batches[model.labelled_level]]
+            batches[model.labelled_level] = with_labels
+        return batches
 
     return take
 
@@ -259,7 +263,7 @@ def train(cfg: Config, seed: int) -> Point:
             if parameter.requires_grad:
                 parameter.add_(PERTURBATION * torch.randn_like(parameter))
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    take = draw_batches(cfg, wrapper.levels, model.data_preprocessor, seed)
+    take = draw_batches(cfg, wrapper.levels, model, seed)
     complete = 0
     while complete < CYCLES:
         batches = take(wrapper.due())

@@ -74,6 +74,12 @@ def configs():
         cfg.val_cfg.bank_dataloader.dataset = part('train')
         cfg.default_hooks.checkpoint = dict(type='mmmlo.SafeCheckpointHook', interval=1, by_epoch=False)
         found[method] = cfg
+    solved = found['mlo-mae, head solved'] = copy.deepcopy(found['mlo-mae'])
+    solved.model.downstream = dict(type='mmmlo.RidgeHead', num_classes=10)
+    solved.optim_wrapper.levels.pop('finetune')
+    solved.optim_wrapper.levels.masking.paths = ['pretrain']
+    labelled = dict(batch_size=15, dataset=part('train'))
+    solved.train_cfg.dataloaders = dict(masking=dict(dataset=part('val')), labelled=labelled)
     return found
 
 
@@ -124,6 +130,7 @@ VARIANTS = {
         },
     ),
     'mlo-mae, no seed': ('mlo-mae', {'randomness.seed': None}),
+    'mlo-mae, head solved': ('mlo-mae, head solved', {}),
     'cl-mae': ('cl-mae', {}),
 }
 

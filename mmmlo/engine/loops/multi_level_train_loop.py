@@ -25,7 +25,7 @@ from .resumable_batches import ResumableBatches, build_resumable_loader
 from .resumable_train_loop import ResumableTrainLoop
 
 _SEEDS_APART = 10_000
-# The loader whose batches go along with those of the lowest level.
+# The loader whose batches go along with those of a level.
 _LABELLED = 'labelled'
 
 
@@ -43,8 +43,8 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
             ``batch_size``, ``num_workers``, ``persistent_workers``, ``pin_memory``, ``prefetch_factor``, ``collate_fn``,
             ``sampler`` and ``drop_last`` default to those of ``train_dataloader``. Its seed is the run's plus
             10,000 times the level's position. With a ``data_preprocessor`` its batches are prepared by that one in place of
-            the model's. One more, ``labelled``, is no level's: each batch of the lowest level gets one of its batches as
-            ``batch['labelled']``.
+            the model's. One more, ``labelled``, is no level's: each batch of the lowest level, or of the one that the model
+            names in ``labelled_level``, gets one of its batches as ``batch['labelled']``.
         max_epochs (int, optional): Epochs over ``train_dataloader``.
         max_iters (int, optional): Batches of ``train_dataloader``, in place of ``max_epochs``.
         **kwargs: As of :class:`ResumableTrainLoop`.
@@ -144,7 +144,8 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
             self.level_loaders[level], self.level_datasets[level] = loader, loader.dataset
             self._batches[level] = ResumableBatches(loader, key)
             self._all_batches.append(self._batches[level])
-        # Problems other than masked autoencoders need not say which levels must not share images.
+        # Problems other than masked autoencoders need not say which levels must not share images, or get labels.
+        self._labelled_level = getattr(self._model, 'labelled_level', base)
         disjoint = getattr(self._model, 'disjoint_levels', ())
         check_level_splits(self.level_datasets, disjoint, test_dataset=read_test_dataset(self.runner))
 
@@ -227,8 +228,8 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
                 preprocessor: Any = self._preprocessors.get(level, self._model.data_preprocessor)
                 prepared[level] = [preprocessor(batch, True) for batch in raw]
         if labelled := prepared.pop(_LABELLED, None):
-            base = self.optim_wrapper.base
-            prepared[base] = [dict(batch, labelled=labelled[0]) for batch in prepared[base]]
+            level = self._labelled_level
+            prepared[level] = [dict(batch, labelled=own) for batch, own in zip(prepared[level], labelled)]
         return prepared
 
     def _gather(self, batch: Any) -> dict[str, list[Any]]:
@@ -237,12 +238,12 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
         for level, count in self.optim_wrapper.due().items():
             if level == self.optim_wrapper.base:
                 batches[level] = [batch]
-                if _LABELLED in self._batches:
-                    batches[_LABELLED] = self._batches[_LABELLED].take(1)
             elif level in self._shared:
                 batches[level] = batches[self._shared[level]]
             else:
                 batches[level] = self._batches[level].take(count)
+        if _LABELLED in self._batches and self._labelled_level in batches:
+            batches[_LABELLED] = self._batches[_LABELLED].take(len(batches[self._labelled_level]))
         return batches
 
 

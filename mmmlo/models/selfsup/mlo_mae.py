@@ -25,7 +25,8 @@ class MLOMAE(BaseMaskedAutoencoder):
 
     Args:
         downstream (dict, optional): Module with ``loss(features, data_samples) -> dict``, such as :class:`TokenClsHead` or
-            any mmpretrain head. Features are the tuple that the backbone returns. Defaults to None: only the pretrain level.
+            any mmpretrain head. Features are the tuple that the backbone returns. With a :class:`ClosedFormHead`, which is
+            solved on D_tr whenever it is asked, there is no level ``finetune``. Defaults to None: only the pretrain level.
         bilevel (float, optional): Two levels in place of three: ``pretrain`` trains encoder, decoder and head together by
             L_pretrain + ``bilevel`` * L_finetune on labelled images, D_tr. This is our reading of the paper's ablation
             BLO-MAE, whose exact form was not found. Defaults to None: three levels.
@@ -44,6 +45,9 @@ class MLOMAE(BaseMaskedAutoencoder):
             downstream = MODELS.build(downstream)
         self.downstream: Any = downstream
         self.bilevel = bilevel
+        self.closed_form = getattr(downstream, 'closed_form', False)
+        if self.closed_form and bilevel is not None:
+            raise SettingError('model.bilevel weights the loss of a head that learns; model.downstream has nothing to learn')
         if 'masking' in self.level_modules and not getattr(self.weighting, 'differentiable', self.weighting is None):
             raise SettingError(
                 f'model.weighting is a {type(self.weighting).__name__}, through which no hypergradient reaches the masker; '
@@ -56,9 +60,9 @@ class MLOMAE(BaseMaskedAutoencoder):
         no ``masking`` without one or with a masker that has nothing to learn."""
         levels = super().level_modules
         if self.downstream is not None:
-            if self.bilevel is None:
+            if self.bilevel is None and not self.closed_form:
                 levels['finetune'] = ('downstream',)
-            else:
+            elif self.bilevel is not None:
                 levels['pretrain'] += ('downstream',)
             if any(parameter.requires_grad for parameter in self.masker.parameters()):
                 levels['masking'] = ('masker',)
@@ -68,10 +72,16 @@ class MLOMAE(BaseMaskedAutoencoder):
     def disjoint_levels(self) -> tuple[tuple[str, str], ...]:
         """tuple[tuple[str, str]]: Pairs of loaders that may not share an image: those that labels are learned from, D_tr,
         and ``masking``, which would reward a head that has learned its images by heart."""
-        pairs: tuple[tuple[str, str], ...] = (('finetune' if self.bilevel is None else 'pretrain', 'masking'),)
+        learned_on = 'labelled' if self.closed_form else 'finetune' if self.bilevel is None else 'pretrain'
+        pairs: tuple[tuple[str, str], ...] = ((learned_on, 'masking'),)
         if any(loss.reads_labels for loss in self.extra_losses.values()):
             pairs += (('pretrain', 'masking'), ('labelled', 'masking'))
         return pairs
+
+    @property
+    def labelled_level(self) -> str:
+        """str: The level whose batches get one of ``train_cfg.dataloaders.labelled`` each."""
+        return 'masking' if self.closed_form else 'pretrain'
 
     def level_loss(self, level: str, batch: dict, fixed: Any = None) -> dict[str, torch.Tensor]:
         """Losses of one level on one batch; see :meth:`BaseMaskedAutoencoder.level_loss`.
@@ -80,7 +90,16 @@ class MLOMAE(BaseMaskedAutoencoder):
         """
         if level in ('finetune', 'masking') and level in self.level_modules:
             features = self._downstream_features(batch['inputs']) if fixed is None else fixed
-            return self.downstream.loss(features, batch['data_samples'])
+            if not self.closed_form:
+                return self.downstream.loss(features, batch['data_samples'])
+            if 'labelled' not in batch:
+                raise SettingError(
+                    f'model.downstream, a {type(self.downstream).__name__}, is solved on D_tr in every step; give it a '
+                    'loader, train_cfg.dataloaders.labelled'
+                )
+            train = batch['labelled']
+            solved_on = self._downstream_features(train['inputs']), train['data_samples']
+            return self.downstream.loss(features, batch['data_samples'], solved_on)
         losses = super().level_loss(level, batch, fixed)
         if level == 'pretrain' and self.bilevel is not None:
             supervised = self.downstream.loss(self._downstream_features(batch['inputs']), batch['data_samples'])
