@@ -127,8 +127,8 @@ class _ExactSolve(InverseHessian):
     most_steps = 1000  # of the class, as wrappers build instances
     residuals: list[float] = []  # of solves that failed
 
-    def __init__(self, damping: float = 0.0) -> None:
-        super().__init__()
+    def __init__(self, damping: float = 0.0, matrix: str = 'hessian') -> None:
+        super().__init__(matrix)
         self.damping = damping
 
     def solve(self, hessian: Callable, vector: Sequence[torch.Tensor], average: Callable) -> list[torch.Tensor]:
@@ -181,7 +181,7 @@ def reference_cfg(cfg: dict) -> dict:
     """The dense reference with what the estimator has in place of the inverse Hessian."""
     estimator = build_estimator(cfg)
     if isinstance(estimator, InverseHessian):
-        return dict(type='_ExactSolve', damping=getattr(estimator, 'damping', 0.0))
+        return dict(type='_ExactSolve', damping=getattr(estimator, 'damping', 0.0), matrix=estimator.matrix)
     return dict(type='mmmlo.DoubleBackward', precondition=estimator.precondition)
 
 

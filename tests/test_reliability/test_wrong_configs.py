@@ -97,7 +97,7 @@ WRONG_CONFIGS = [
     (
         'mlo',
         {f'{LEVELS}.masking.hypergradient': {'type': 'mmmlo.Neumann', 'iterations': 3}},
-        f'{LEVELS}.masking.hypergradient.iterations: Neumann has no such field; there are type, terms, lr',
+        f'{LEVELS}.masking.hypergradient.iterations: Neumann has no such field; there are type, terms, lr, matrix',
     ),
     (
         'mae',

@@ -19,6 +19,7 @@ from mmmlo.registry import HYPERGRADIENTS
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 SCRIPT = osp.join(ROOT, 'tools', 'check_hypergradient.py')
 CONFIGS = sorted(glob.glob(osp.join(ROOT, 'configs', 'mlo_mae', '*.py')))
+RIDGE = osp.join(ROOT, 'configs', 'mlo_mae', 'mlo-mae-ridge_vit-nano-p4_1xb128-coslr-188e_cluttered-digits.py')
 DIGITS = osp.join(ROOT, 'configs', 'mlo_mae', 'mlo-mae_vit-nano-p4_1xb64-coslr-20e_digits.py')
 
 
@@ -178,8 +179,11 @@ def test_preconditioning_by_adam(run, tool, monkeypatch):
 def test_an_inverse_hessian_against_an_exact_solve(run, tool, monkeypatch, capsys):
     status, report = run('--estimator', 'ConjugateGradient,damping=10,steps=10')
     assert status == 0
-    assert report['references']['masking']['finetune'] == dict(type='_ExactSolve', damping=10)
+    assert report['references']['masking']['finetune'] == dict(type='_ExactSolve', damping=10, matrix='hessian')
     assert all(row['relative_error'] < 1e-6 for row in report['rows'])
+    status, report = run('--estimator', 'ConjugateGradient,damping=3.0,steps=50,matrix=gauss_newton', config=RIDGE)
+    assert status == 0
+    assert report['rows'][0]['relative_error'] < 1e-6
 
     monkeypatch.setattr(tool._ExactSolve, 'most_steps', 10)
     status, report = run('--estimator', 'Neumann')  # of H itself, which is nearly singular

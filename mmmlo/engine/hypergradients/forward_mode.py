@@ -34,14 +34,14 @@ class ForwardMode(HypergradientEstimator):
 
 
 def forward_mode(loss: LossFunction, lower: Vector, upper: Vector, vector: Vector) -> Products:
-    tangent = _directional_derivative(loss, lower, vector)
+    tangent = directional_derivative(loss, lower, vector)
     if tangent is None or not tangent.requires_grad:
         return [None] * len(upper)
     return [None if p is None else -p for p in torch.autograd.grad(tangent, upper, allow_unused=True)]
 
 
-def _directional_derivative(loss: LossFunction, lower: Vector, vector: Vector) -> torch.Tensor | None:
-    """dL/dw . v, with the graphs to whatever else the loss depends on; None if it does not depend on w."""
+def directional_derivative(loss: LossFunction, lower: Vector, vector: Vector) -> torch.Tensor | None:
+    """Compute dL/dw . v, with the graphs to whatever else L depends on; None if it does not depend on w. L is any tensor."""
     with forward_ad.dual_level():
         duals = [forward_ad.make_dual(w.detach(), v.detach()) for w, v in zip(lower, vector)]
         with DualRules():

@@ -12,18 +12,36 @@ from mmmlo.utils.errors import SettingError
 
 from .base import Average, HypergradientEstimator, LossFunction, Products, Vector
 from .double_backward import double_backward, gradient_graph
+from .forward_mode import forward_mode
+from .gauss_newton import gauss_newton
 from .not_differentiable import explained
 
 Times = Callable[[Vector], list[torch.Tensor]]
 
 
+MATRICES = ('hessian', 'gauss_newton')
+
+
 class InverseHessian(HypergradientEstimator):
-    """Solves H x = v, then carries x as the identity's estimator does, all products by double backward.
+    """Solves H x = v, then carries x as the identity's estimator does.
 
     Everything runs in full precision: a linear system is solved to more digits than autocast keeps.
+
+    Args:
+        matrix (str): H: 'hessian', all products by double backward; or 'gauss_newton', of a loss that is a sum of squares,
+            which is never negative and needs no double backward, see :func:`gauss_newton`. Defaults to 'hessian'.
+
+    Raises:
+        SettingError: The matrix is none of these, or the level's loss no sum of squares.
     """
 
     full_precision = True
+
+    def __init__(self, matrix: str = 'hessian') -> None:
+        super().__init__()
+        if matrix not in MATRICES:
+            raise SettingError(f'hypergradient.matrix must be one of {MATRICES}, got {matrix!r}')
+        self.matrix = matrix
 
     @abstractmethod
     def solve(self, hessian: Times, vector: Vector, average: Average) -> list[torch.Tensor]:
@@ -40,6 +58,12 @@ class InverseHessian(HypergradientEstimator):
         self, loss: LossFunction, lower: Vector, upper: Vector, vector: Vector, average: Average = list
     ) -> Products:
         """Compute ``- d2L/du dw . H^-1 . vector``; see :meth:`HypergradientEstimator.product`."""
+        right = [v.detach() for v in vector]
+        if self.matrix == 'gauss_newton':
+            with explained(self, forward_mode, loss, lower):
+                times = gauss_newton(loss, lower)
+                solution = self.solve(lambda direction: average(times(direction)), right, average)
+                return forward_mode(loss, lower, upper, solution)
         with explained(self, double_backward, loss, lower):
             leaves, differentiate = gradient_graph(loss, lower)
 
@@ -47,7 +71,7 @@ class InverseHessian(HypergradientEstimator):
                 products = differentiate(leaves, direction, retain_graph=True)
                 return average([torch.zeros_like(w) if p is None else p for p, w in zip(products, leaves)])
 
-            solution = self.solve(hessian, [v.detach() for v in vector], average)
+            solution = self.solve(hessian, right, average)
             return [None if p is None else -p for p in differentiate(upper, solution)]
 
 
@@ -62,13 +86,14 @@ class Neumann(InverseHessian):
     Args:
         terms (int): Terms of the series; 1 is ``lr * v``. Each further one costs a product with H. Defaults to 5.
         lr (float): The learning rate. Defaults to 0.01.
+        matrix (str): See :class:`InverseHessian`. Defaults to 'hessian'.
 
     Raises:
         ValueError: If ``terms`` or ``lr`` is not positive.
     """
 
-    def __init__(self, terms: int = 5, lr: float = 0.01) -> None:
-        super().__init__()
+    def __init__(self, terms: int = 5, lr: float = 0.01, matrix: str = 'hessian') -> None:
+        super().__init__(matrix)
         if terms < 1:
             raise SettingError(f'hypergradient.terms must be at least 1, got {terms}')
         if not lr > 0:
@@ -90,19 +115,23 @@ class ConjugateGradient(InverseHessian):
 
     Exact after as many steps as H + damping has distinct eigenvalues, if it is positive definite. Where it meets negative
     curvature, which the Hessian of a network has, it stops at what it has found until then (truncated conjugate
-    gradients) and says so once: a larger damping helps. On GPUs each step waits for the device, to look at the curvature.
+    gradients) and says so once: a larger damping helps, or the Gauss-Newton matrix. On GPUs each step waits for the device,
+    to look at the curvature.
 
     Args:
         steps (int): The most products with H. Defaults to 10.
         damping (float): Added to the diagonal of H. Defaults to 0.
         tolerance (float): Residual, relative to the vector, at which to stop early. Defaults to 1e-10.
+        matrix (str): See :class:`InverseHessian`. Defaults to 'hessian'.
 
     Raises:
         ValueError: If ``steps`` is not positive or ``damping`` is negative.
     """
 
-    def __init__(self, steps: int = 10, damping: float = 0.0, tolerance: float = 1e-10) -> None:
-        super().__init__()
+    def __init__(
+        self, steps: int = 10, damping: float = 0.0, tolerance: float = 1e-10, matrix: str = 'hessian'
+    ) -> None:
+        super().__init__(matrix)
         if steps < 1:
             raise SettingError(f'hypergradient.steps must be at least 1, got {steps}')
         if damping < 0:
@@ -125,7 +154,7 @@ class ConjugateGradient(InverseHessian):
                 if not self._warned:
                     print_log(
                         f'ConjugateGradient met negative curvature in step {step + 1} of {self.steps} and stops there; '
-                        f'raise hypergradient.damping={self.damping} to let it go on (said once)',
+                        f"raise hypergradient.damping={self.damping} or set matrix='gauss_newton' to go on (said once)",
                         'current',
                         logging.WARNING,
                     )

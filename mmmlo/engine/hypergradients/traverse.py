@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +14,8 @@ from torch.profiler import record_function
 from mmmlo.utils.errors import SettingError
 
 from ..reduce import UsageCheck, reduce_mean
-from .base import HypergradientEstimator, norm_of
+from .base import HypergradientEstimator, LossFunction, norm_of
+from .gauss_newton import ResidualLoss
 from .not_differentiable import NotDifferentiableError
 from .paths import LevelGraph
 
@@ -94,8 +96,9 @@ class Traversal:
         """Compute the hypergradient.
 
         Args:
-            problem (nn.Module): A module with ``level_loss(level, batch, fixed)``, and perhaps ``fix_level(level, batch)``:
-                what every pass through a level shares.
+            problem (nn.Module): A module with ``level_loss(level, batch, fixed)``; perhaps ``fix_level(level, batch)``:
+                what every pass through a level shares; and perhaps ``level_residuals(level, batch, fixed)``: a tensor whose
+                squares sum up to the level's loss.
             batch (Any): The upper level's batch.
             lower_batches (Mapping[str, Any]): A batch of every level that the paths pass.
             scale (torch.Tensor, optional): Loss scale of the upper level's backward pass; the result is free of it.
@@ -164,7 +167,7 @@ class Traversal:
         """Carry a vector from a lower level to all parameters of the levels next to it; see :meth:`__call__`."""
         parameters = [self.parameters[lower][name] for name in vector]
         values = self.precondition(lower, vector)
-        level_loss = _LevelLoss(problem)
+        method = _Method(problem)
         buffers = {f'problem.{name}': buffer for name, buffer in problem.named_buffers()}
         # One seed for all passes, so that each draws the same dropout and drop path. Drawing it moves the generator on.
         seed = int(torch.randint(2**31, ()))
@@ -176,12 +179,19 @@ class Traversal:
                 with self.context(lower):
                     fixed = fix_level(lower, batch) if fix_level else None
 
-            def loss(given: Sequence[torch.Tensor]) -> torch.Tensor:
+            def call(name: str, given: Sequence[torch.Tensor]) -> Any:
                 replaced = {f'problem.{name}': value for name, value in zip(vector, given)}
                 # Copies: no statistics of a norm are to be those of these passes.
                 replaced.update({name: buffer.clone() for name, buffer in buffers.items()})
                 with _seeded(seed, parameters[0].device), self.context(lower):
-                    return total_loss(lower, functional_call(level_loss, replaced, (lower, batch, fixed)))
+                    return functional_call(method, replaced, (name, lower, batch, fixed))
+
+            def total(given: Sequence[torch.Tensor]) -> torch.Tensor:
+                return total_loss(lower, call('level_loss', given))
+
+            loss: LossFunction = total
+            if hasattr(problem, 'level_residuals'):
+                loss = ResidualLoss(total, partial(call, 'level_residuals'))
 
             wanted = [list(self.parameters[target].values()) for target in targets]
             try:
@@ -197,15 +207,15 @@ class Traversal:
         )
 
 
-class _LevelLoss(nn.Module):
-    """A level's loss as a module's forward, so that ``functional_call`` can run it with other parameters."""
+class _Method(nn.Module):
+    """A problem's methods as a module's forward, so that ``functional_call`` can run them with other parameters."""
 
     def __init__(self, problem: Any) -> None:
         super().__init__()
         self.problem = problem
 
-    def forward(self, level: str, batch: Any, fixed: Any = None) -> dict[str, torch.Tensor]:
-        return self.problem.level_loss(level, batch, fixed)
+    def forward(self, name: str, level: str, batch: Any, fixed: Any = None) -> Any:
+        return getattr(self.problem, name)(level, batch, fixed)
 
 
 @contextmanager

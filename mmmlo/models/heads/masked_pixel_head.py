@@ -2,8 +2,10 @@
 
 import torch
 from mmpretrain.models import MAEPretrainHead
+from torch import nn
 
 from mmmlo.registry import MODELS
+from mmmlo.utils.errors import SettingError
 
 
 @MODELS.register_module()
@@ -84,3 +86,24 @@ class MaskedPixelHead(MAEPretrainHead):
         """
         loss = self.patch_loss(pred, images, ids_masked)  # B x M
         return (loss if weight is None else loss * weight.gather(1, ids_masked)).mean()
+
+    def residuals(
+        self, pred: torch.Tensor, images: torch.Tensor, ids_masked: torch.Tensor, weight: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Compute what :meth:`masked_loss` is the sum of the squares of, B x M x (patch_size ** 2 * C).
+
+        No gradient flows to the weight. Arguments are those of :meth:`masked_loss`.
+
+        Raises:
+            SettingError: The pixel loss is no squared error.
+        """
+        if not isinstance(self.loss_module.penalty, nn.MSELoss):
+            raise SettingError(
+                "hypergradient.matrix='gauss_newton' needs squared errors; set model.head.loss.criterion='L2', or "
+                "matrix='hessian'"
+            )
+        target = self.construct_target(images, ids_masked)
+        scale = target.new_tensor(1 / (target.numel() * self.loss_module.channel))
+        if weight is not None:
+            scale = scale * weight.detach().gather(1, ids_masked).unsqueeze(-1)  # B x M x 1
+        return scale.sqrt() * (pred.to(target.dtype) - target)

@@ -220,12 +220,8 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         Returns:
             dict[str, torch.Tensor]: ``loss``; with extra losses ``loss_reconstruction`` and ``loss_<name>`` of each.
         """
-        tokens, grid = self.backbone.embed(inputs)  # B x L x C
-        if masking is None:
-            masking = self.draw_masks(inputs, tokens, grid)
-        _, ids_keep, ids_masked, _ = masking.selection
-        latent = self.backbone.encode(tokens, ids_keep)  # B x (1 + K) x C
-        pred = self.neck.decode_masked(latent, ids_keep, ids_masked)  # B x (L - K) x P
+        pred, latent, masking = self._predict(inputs, masking)
+        ids_masked = masking.selection.ids_masked
         loss = self.head.masked_loss(pred, inputs, ids_masked, masking.weight)
         if not self.extra_losses and labelled is None:
             return dict(loss=loss)
@@ -233,6 +229,32 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         if any(extra.reads_patch_loss for extra in self.extra_losses.values()):
             hidden = masking.selection, self.head.patch_loss(pred.detach(), inputs, ids_masked)
         return dict(loss_reconstruction=loss, **self._extra_losses(latent, data_samples or [], labelled, hidden))
+
+    def _predict(self, images: torch.Tensor, masking: Masking | None) -> tuple[torch.Tensor, torch.Tensor, Masking]:
+        """Predictions of the masked patches, B x M x P, features of the visible ones, B x (1 + V) x C, and the masks."""
+        tokens, grid = self.backbone.embed(images)  # B x L x C
+        if masking is None:
+            masking = self.draw_masks(images, tokens, grid)
+        _, ids_keep, ids_masked, _ = masking.selection
+        latent = self.backbone.encode(tokens, ids_keep)  # B x (1 + V) x C
+        return self.neck.decode_masked(latent, ids_keep, ids_masked), latent, masking
+
+    def level_residuals(self, level: str, batch: dict, fixed: Any = None) -> torch.Tensor:
+        """Residuals whose squares sum up to the loss of the pretrain level, B x M x P, for its Gauss-Newton matrix.
+
+        Arguments are those of :meth:`level_loss`.
+
+        Raises:
+            SettingError: The level's loss is no sum of squares.
+        """
+        if level != 'pretrain' or self.level_modules[level] != ('backbone', 'neck', 'head'):
+            raise SettingError(
+                f"hypergradient.matrix='gauss_newton' needs a loss that is a sum of squares, and that of {level!r} has "
+                "other terms; take matrix='hessian', or an estimator for each level: "
+                'hypergradient=dict(pretrain=..., finetune=...)'
+            )
+        pred, _, masking = self._predict(batch['inputs'], fixed)
+        return self.head.residuals(pred, batch['inputs'], masking.selection.ids_masked, masking.weight)
 
     def _extra_losses(
         self, latent: torch.Tensor, data_samples: list, labelled: dict | None, hidden: tuple
