@@ -236,8 +236,12 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         if masking is None:
             masking = self.draw_masks(images, tokens, grid)
         _, ids_keep, ids_masked, _ = masking.selection
-        latent = self.backbone.encode(tokens, ids_keep)  # B x (1 + V) x C
+        latent = self.backbone.encode(self.gate(tokens, masking), ids_keep)  # B x (1 + V) x C
         return self.neck.decode_masked(latent, ids_keep, ids_masked), latent, masking
+
+    def gate(self, tokens: torch.Tensor, masking: Masking) -> torch.Tensor:
+        """Return embedded patches, B x L x C, as they are; an algorithm may let a gradient to the scores hang on them."""
+        return tokens
 
     def level_residuals(self, level: str, batch: dict, fixed: Any = None) -> torch.Tensor:
         """Residuals whose squares sum up to the loss of the pretrain level, B x M x P, for its Gauss-Newton matrix.

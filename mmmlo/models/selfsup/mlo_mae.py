@@ -8,7 +8,7 @@ from torch import nn
 from mmmlo.registry import MODELS
 from mmmlo.utils.errors import SettingError
 
-from .base import BaseMaskedAutoencoder
+from .base import BaseMaskedAutoencoder, Masking
 
 
 @MODELS.register_module()
@@ -30,11 +30,18 @@ class MLOMAE(BaseMaskedAutoencoder):
         bilevel (float, optional): Two levels in place of three: ``pretrain`` trains encoder, decoder and head together by
             L_pretrain + ``bilevel`` * L_finetune on labelled images, D_tr. This is our reading of the paper's ablation
             BLO-MAE, whose exact form was not found. Defaults to None: three levels.
+        selection_gradient (str): What the hypergradient sees of the choice of patches: 'none', as in the paper, or
+            'straight_through', see :meth:`gate`. Defaults to 'none'.
         **kwargs: Arguments of :class:`BaseMaskedAutoencoder`.
     """
 
     def __init__(
-        self, *args, downstream: dict | nn.Module | None = None, bilevel: float | None = None, **kwargs
+        self,
+        *args,
+        downstream: dict | nn.Module | None = None,
+        bilevel: float | None = None,
+        selection_gradient: str = 'none',
+        **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
         if bilevel is not None and (downstream is None or bilevel <= 0):
@@ -48,6 +55,13 @@ class MLOMAE(BaseMaskedAutoencoder):
         self.closed_form = getattr(downstream, 'closed_form', False)
         if self.closed_form and bilevel is not None:
             raise SettingError('model.bilevel weights the loss of a head that learns; model.downstream has nothing to learn')
+        if selection_gradient not in ('none', 'straight_through'):
+            raise SettingError(
+                f"model.selection_gradient must be 'none' or 'straight_through', got {selection_gradient!r}"
+            )
+        if selection_gradient != 'none' and 'masking' not in self.level_modules:
+            raise SettingError('model.selection_gradient does nothing without a downstream and a masker that has parameters')
+        self.selection_gradient = selection_gradient
         if 'masking' in self.level_modules and not getattr(self.weighting, 'differentiable', self.weighting is None):
             raise SettingError(
                 f'model.weighting is a {type(self.weighting).__name__}, through which no hypergradient reaches the masker; '
@@ -107,6 +121,18 @@ class MLOMAE(BaseMaskedAutoencoder):
                 {f'finetune_{name}': self.bilevel * value if 'loss' in name else value for name, value in supervised.items()}
             )
         return losses
+
+    def gate(self, tokens: torch.Tensor, masking: Masking) -> torch.Tensor:
+        """Let the content of embedded patches, B x L x C, hang on their scores, where ``selection_gradient`` says so.
+
+        A visible patch has a gate of 1 with the derivative of ``1 - mask_prob`` (straight through; Bengio et al., 2013): to
+        the hypergradient its content, not its position, fades as it gets likelier to be masked. The loss itself stays the
+        same, bit for bit. No gate tells what it would be worth to show a masked patch.
+        """
+        if self.selection_gradient == 'none' or not masking.mask_prob.requires_grad:
+            return tokens
+        change = (masking.mask_prob.detach() - masking.mask_prob).to(tokens.dtype)  # B x L, zeros
+        return tokens + change.unsqueeze(-1) * (tokens - self.backbone.pos_embed[:, 1:])
 
     fixed_by_others = ('finetune',)
     """tuple[str]: Levels for which :meth:`fix_level` reads no parameter of their own: the features of ``finetune`` are the

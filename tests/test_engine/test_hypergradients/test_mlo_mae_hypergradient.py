@@ -31,6 +31,9 @@ def equation_1(model, images, mask_ratio=0.75):
     ids = p.detach().argsort(dim=1)
     keep = ids[:, : int(length * (1 - mask_ratio))]
     mask = torch.ones_like(p).scatter(1, keep, 0.0)
+    if model.selection_gradient == 'straight_through':
+        position, gates = model.backbone.pos_embed[:, 1:], 1 - p + p.detach()
+        tokens = position + gates[..., None] * (tokens - position)
     latent = model.backbone.encode(tokens, keep)
     pred = model.neck(latent, ids.argsort(dim=1))
     size = model.head.patch_size
@@ -92,6 +95,19 @@ def test_equals_double_backward(problem, tiny_wrapper, estimator, tolerance, pat
     assert all(g.abs().max() > 0 for g in expected)
     assert relative_error(actual, expected) < tolerance
     torch.testing.assert_close(losses['loss'], cross_entropy(model, batches['masking']))
+
+
+@pytest.mark.parametrize(('estimator', 'tolerance'), [('ForwardMode', 1e-8), ('FiniteDifference', 1e-4)])
+def test_a_differentiated_choice_equals_double_backward(problem, tiny_wrapper, estimator, tolerance):
+    model, batches = problem
+    wrapper = tiny_wrapper(model, masking=dict(hypergradient=dict(type=f'mmmlo.{estimator}')))
+    without, loss = reference(model, batches, PATHS[-1]), model.level_loss('pretrain', batches['pretrain'])['loss']
+    model.selection_gradient = 'straight_through'
+    actual, _, _ = wrapper.hypergradient(model, 'masking', batches['masking'], batches)
+    expected = reference(model, batches, PATHS[-1])
+    assert relative_error(actual, expected) < tolerance
+    assert relative_error(expected, without) > 0.1
+    assert torch.equal(model.level_loss('pretrain', batches['pretrain'])['loss'], loss)
 
 
 @pytest.mark.parametrize('estimator', ['ForwardMode', 'FiniteDifference'])

@@ -129,6 +129,13 @@ def test_any_head_of_mmpretrain_serves_downstream(tiny_model, tiny_batch):
     torch.testing.assert_close(model.level_loss('masking', batch)['loss'], expected)
 
 
+def test_the_choice_has_a_gradient_only_where_there_is_a_masker(tiny_model):
+    with pytest.raises(ValueError, match=r"model\.selection_gradient must be 'none' or 'straight_through', got 'gumbel'"):
+        tiny_model(selection_gradient='gumbel')
+    with pytest.raises(ValueError, match=r'model\.selection_gradient does nothing without a downstream'):
+        tiny_model(selection_gradient='straight_through', downstream=None)
+
+
 def test_bilevel_joins_the_two_lower_levels(tiny_model, tiny_wrapper, tiny_batch):
     """One lower level with L_pretrain + w L_finetune over encoder, decoder and head; the masker above it as before."""
     three, two = (perturbed(tiny_model(downstream=dict(dropout=0.0), **more)) for more in ({}, dict(bilevel=0.3)))
