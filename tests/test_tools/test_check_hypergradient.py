@@ -192,6 +192,12 @@ def test_an_inverse_hessian_against_an_exact_solve(run, tool, monkeypatch, capsy
     assert 'no reference' in capsys.readouterr().out
 
 
+def test_the_choice_of_patches_may_be_differentiated(run):
+    status, report = run('--cfg-options', 'model.selection_gradient=straight_through', config=RIDGE)
+    assert status == 0
+    assert report['rows'][0]['relative_error'] < 1e-10
+
+
 def test_an_estimator_for_each_lower_level(tool):
     cfg = load_config(DIGITS)
     cfg.optim_wrapper.levels.masking.pop('hypergradient')
