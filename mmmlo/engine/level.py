@@ -70,6 +70,7 @@ class Level:
         guard (FiniteSteps): Leaves out steps that are not finite.
         keeps_gradients (bool): Whether ``last_gradients`` are kept, for a hypergradient preconditioned by Adam's step.
         last_gradients (dict[str, torch.Tensor | None]): Gradients of the last step, by the parameters' names.
+        held (bool): Whether it only looks at its loss and does not move, see :class:`mmmlo.LevelStartHook`.
         batch (Any): The batch of the last pass.
         random_state (dict): Where the random generators stood before the last update.
         logged (dict[str, list[torch.Tensor]]): What there is to log since the last :meth:`take_log`.
@@ -94,6 +95,8 @@ class Level:
         self.step_count = self.gradient_count = 0
         self.keeps_gradients = False
         self.last_gradients: dict[str, torch.Tensor | None] = {}
+        self.held = False
+        self._last_hypergradient: list[torch.Tensor] | None = None
         self.batch: Any = None
         self.random_state: dict[str, Any] = {}
         self.logged: dict[str, list[torch.Tensor]] = {}
@@ -127,6 +130,20 @@ class Level:
         gradients = [self.last_gradients.get(name) for name in vector] if self.last_gradients else None
         parameters = [self.parameters[name] for name in vector]
         return precondition(kind, self.wrapper.optimizer, parameters, list(vector.values()), gradients)
+
+    def pass_over(self) -> None:
+        """Count a gradient, and with it perhaps a step, and stay."""
+        self.gradient_count += 1
+        self.step_count += self.gradient_count % self.accumulation == 0
+
+    def log_hypergradient(self, gradients: Sequence[torch.Tensor]) -> None:
+        """Log the norm of a hypergradient, and its cosine to the one before: how much of it is signal and not noise."""
+        norm, last = norm_of(gradients), self._last_hypergradient
+        self.log('hypergradient_norm', norm)
+        self._last_hypergradient = [gradient.detach().clone() for gradient in gradients]
+        if last is not None:
+            product = torch.stack([(a * b).sum() for a, b in zip(gradients, last)]).sum()
+            self.log('hypergradient_cosine', product / (norm * norm_of(last)))
 
     def backward(self, loss: torch.Tensor) -> None:
         """Differentiate a micro-batch's loss by the level's parameters, and apply the gradient."""

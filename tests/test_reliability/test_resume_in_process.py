@@ -116,6 +116,10 @@ VARIANTS = {
         },
     ),
     'mlo-mae, preconditioned': ('mlo-mae', {'optim_wrapper.levels.masking.hypergradient.precondition': 'adam'}),
+    'mlo-mae, begins late': (
+        'mlo-mae',
+        {'custom_hooks': [dict(type='mmmlo.LevelStartHook', margin=0.5, chance=100.0, interval=6)]},
+    ),
     'mlo-mae, averaged weights': (
         'mlo-mae',
         {'custom_hooks': [dict(type='mmengine.EMAHook', momentum=0.1)]},
@@ -141,7 +145,7 @@ def test_resumed_from_any_iteration_ends_the_same(variant, run, assert_same_stat
     whole, runner = run(method, 'whole', options)
     assert runner.iter == (10 if '10 of 12' in variant else 12)
     # In the first epoch, at its end before validation, in the second, and before the last iteration.
-    for iteration in (1, 4, 7, runner.iter - 1) if variant == 'mlo-mae' else (7,):
+    for iteration in (1, 4, 7, runner.iter - 1) if variant in ('mlo-mae', 'mlo-mae, begins late') else (7,):
         resumed, _ = run(method, f'from_{iteration}', options, str(tmp_path / f'whole/iter_{iteration}.pth'))
         assert_same_state(whole, resumed)
 

@@ -1,6 +1,7 @@
 from .curriculum_hook import CurriculumHook, curriculum_factor
 from .deferred_runtime_info_hook import DeferredRuntimeInfoHook
 from .level_param_scheduler_hook import LevelParamSchedulerHook
+from .level_start_hook import LevelStartHook
 from .non_finite_guard_hook import NonFiniteGuardHook
 from .prediction_picture_hook import PredictionPictureHook
 from .progress_hook import ProgressHook
@@ -14,7 +15,7 @@ from .worth_statistics_hook import WorthStatisticsHook, worth_statistics
 
 __all__ = [
     'BaseScheduleHook', 'CurriculumHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook',
-    'NonFiniteGuardHook', 'PredictionPictureHook', 'ProgressHook', 'ProvenanceHook', 'RankSeedHook',
+    'LevelStartHook', 'NonFiniteGuardHook', 'PredictionPictureHook', 'ProgressHook', 'ProvenanceHook', 'RankSeedHook',
     'SafeCheckpointHook', 'ScheduleHook', 'StopSignalHook', 'TeacherHook', 'WorthStatisticsHook',
     'curriculum_factor', 'set_number', 'worth_statistics'
 ]

@@ -13,7 +13,6 @@ from mmmlo.registry import OPTIM_WRAPPERS
 from mmmlo.utils.errors import SettingError
 
 from ..hypergradients import LevelGraph
-from ..hypergradients.base import norm_of
 from ..hypergradients.traverse import Hypergradient, Named, Traversal, differentiate, total_loss
 from ..level import Level
 from ..non_finite import random_state
@@ -101,8 +100,8 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
 
         Returns:
             dict[str, Any]: What to log, tensors on their device: ``<level>/<name>`` -> losses, means over the level's
-            batches; ``grad_norm``; for a level with paths ``hypergradient_norm`` and ``vector_norm/<lower>``; and what
-            :class:`LevelMeter` measures.
+            batches; ``grad_norm``; for a level with paths ``hypergradient_norm``, ``hypergradient_cosine`` from the second
+            one on, and ``vector_norm/<lower>``; and what :class:`LevelMeter` measures.
 
         Raises:
             ValueError: If the batches are not those that are due.
@@ -118,7 +117,9 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             with self.meter.measure(name) as costs, record_function(f'level: {name}'):
                 for position, batch in enumerate(batches[name], start=1):
                     level.batch = batch
-                    if level.graph:
+                    if level.held:
+                        losses = self._look(problem, level)
+                    elif level.graph:
                         losses = self._hypergradient_update(problem, level)
                     else:
                         losses = self._loss_update(problem, level, due if position == due[name] else {})
@@ -128,6 +129,13 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             logged |= level.take_log() | {f'{name}/{key}': cost for key, cost in costs.items()}
         self._shared.clear()
         return logged
+
+    def _look(self, problem: Any, level: Level) -> dict[str, torch.Tensor]:
+        """The losses of a level that is held."""
+        with torch.no_grad(), level.wrapper.optim_context(problem):
+            losses = problem.level_loss(level.name, level.batch)
+        level.pass_over()
+        return losses
 
     def _loss_update(self, problem: Any, level: Level, due: dict[str, int]) -> dict[str, torch.Tensor]:
         recorded = self._recorded(problem, level, due)
@@ -148,7 +156,9 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
             return ()
         order = self.levels
         for upper in self._levels.values():
-            if due.get(upper.name) == 1 and upper.graph and level.name in upper.graph.targets and upper.share_passes:
+            if due.get(upper.name) != 1 or not upper.graph or upper.held:
+                continue
+            if level.name in upper.graph.targets and upper.share_passes:
                 targets = upper.graph.targets[level.name]
                 between = order[order.index(level.name) + 1 : order.index(upper.name)]
                 if not set(between) & set(targets) and not self._needs_full_precision(level.name, upper):
@@ -161,7 +171,7 @@ class MultiLevelOptimWrapper(OptimWrapperDict):
         for lower, norm in found.vector_norms.items():
             level.log(f'vector_norm/{lower}', norm)
         level.guard.note(total_loss(level.name, found.losses))
-        level.log('hypergradient_norm', norm_of(found.gradients))
+        level.log_hypergradient(found.gradients)
         level.apply_gradient(found.gradients)
         return found.losses
 

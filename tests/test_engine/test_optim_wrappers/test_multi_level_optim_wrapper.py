@@ -433,6 +433,34 @@ def test_what_a_step_logs(tiny_model, tiny_wrapper, batches):
     assert all(value > 0 for value in logged.values())
 
 
+def test_the_cosine_of_hypergradients_in_a_row(tiny_model, tiny_wrapper, batches):
+    """1 for the same batches at the same weights, nothing for the first one; and that of vectors written down."""
+    model, cosines = tiny_model(downstream=dict(dropout=0.0)), []
+    wrapper = tiny_wrapper(model, **{level: dict(optimizer=dict(type='SGD', lr=0.0)) for level in LEVELS})
+    for seed in (0, 0, 0, 0, 1, 1):
+        logged = wrapper.update_levels(model, batches(wrapper.due(), seed))
+        cosines += [logged.get('masking/hypergradient_cosine')] if 'masking/loss' in logged else []
+    assert cosines[0] is None
+    torch.testing.assert_close(cosines[1].item(), 1.0)
+    assert abs(cosines[2]) < 0.99
+    level = tiny_wrapper(model).level('masking')
+    for a, b in ((3.0, 0.0), (1.0, 1.0)):
+        level.log_hypergradient([torch.tensor([a]), torch.tensor([b, 0.0])])
+    torch.testing.assert_close(level.logged['masking/hypergradient_cosine'][-1], torch.tensor(0.5**0.5))
+
+
+def test_a_held_level_looks_and_stays(tiny_model, tiny_wrapper, batches):
+    model = tiny_model()
+    wrapper = tiny_wrapper(model, masking=dict(accumulative_counts=2))
+    wrapper.level('masking').held = True
+    before = snapshot(model)
+    for seed in range(4):
+        logged = wrapper.update_levels(model, batches(wrapper.due(), seed))
+    assert set(logged) >= {'masking/loss'} and 'masking/hypergradient_norm' not in logged
+    assert not any(name.startswith('masker.') for name in changed(model, before))
+    assert wrapper.step_counts == dict(pretrain=4, finetune=2, masking=2)
+
+
 def test_start_and_every(tiny_model, tiny_wrapper, batches):
     model = tiny_model()
     wrapper = tiny_wrapper(model, pretrain=dict(steps=1), finetune=dict(start=1), masking=dict(start=2, every=2))
