@@ -1,6 +1,6 @@
 # MLO-MAE on cluttered digits whose head is solved on D_tr in closed form, with a masker that reads pixels. Masks are random,
 # and the scores weight the loss, with mean 1.
-# Cost: 1,504 pretrain and 752 masking steps, about seven minutes on two CPU cores. Needs no download.
+# Cost: 1,504 pretrain and 752 masking steps. Needs no download.
 # Run:  python tools/train.py configs/mlo_mae/mlo-mae-ridge_vit-nano-p4_1xb128-coslr-188e_cluttered-digits.py
 _base_ = '../mae/mae_vit-nano-p4_1xb128-coslr-188e_cluttered-digits.py'
 
@@ -9,7 +9,7 @@ model = dict(
     masker=dict(type='mmmlo.ConvMasker', patch_size=4),
     guided_share=0.,
     normalize_weights=True,
-    downstream=dict(type='mmmlo.RidgeHead', num_classes=10))
+    downstream=dict(type='mmmlo.RidgeHead', num_classes=10, in_channels=96, bank=1024))
 
 optim_wrapper = dict(
     _delete_=True,
@@ -30,4 +30,4 @@ train_cfg = dict(
     max_epochs=188,
     val_interval=47,
     dataloaders=dict(
-        masking=dict(dataset=_base_.masking_dataset), labelled=dict(batch_size=256, dataset=_base_.finetune_dataset)))
+        masking=dict(dataset=_base_.masking_dataset), labelled=dict(batch_size=64, dataset=_base_.finetune_dataset)))

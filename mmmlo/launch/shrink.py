@@ -87,7 +87,7 @@ def _shrink_model(model: ConfigDict) -> None:
             masker.grid = GRID
         masker = masker.get('masker')  # one inside, as in mmmlo.FrozenMasker
     for head in [model.get('downstream'), *(loss.head for loss in extra if 'head' in loss)]:
-        if head is not None and head.type.split('.')[-1] not in ('RidgeHead', 'SoftNeighboursHead'):  # without parameters
+        if head is not None:
             head.in_channels = WIDTH
 
 

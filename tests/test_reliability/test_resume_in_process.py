@@ -75,7 +75,7 @@ def configs():
         cfg.default_hooks.checkpoint = dict(type='mmmlo.SafeCheckpointHook', interval=1, by_epoch=False)
         found[method] = cfg
     solved = found['mlo-mae, head solved'] = copy.deepcopy(found['mlo-mae'])
-    solved.model.downstream = dict(type='mmmlo.RidgeHead', num_classes=10)
+    solved.model.downstream = dict(type='mmmlo.RidgeHead', num_classes=10, in_channels=48, bank=20)
     solved.optim_wrapper.levels.pop('finetune')
     solved.optim_wrapper.levels.masking.paths = ['pretrain']
     labelled = dict(batch_size=15, dataset=part('train'))

@@ -82,7 +82,7 @@ class MeasureHook(Hook):
         with torch.random.fork_rng():
             (bank, labels), (query, truth) = (extract_features(runner.model, loader) for loader in self.loaders)
         classes = int(labels.max()) + 1
-        scores = RidgeHead(classes).solve(bank, one_hot(labels, classes).to(bank), query)  # N x K
+        scores = RidgeHead(classes, bank.shape[1]).solve(bank, one_hot(labels, classes).to(bank), query)  # N x K
         accuracy = 100 * (scores.argmax(dim=1) == truth).float().mean()
         self.found[step] = cross_entropy(scores, truth).item(), accuracy.item()
 

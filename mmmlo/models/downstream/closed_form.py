@@ -3,6 +3,7 @@
 from abc import ABCMeta, abstractmethod
 
 import torch
+from mmengine.dist import all_gather
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
@@ -17,11 +18,14 @@ class ClosedFormHead(nn.Module, metaclass=ABCMeta):
 
     With one as ``downstream``, :class:`mmmlo.models.MLOMAE` has the levels ``pretrain`` and ``masking`` alone, and each
     batch of D_val gets one of D_tr by ``train_cfg.dataloaders.labelled``, a loader of its own that keeps the two disjoint.
-    No head is at chance when the masker begins to learn.
+    On weak features a solution on few images guesses all the same: there should be several for each feature channel. A
+    ``bank`` of those of earlier batches makes them many, at no cost but that no gradient reaches them.
 
     Args:
         num_classes (int): Number of classes.
+        in_channels (int): Width C of the tokens.
         token (str): 'cls', or 'mean' over the patch tokens. Defaults to 'mean'.
+        bank (int): Features of earlier images of D_tr that are kept, also in checkpoints. Defaults to 0.
 
     Raises:
         SettingError: The token is unknown.
@@ -29,11 +33,16 @@ class ClosedFormHead(nn.Module, metaclass=ABCMeta):
 
     closed_form = True
 
-    def __init__(self, num_classes: int, token: str = 'mean') -> None:
+    bank: torch.Tensor
+    bank_labels: torch.Tensor
+
+    def __init__(self, num_classes: int, in_channels: int, token: str = 'mean', bank: int = 0) -> None:
         super().__init__()
         if token not in ('cls', 'mean'):
             raise SettingError(f"model.downstream.token must be 'cls' or 'mean', got {token!r}")
         self.num_classes, self.token = num_classes, token
+        self.register_buffer('bank', torch.zeros(bank, in_channels))  # the latest first
+        self.register_buffer('bank_labels', torch.full((bank,), -1))  # -1 where there is none yet
 
     def loss(self, feats: tuple, data_samples: list, solved_on: tuple[tuple, list]) -> dict[str, torch.Tensor]:
         """Compute the cross entropy of images by the head that others solve.
@@ -55,7 +64,8 @@ class ClosedFormHead(nn.Module, metaclass=ABCMeta):
                 f'train_cfg.dataloaders.labelled.batch_size is {len(train)}, fewer than model.downstream.num_classes, '
                 f'{self.num_classes}: a head that is solved on them would not know every class'
             )
-        labels = one_hot(_labels(solved_on[1], train), self.num_classes).to(train.dtype)  # N x K
+        train, known = self._with_bank(train, _labels(solved_on[1], train))
+        labels = one_hot(known, self.num_classes).to(train.dtype)  # N x K
         truth = _labels(data_samples, test)  # B
         with torch.autocast(test.device.type, enabled=False):  # bfloat16 would leave little of a solution
             scores = self.solve(train, labels, test)  # B x K
@@ -65,6 +75,16 @@ class ClosedFormHead(nn.Module, metaclass=ABCMeta):
     def _pool(self, feats: tuple) -> torch.Tensor:
         tokens = feats[-1].to(torch.promote_types(feats[-1].dtype, torch.float32))
         return tokens[:, 0] if self.token == 'cls' else tokens[:, 1:].mean(dim=1)
+
+    def _with_bank(self, features: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features, N x C, and labels, N, with those of the bank, into which they go, of all processes alike."""
+        if not len(self.bank):
+            return features, labels
+        known = self.bank_labels >= 0
+        joined = torch.cat([features, self.bank[known].to(features)]), torch.cat([labels, self.bank_labels[known]])
+        for bank, new in ((self.bank, features.detach()), (self.bank_labels, labels)):
+            bank.copy_(torch.cat([*(own.to(bank) for own in all_gather(new)), bank])[: len(bank)])
+        return joined
 
     @abstractmethod
     def solve(self, train: torch.Tensor, labels: torch.Tensor, test: torch.Tensor) -> torch.Tensor:
@@ -80,8 +100,7 @@ class RidgeHead(ClosedFormHead):
     """Ridge regression to one-hot labels on standardized features, as in R2-D2 (Bertinetto et al., ICLR 2019).
 
     Args:
-        num_classes (int): Number of classes.
-        token (str): See :class:`ClosedFormHead`. Defaults to 'mean'.
+        num_classes, in_channels, token, bank: See :class:`ClosedFormHead`.
         penalty (float): Weight of the squared weights over that of an image's squared error. Defaults to 10.
         scale (float): Factor that makes logits of the regression's values. Defaults to 5.
 
@@ -89,8 +108,16 @@ class RidgeHead(ClosedFormHead):
         SettingError: The penalty is not positive, so that the system may be singular.
     """
 
-    def __init__(self, num_classes: int, token: str = 'mean', penalty: float = 10.0, scale: float = 5.0) -> None:
-        super().__init__(num_classes, token)
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        token: str = 'mean',
+        bank: int = 0,
+        penalty: float = 10.0,
+        scale: float = 5.0,
+    ) -> None:
+        super().__init__(num_classes, in_channels, token, bank)
         if penalty <= 0:
             raise SettingError(f'model.downstream.penalty must be positive, or the system may be singular; got {penalty}')
         self.penalty, self.scale = penalty, scale
@@ -114,13 +141,14 @@ class SoftNeighboursHead(ClosedFormHead):
     """Vote of all labelled images, weighted by the softmax of their cosine (Goldberger et al., NeurIPS 2004).
 
     Args:
-        num_classes (int): Number of classes.
-        token (str): See :class:`ClosedFormHead`. Defaults to 'mean'.
+        num_classes, in_channels, token, bank: See :class:`ClosedFormHead`.
         temperature (float): What cosines are divided by. Defaults to 0.07.
     """
 
-    def __init__(self, num_classes: int, token: str = 'mean', temperature: float = 0.07) -> None:
-        super().__init__(num_classes, token)
+    def __init__(
+        self, num_classes: int, in_channels: int, token: str = 'mean', bank: int = 0, temperature: float = 0.07
+    ) -> None:
+        super().__init__(num_classes, in_channels, token, bank)
         self.temperature = temperature
 
     def solve(self, train: torch.Tensor, labels: torch.Tensor, test: torch.Tensor) -> torch.Tensor:
