@@ -19,7 +19,8 @@ class ClosedFormHead(nn.Module, metaclass=ABCMeta):
     With one as ``downstream``, :class:`mmmlo.models.MLOMAE` has the levels ``pretrain`` and ``masking`` alone, and each
     batch of D_val gets one of D_tr by ``train_cfg.dataloaders.labelled``, a loader of its own that keeps the two disjoint.
     On weak features a solution on few images guesses all the same: there should be several for each feature channel. A
-    ``bank`` of those of earlier batches makes them many, at no cost but that no gradient reaches them.
+    ``bank`` of those of earlier batches makes them many, at no cost but that no gradient reaches them. Of several processes
+    each solves on its own batch and the bank of all, so that two do not train exactly what one does with twice the batch.
 
     Args:
         num_classes (int): Number of classes.

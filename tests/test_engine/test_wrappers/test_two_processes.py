@@ -85,7 +85,8 @@ def main(dtype: str, optimizer: str, hypergradient: str, folder: str) -> None:
         level.optimizer = dict(AdamW=ADAMW, SGD=SGD)[optimizer]
     solver = dict(type='mmmlo.ConjugateGradient', steps=3, damping=1.0)
     cfg.optim_wrapper.levels.masking.hypergradient = dict(
-        ForwardMode=dict(type='mmmlo.ForwardMode'), ConjugateGradient=solver
+        ForwardMode=dict(type='mmmlo.ForwardMode'),
+        ConjugateGradient=dict(pretrain=dict(solver, matrix='gauss_newton'), finetune=solver),
     )[hypergradient]
     cfg.default_hooks.checkpoint = None
     cfg.work_dir = osp.join(folder, f'{world_size}_{rank}')
