@@ -78,7 +78,8 @@ def expected_parameters(path: str, masker: str | None, head: str | None) -> int:
         count += (3 * 16 * 128 + 128) + 2 * (256 + 9 * 128 * 128 + 128) + 256 + 129
         count += 0 if 'ridge' in path else _head(width, classes)
     elif masker == 'mmmlo.AttentionMasker':
-        count += (3 * 16 * 96 + 96) + 2 * (96 * 96 + 96) + 97 + _head(96, classes)
+        blocks = 2 * (2 * 96 + (96 * 192 + 192) + (192 * 96 + 96)) + 2 * 96
+        count += (3 * 16 * 96 + 96) + blocks + 97 + _head(96, classes)
     return count
 
 

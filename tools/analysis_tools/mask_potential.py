@@ -76,7 +76,7 @@ def with_weights(cfg: Config, kind: str, num_classes: int) -> None:
         masker = dict(type='mmmlo.AttentionMasker', patch_size=patch_size, dims=96, head=head)
         model.update(type='mmmlo.GuidedMAE', masker=masker, **TOP_WEIGHTS)
         pretrain = {key: cfg.optim_wrapper[key] for key in ('optimizer', 'paramwise_cfg') if key in cfg.optim_wrapper}
-        masking = dict(optimizer=dict(type='AdamW', lr=1e-2, betas=(0.9, 0.95), weight_decay=0.05), steps=4)
+        masking = dict(optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.95), weight_decay=0.05), steps=4)
         cfg.optim_wrapper = ConfigDict(
             constructor='mmmlo.MultiLevelOptimWrapperConstructor', levels=dict(pretrain=pretrain, masking=masking)
         )

@@ -11,6 +11,19 @@ from mmmlo.utils.errors import SettingError
 from .base import BaseMasker, to_mask_prob
 
 
+class _ResidualBlock(nn.Module):
+    """Norm and two layers on each patch alone, added to the input, B x L x C."""
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LayerNorm(dims), nn.Linear(dims, 2 * dims), nn.GELU(), nn.Linear(2 * dims, dims)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.layers(x)
+
+
 @MODELS.register_module()
 class AttentionMasker(BaseMasker):
     """Patch network whose scores pool its own patch features for a head (attention-based multiple-instance learning).
@@ -18,7 +31,8 @@ class AttentionMasker(BaseMasker):
     An image is a bag of patches, and its label is read from the mean of their features, weighted by the softmax of their
     scores (Ilse et al., ICML 2018, equation 8, without the gate). Patches that tell nothing about the label only dilute the
     mean, so their scores fall. A patch is embedded alone: a network that sees its neighbours can put its score beside what
-    it saw. Ours; :class:`mmmlo.models.GuidedMAE` trains it beside the autoencoder.
+    it saw. Attention begins even: sure of the wrong patches at first, it may never learn. Ours;
+    :class:`mmmlo.models.GuidedMAE` trains it beside the autoencoder.
 
     Args:
         patch_size (int): Patch size in pixels, the backbone's.
@@ -26,7 +40,7 @@ class AttentionMasker(BaseMasker):
             ``dict(type='LinearClsHead', num_classes=10, in_channels=48)``.
         in_channels (int): Image channels. Defaults to 3.
         dims (int): Width of the patch features. Defaults to 48.
-        depth (int): Layers after the embedding. Defaults to 2.
+        depth (int): Residual blocks after the embedding. Defaults to 2.
         init_cfg (dict, optional): Initialization. Defaults to None, PyTorch's own.
 
     Raises:
@@ -38,11 +52,11 @@ class AttentionMasker(BaseMasker):
     ) -> None:
         super().__init__(init_cfg)
         self.patch_size = patch_size
-        layers: list[nn.Module] = [nn.Conv2d(in_channels, dims, patch_size, stride=patch_size), nn.GELU()]
-        for _ in range(depth):
-            layers += [nn.Conv2d(dims, dims, 1), nn.GELU()]
-        self.embed = nn.Sequential(*layers)
-        self.attention = nn.Conv2d(dims, 1, 1)
+        self.embed = nn.Conv2d(in_channels, dims, patch_size, stride=patch_size)
+        self.blocks = nn.Sequential(*[_ResidualBlock(dims) for _ in range(depth)], nn.LayerNorm(dims))
+        self.attention = nn.Linear(dims, 1)
+        nn.init.normal_(self.attention.weight, std=1e-3)
+        nn.init.zeros_(self.attention.bias)
         self.norm = nn.LayerNorm(dims)
         self.head: Any = MODELS.build(head)
         if getattr(self.head, 'in_channels', dims) != dims:
@@ -52,7 +66,10 @@ class AttentionMasker(BaseMasker):
 
     def forward(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         """Score the patches; see :meth:`BaseMasker.forward`."""
-        return to_mask_prob(self.attention(self.embed(images)).flatten(1))
+        return to_mask_prob(self.attention(self._features(images)).squeeze(-1))
+
+    def _features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.blocks(self.embed(images).flatten(2).transpose(1, 2))  # B x L x C
 
     def loss(self, images: torch.Tensor, data_samples: list) -> dict[str, torch.Tensor]:
         """Compute the head's loss on the attended mean of the patch features.
@@ -64,7 +81,7 @@ class AttentionMasker(BaseMasker):
         Returns:
             dict[str, torch.Tensor]: The losses of the head.
         """
-        features = self.embed(images)  # B x C x h x w
-        attention = self.attention(features).flatten(1).softmax(dim=1)  # B x L
-        pooled = torch.einsum('bcl,bl->bc', features.flatten(2), attention)
+        features = self._features(images)  # B x L x C
+        attention = self.attention(features).squeeze(-1).softmax(dim=1)  # B x L
+        pooled = torch.einsum('blc,bl->bc', features, attention)
         return self.head.loss((self.norm(pooled),), data_samples)
