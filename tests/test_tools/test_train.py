@@ -90,7 +90,8 @@ def test_quickstart_writes_what_it_says(tmp_path):
     code, output = call(osp.join(ROOT, 'tools/quickstart.py'), '--work-dir', tmp_path, cwd=tmp_path)
     assert code == 0, output
     summary = json.loads((tmp_path / 'summary.json').read_text())
-    assert set(summary['methods']) == {'untrained', 'mae', 'mlo_mae', 'cl_mae'}
-    assert summary['methods']['mae']['pretrain_steps'] == summary['methods']['mlo_mae']['pretrain_steps'] > 0
+    assert list(summary['methods']) == ['MAE', 'contrast', 'guided MAE', 'oracle'] and summary['pretrain_steps'] == 560
+    assert summary['methods']['MAE']['share_of_oracle'] == 0 and summary['methods']['oracle']['share_of_oracle'] == 1
+    assert summary['methods']['contrast']['auc'] > 0.7
     for picture in ('losses.png', 'masks.png', 'report.html'):
         assert (tmp_path / picture).stat().st_size > 10_000

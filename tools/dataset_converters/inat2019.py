@@ -21,7 +21,6 @@ sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.realpath(__file__))))
 
 from mmmlo.utils.errors import DataError
 from mmmlo.utils.process import Parser, run
-from mmmlo.utils.progress import track
 from mmmlo.utils.whole_file import write_whole
 
 
@@ -54,6 +53,8 @@ def check_files(source: str, files: Sequence[str]) -> None:
     odd = [file for file in files if osp.isabs(file) or '..' in file.split('/') or '\n' in file]
     if odd:
         raise DataError(f'{odd[0]!r} is no path below the folder of the images')
+    from mmmlo.utils.progress import track  # imports PyTorch, which --help does without
+
     missing = [file for file in track(files, 'looking for images') if not osp.isfile(osp.join(source, file))]
     if missing:
         raise DataError(
