@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing, then pretrains and compares MAE, MLO-MAE and CL-MAE on scanned digits. A few minutes on a laptop.
+# Installs what is missing, then pretrains and compares MAE with and without weights that find the digits. Minutes on a laptop.
 #
 #   bash tools/quickstart.sh [options of tools/quickstart.py]
 #
