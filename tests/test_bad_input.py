@@ -157,10 +157,10 @@ def test_module_in_two_levels(tiny_model, tiny_wrapper):
 
 def test_level_with_nothing_to_train(tiny_model, tiny_wrapper):
     model = tiny_model()
-    model.masker.requires_grad_(False)
+    model.downstream.requires_grad_(False)
     with pytest.raises(ValueError) as error:
         tiny_wrapper(model)
-    check(error, ['optim_wrapper.levels.masking', 'nothing to train', 'model.masker'])
+    check(error, ['optim_wrapper.levels.finetune', 'nothing to train', 'model.downstream'])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from mmmlo.utils.config import is_multi_level
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 CONFIGS = sorted(osp.relpath(path, ROOT) for path in glob.glob(osp.join(ROOT, 'configs', '*mae', '*.py')))
+# D_tr and D_val of that one are scenes of a folder, which synthetic images of one kind cannot stand in for.
+RUNS = [path for path in CONFIGS if 'camvid' not in path]
 
 # Encoder: patches + class token + positions + blocks + norm.
 _NANO = (3 * 16 * 96 + 96) + 96 + 65 * 96 + 4 * (12 * 96 * 96 + 13 * 96) + 2 * 96
@@ -123,7 +125,7 @@ def run(cfg: Config, work_dir) -> Runner:
     return runner
 
 
-@pytest.mark.parametrize('path', CONFIGS)
+@pytest.mark.parametrize('path', RUNS)
 def test_shrunken_run(path, tmp_path):
     # A cycle of a step: the upper level, where there is one, moves in each and not in every second one.
     every_step = any(name in path for name in ('cl_mae', 'guided_mae', 'supmae_vit-nano'))
@@ -145,7 +147,7 @@ def test_shrunken_run(path, tmp_path):
     assert 0 <= runner.test()['knn/top1'] <= 100
 
 
-@pytest.mark.parametrize('path', [p for p in CONFIGS if 'nano' in p])
+@pytest.mark.parametrize('path', [p for p in RUNS if 'nano' in p])
 def test_amp_reaches_every_level(path, tmp_path):
     cfg = shrink(load_config(osp.join(ROOT, path)))
     enable_amp(cfg)
@@ -154,7 +156,7 @@ def test_amp_reaches_every_level(path, tmp_path):
     assert kinds == {'BFloat16OptimWrapper'}
 
 
-@pytest.mark.parametrize('path', [p for p in CONFIGS if 'nano' in p])
+@pytest.mark.parametrize('path', [p for p in RUNS if 'nano' in p])
 def test_learning_rates_scale_on_every_level(path, tmp_path):
     cfg = shrink(load_config(osp.join(ROOT, path)))
     cfg.param_scheduler = None

@@ -71,8 +71,8 @@ class MaskStatisticsHook(Hook):
         self._measured = 0  # masks that are counted in _counts, L
         self._counts: Any = 0
 
-    def before_train(self, runner) -> None:
-        """Draw the masks that the run begins with."""
+    def before_train_epoch(self, runner) -> None:
+        """Draw the masks that the run begins with: after what is written down before training, as an image may be torn."""
         if self.epochs != 0 and not runner.iter:
             self._draw(runner, 0)
 

@@ -85,7 +85,7 @@ def epochs(runner):
     runner.max_epochs, runner.epoch, runner.visualizer = 4, 0, Pictures()
 
     def run(hook, batch):
-        hook.before_train(runner)
+        hook.before_train_epoch(runner)
         for epoch in range(runner.max_epochs):
             runner.epoch = epoch
             hook.after_train_iter(runner, 0, batch)
