@@ -138,7 +138,8 @@ def test_shrunken_run(path, tmp_path):
         assert torch.isfinite(torch.tensor(scalars[f'train/{prefix}loss'].current()))
     if levels:
         often = {level for level in levels if level == 'pretrain' or every_step}
-        assert runner.optim_wrapper.step_counts == {level: 4 if level in often else 2 for level in levels}
+        steps = {level: 1 if level == 'pretrain' else cfg.optim_wrapper.levels[level].get('steps', 1) for level in levels}
+        assert runner.optim_wrapper.step_counts == {level: (4 if level in often else 2) * steps[level] for level in levels}
     assert 0 < scalars['train/masks/overlap'].current() <= 1
     if cfg.val_cfg is None:
         return  # no labels, nothing to validate
