@@ -24,6 +24,12 @@ optim_wrapper = dict(
         # Small, so that four steps in each cycle cost little, and score early what pretraining is to count.
         masking=dict(optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True), steps=4)))
 
+# In steps of each level: the masker, of four a cycle, has learned what it learns after a quarter of the run.
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=96),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=96, end=1504, T_max=1408),
+]
+
 train_cfg = dict(
     _delete_=True,
     type='mmmlo.MultiLevelTrainLoop',
