@@ -37,8 +37,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmmlo.evaluation.features import extract_tokens
-from mmmlo.evaluation.linear_heads import fast_linear_probe
+from mmmlo.evaluation.linear_heads import quick_linear_top1
 from mmmlo.evaluation.results import Metric, ProtocolResult, Row
 from mmmlo.launch.config import build_runner, load_config
 from mmmlo.launch.shrink import shorten
@@ -57,12 +56,8 @@ CONFIGS = {
 
 def linear_top1(model: torch.nn.Module, cfg: Config) -> float:
     """Accuracy of a linear probe on the test split, in per cent."""
-    train, test = (
-        extract_tokens(model, Runner.build_dataloader(loader))
-        for loader in (dict(cfg.test_dataloader, dataset=cfg.test_cfg.bank_dataloader.dataset), cfg.test_dataloader)
-    )
-    (bank, labels), (query, truth) = train, test
-    return fast_linear_probe(bank, labels, query, truth, 10, weight_decays=(1e-1, 1e-2, 1e-3, 1e-4)).top1
+    bank = dict(cfg.test_dataloader, dataset=cfg.test_cfg.bank_dataloader.dataset)
+    return quick_linear_top1(model, *map(Runner.build_dataloader, (bank, cfg.test_dataloader)))
 
 
 def build(method: str, seed: int, work_dir: str) -> Runner:

@@ -1,4 +1,4 @@
-# CL-MAE, 96 dims x 4 blocks, on scikit-learn's digits: the quickstart.
+# CL-MAE, 96 dims x 4 blocks, on scikit-learn's digits.
 # Cost: 340 pretrain and 340 masking steps, a few minutes on two CPU cores. Needs no download.
 # Run:  python tools/train.py configs/cl_mae/cl-mae_vit-nano-p4_1xb64-coslr-20e_digits.py
 _base_ = '../mae/mae_vit-nano-p4_1xb64-coslr-20e_digits.py'

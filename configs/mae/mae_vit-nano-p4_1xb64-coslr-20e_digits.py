@@ -1,4 +1,4 @@
-# MAE, 96 dims x 4 blocks, on scikit-learn's digits: the quickstart's baseline.
+# MAE, 96 dims x 4 blocks, on scikit-learn's digits.
 # Cost: 340 steps, under a minute on two CPU cores. Needs no download.
 # Run:  python tools/train.py configs/mae/mae_vit-nano-p4_1xb64-coslr-20e_digits.py
 _base_ = [

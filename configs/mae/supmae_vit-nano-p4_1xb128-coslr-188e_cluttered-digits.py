@@ -18,8 +18,7 @@ optim_wrapper = dict(
     constructor='mmmlo.MultiLevelOptimWrapperConstructor',
     levels=dict(
         pretrain=dict(
-            optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
-            paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0.))))
+            optimizer=_base_.optim_wrapper.optimizer, paramwise_cfg=_base_.optim_wrapper.paramwise_cfg)))
 
 train_cfg = dict(
     type='mmmlo.MultiLevelTrainLoop',

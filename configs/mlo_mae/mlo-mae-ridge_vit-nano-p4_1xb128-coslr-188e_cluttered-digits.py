@@ -16,8 +16,8 @@ optim_wrapper = dict(
     constructor='mmmlo.MultiLevelOptimWrapperConstructor',
     levels=dict(
         pretrain=dict(
-            optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
-            paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0.),
+            optimizer=_base_.optim_wrapper.optimizer,
+            paramwise_cfg=_base_.optim_wrapper.paramwise_cfg,
             steps=2),
         masking=dict(
             optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
@@ -25,9 +25,6 @@ optim_wrapper = dict(
             hypergradient=dict(type='mmmlo.ForwardMode'))))
 
 train_cfg = dict(
-    _delete_=True,
     type='mmmlo.MultiLevelTrainLoop',
-    max_epochs=188,
-    val_interval=47,
     dataloaders=dict(
         masking=dict(dataset=_base_.masking_dataset), labelled=dict(batch_size=64, dataset=_base_.finetune_dataset)))

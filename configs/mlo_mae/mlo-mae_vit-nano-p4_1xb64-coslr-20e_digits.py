@@ -1,4 +1,4 @@
-# MLO-MAE, 96 dims x 4 blocks, on scikit-learn's digits: the quickstart.
+# MLO-MAE, 96 dims x 4 blocks, on scikit-learn's digits.
 # Cost: 340 pretrain, 170 finetune and 170 masking steps, under two minutes on two CPU cores. Needs no download.
 # Run:  python tools/train.py configs/mlo_mae/mlo-mae_vit-nano-p4_1xb64-coslr-20e_digits.py
 _base_ = '../mae/mae_vit-nano-p4_1xb64-coslr-20e_digits.py'

@@ -96,7 +96,7 @@ class Level:
         self.keeps_gradients = False
         self.last_gradients: dict[str, torch.Tensor | None] = {}
         self.held = False
-        self._last_hypergradient: list[torch.Tensor] | None = None
+        self._last_hypergradient: tuple[list[torch.Tensor], torch.Tensor] | None = None  # and its norm
         self.batch: Any = None
         self.random_state: dict[str, Any] = {}
         self.logged: dict[str, list[torch.Tensor]] = {}
@@ -140,10 +140,10 @@ class Level:
         """Log the norm of a hypergradient, and its cosine to the one before: how much of it is signal and not noise."""
         norm, last = norm_of(gradients), self._last_hypergradient
         self.log('hypergradient_norm', norm)
-        self._last_hypergradient = [gradient.detach().clone() for gradient in gradients]
+        self._last_hypergradient = [gradient.detach().clone() for gradient in gradients], norm
         if last is not None:
-            product = torch.stack([(a * b).sum() for a, b in zip(gradients, last)]).sum()
-            self.log('hypergradient_cosine', product / (norm * norm_of(last)))
+            product = torch.stack([(a * b).sum() for a, b in zip(gradients, last[0])]).sum()
+            self.log('hypergradient_cosine', product / (norm * last[1]))
 
     def backward(self, loss: torch.Tensor) -> None:
         """Differentiate a micro-batch's loss by the level's parameters, and apply the gradient."""

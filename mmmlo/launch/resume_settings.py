@@ -1,6 +1,5 @@
 """What a resumed run's checkpoint brings back and its config contradicts."""
 
-import ast
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +9,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmmlo.engine import BaseScheduleHook, MultiLevelOptimWrapper
+from mmmlo.utils.config import read_config
 from mmmlo.utils.errors import SettingError
 from mmmlo.utils.text import format_list
 
@@ -45,7 +45,7 @@ class ResumeSettingsHook(Hook):
         """Compare, and take the config's settings into the checkpoint if these are chosen."""
         if not runner._resume:
             return
-        saved, config = _read_config(checkpoint['meta'].get('cfg')), _read_config(runner.cfg.pretty_text)
+        saved, config = read_config(checkpoint['meta'].get('cfg')), read_config(runner.cfg.pretty_text)
         levels = _get(config, 'train_cfg.dataloaders') or {}
         for loader in ['train_dataloader', *(f'train_cfg.dataloaders.{level}' for level in levels)]:
             for name in ('dataset', 'sampler', 'batch_size'):
@@ -141,28 +141,6 @@ def _get(config: Any, key: str) -> Any:
     for name in key.split('.'):
         config = config.get(name) if isinstance(config, dict) else None
     return config
-
-
-def _read_config(text: Any) -> dict[str, Any]:
-    """The settings in mmengine's text of a config, which is parsed and not run; empty if there is none that can be."""
-    try:
-        nodes = [node for node in ast.parse(str(text or '')).body if isinstance(node, ast.Assign)]
-        return {ast.unparse(node.targets[0]): ast.literal_eval(_Literals().visit(node.value)) for node in nodes}
-    except (SyntaxError, ValueError):
-        return {}
-
-
-class _Literals(ast.NodeTransformer):
-    """Makes of ``dict(a=1)`` the literal, and of anything else that is none its text."""
-
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        if ast.unparse(node.func) != 'dict':
-            return ast.Constant(ast.unparse(node))
-        self.generic_visit(node)
-        return ast.Dict([ast.Constant(word.arg) for word in node.keywords], [word.value for word in node.keywords])
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return ast.Constant(node.id)
 
 
 def _fast_forward(runner: Runner, level: str, schedulers: list, epoch_length: int) -> None:

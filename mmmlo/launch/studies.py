@@ -284,7 +284,6 @@ class StudyFolder:
             raise StudyError(f'tools/{tool}.py ended with status {status}; the end of {name}:\n{end}')
         return round(time.perf_counter() - begin, 1)
 
-
     def _wait(self, process: subprocess.Popen, tool: str, log: str) -> int:
         """Wait for a tool, and repeat the last line of its log every 30 seconds."""
         while True:

@@ -7,9 +7,15 @@ from mmmlo.registry import MODELS
 from mmmlo.utils.errors import SettingError
 
 
-def _mean_one(weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def mean_one(weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Divide the weights by their mean over the masked patches of each image."""
     return weights / ((weights * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True))
+
+
+def effective_sample_size(weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Compute (sum w)^2 / (M sum w^2) over the M masked patches of each image, B, 1 if all weigh the same (Kish, 1965)."""
+    weights = weights * mask  # B x L
+    return weights.sum(dim=1) ** 2 / (mask.sum(dim=1) * (weights**2).sum(dim=1))
 
 
 @MODELS.register_module()
@@ -39,7 +45,7 @@ class ScoreWeights(nn.Module):
 
     def forward(self, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Weight the patches; see :meth:`TopWeights.forward`."""
-        return _mean_one(scores, mask) if self.normalize else scores
+        return mean_one(scores, mask) if self.normalize else scores
 
 
 @MODELS.register_module()
@@ -79,7 +85,7 @@ class TopWeights(nn.Module):
         """
         best = scores.topk(max(1, round(self.share * scores.shape[1])), dim=1).indices
         weights = torch.ones_like(scores).scatter(1, best, self.ratio)  # B x L
-        return _mean_one(weights, mask)
+        return mean_one(weights, mask)
 
 
 @MODELS.register_module()
@@ -87,8 +93,8 @@ class SoftWeights(nn.Module):
     """Weights that follow the scores as far as these tell patches apart, and no further than a bound.
 
     A patch weighs ``floor + (1 - floor) * L * softmax(power * logit(score))``. Scores that are all alike weigh all patches
-    alike; where scores are so sure that the effective sample size of an image, (sum w)^2 / (M sum w^2) over its M masked
-    patches (Kish, 1965), would fall below its bound, the power is lowered until it does not. Not differentiable by scores.
+    alike; where scores are so sure that the :func:`effective_sample_size` of an image would fall below its bound, the power
+    is lowered until it does not. Not differentiable by scores.
 
     Args:
         power (float): How strongly weights follow the scores. Defaults to 0.5.
@@ -112,26 +118,17 @@ class SoftWeights(nn.Module):
 
     @torch.no_grad()
     def forward(self, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Weight the patches.
-
-        Args:
-            scores (torch.Tensor): ``mask_prob``, B x L.
-            mask (torch.Tensor): 1 = masked, 0 = visible, B x L.
-
-        Returns:
-            torch.Tensor: B x L, with mean 1 over the masked patches of each image.
-        """
+        """Weight the patches; see :meth:`TopWeights.forward`."""
         logits = scores.logit(eps=1e-6)  # B x L
         low, high = torch.zeros_like(logits[:, :1]), torch.full_like(logits[:, :1], self.power)  # B x 1
         power = high
         for _ in range(12):  # bisection, image by image; the first try is the power itself
-            weights = self._weights(logits, power, mask)
-            size = mask.sum(dim=1, keepdim=True) / (weights.square() * mask).sum(dim=1, keepdim=True)
-            enough = size >= self.min_sample_size
+            size = effective_sample_size(self._weights(logits, power, mask), mask)
+            enough = (size >= self.min_sample_size).unsqueeze(1)
             low, high = torch.where(enough, power, low), torch.where(enough, high, power)
             power = (low + high) / 2
         return self._weights(logits, low, mask)
 
     def _weights(self, logits: torch.Tensor, power: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         weights = self.floor + (1 - self.floor) * logits.shape[1] * (power * logits).softmax(dim=1)  # B x L
-        return _mean_one(weights, mask)
+        return mean_one(weights, mask)

@@ -1,5 +1,6 @@
 """What a config holds."""
 
+import ast
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,15 @@ _CHANNEL_KEYS = (
 def is_multi_level(cfg: Config) -> bool:
     """Tell whether a config trains several levels."""
     return 'levels' in (cfg.get('optim_wrapper') or {})
+
+
+def use_levels(cfg: Config, upper: Mapping[str, Mapping] | None = None, dataloaders: Mapping | None = None) -> None:
+    """Have a config of one optimizer train by levels, in place: 'pretrain', which has it, and those above with loaders."""
+    pretrain = {key: cfg.optim_wrapper[key] for key in ('optimizer', 'paramwise_cfg') if key in cfg.optim_wrapper}
+    cfg.optim_wrapper = ConfigDict(
+        constructor='mmmlo.MultiLevelOptimWrapperConstructor', levels=dict(pretrain=pretrain, **(upper or {}))
+    )
+    cfg.train_cfg.update(type='mmmlo.MultiLevelTrainLoop', dataloaders=dict(dataloaders or {}))
 
 
 def named_dataloaders(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
@@ -91,3 +101,41 @@ def resolve_channels(cfg: Config) -> None:
             for i, transform in enumerate(dataset.get('pipeline') or ()):
                 if transform['type'] == 'mmmlo.LoadImage':
                     follow(f'{key}.pipeline.{i}', transform, 'channels')
+
+
+def read_config(text: Any) -> dict[str, Any]:
+    """Read the values in mmengine's text of a config, which is parsed and not run.
+
+    Tuples come as lists, and what is no plain value as its source. What is no config is empty.
+    """
+    try:
+        body = ast.parse(str(text or '')).body
+    except (SyntaxError, ValueError):
+        return {}
+    assigned = [node for node in body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)]
+    return {node.targets[0].id: _plain(node.value) for node in assigned}  # type: ignore[attr-defined]
+
+
+def _plain(node: ast.expr) -> Any:
+    node = _Literals().visit(node)
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
+
+
+class _Literals(ast.NodeTransformer):
+    """Makes of ``dict(a=1)`` the literal, of a tuple a list, and of another call or a name its text."""
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        if ast.unparse(node.func) != 'dict':
+            return ast.Constant(ast.unparse(node))
+        self.generic_visit(node)
+        return ast.Dict([ast.Constant(word.arg) for word in node.keywords], [word.value for word in node.keywords])
+
+    def visit_Tuple(self, node: ast.Tuple) -> ast.expr:
+        self.generic_visit(node)
+        return ast.List(node.elts)
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(node.id)

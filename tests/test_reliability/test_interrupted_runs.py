@@ -74,7 +74,7 @@ class Run:
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """The three methods' quickstart configs, shrunken: epochs of 11 iterations, a checkpoint every third."""
+    """The three methods' configs of digits, shrunken: epochs of 11 iterations, a checkpoint every third."""
     folder = tmp_path_factory.mktemp('interrupted')
     for method in LOADERS:
         name = f'{method.replace("_", "-")}_vit-nano-p4_1xb64-coslr-20e_digits.py'

@@ -28,7 +28,7 @@ def call(*arguments, cwd):
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    """A shrunken quickstart config and its work dir after tools/train.py --amp."""
+    """A shrunken config of digits and its work dir after tools/train.py --amp."""
     folder = tmp_path_factory.mktemp('train')
     cfg = shrink(load_config(osp.join(ROOT, 'configs/mlo_mae/mlo-mae_vit-nano-p4_1xb64-coslr-20e_digits.py')))
     cfg.default_hooks.checkpoint.interval = 1

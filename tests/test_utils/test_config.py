@@ -3,7 +3,7 @@ from mmengine.config import Config
 
 from mmmlo.launch.config import enable_amp, load_config, resolve_loaders, set_backbone
 from mmmlo.utils.checkpoints import CheckpointError
-from mmmlo.utils.config import dataloaders, dataset_leaves
+from mmmlo.utils.config import dataloaders, dataset_leaves, read_config
 
 
 @pytest.fixture
@@ -61,3 +61,12 @@ def test_data_sets_are_found_in_wrappers():
     assert list(dataset_leaves(one, 'a')) == [('a', one)]
     wrapped = dict(type='RepeatDataset', dataset=dict(type='ConcatDataset', datasets=[one, dict(dataset=two)]))
     assert list(dataset_leaves(wrapped, 'a')) == [('a.dataset.datasets[0]', one), ('a.dataset.datasets[1].dataset', two)]
+
+
+def test_configs_are_read_without_being_run(tmp_path):
+    text = f"a = dict(b=[1, (2.5, None)], c=dict(type='X'))\nd = open('{tmp_path}/made', 'w')\n"
+    assert read_config(text) == dict(a=dict(b=[1, [2.5, None]], c=dict(type='X')), d=f"open('{tmp_path}/made', 'w')")
+    assert not (tmp_path / 'made').exists()
+    assert read_config('a = dict(') == {}
+    assert read_config("a = {'b.c': dict(d=1 + x)}") == dict(a="{'b.c': {'d': 1 + 'x'}}")
+    assert read_config("a = {'b.c': dict(d=1)}") == dict(a={'b.c': dict(d=1)})

@@ -45,20 +45,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 start(__name__, parse_args)
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmmlo.evaluation.features import extract_tokens
-from mmmlo.evaluation.linear_heads import fast_linear_probe
+from mmmlo.engine.loops.loader_settings import with_settings_of
+from mmmlo.evaluation.linear_heads import quick_linear_top1
 from mmmlo.evaluation.results import Metric
 from mmmlo.launch.config import build_runner, load_config, resolve_loaders
 from mmmlo.launch.shrink import shorten
-from mmmlo.utils.config import dataset_leaves
+from mmmlo.utils.config import dataset_leaves, use_levels
 from mmmlo.utils.errors import SettingError
 from mmmlo.utils.markdown import markdown_table
 from mmmlo.utils.whole_file import write_whole
 
-WEIGHT_DECAYS = (1e-1, 1e-2, 1e-3, 1e-4)  # of the probe; fewer than those of tools/evaluate.py
 TOP_WEIGHTS = dict(guided_share=0.0, weighting=dict(type='mmmlo.TopWeights'))
 
 
@@ -75,25 +74,16 @@ def with_weights(cfg: Config, kind: str, num_classes: int) -> None:
         head = dict(type='mmpretrain.LinearClsHead', num_classes=num_classes, in_channels=96)
         masker = dict(type='mmmlo.AttentionMasker', patch_size=patch_size, dims=96, head=head)
         model.update(type='mmmlo.GuidedMAE', masker=masker, **TOP_WEIGHTS)
-        pretrain = {key: cfg.optim_wrapper[key] for key in ('optimizer', 'paramwise_cfg') if key in cfg.optim_wrapper}
         masking = dict(optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.95), weight_decay=0.05), steps=4)
-        cfg.optim_wrapper = ConfigDict(
-            constructor='mmmlo.MultiLevelOptimWrapperConstructor', levels=dict(pretrain=pretrain, masking=masking)
-        )
-        loader = dict(batch_size=64, dataset=cfg.finetune_dataset)
-        cfg.train_cfg.update(type='mmmlo.MultiLevelTrainLoop', dataloaders=dict(masking=loader))
+        use_levels(cfg, dict(masking=masking), dict(masking=dict(batch_size=64, dataset=cfg.finetune_dataset)))
 
 
 def measure(cfg: Config, seed: int) -> float:
     """Train by a config, and return the linear top-1 on D_val in per cent."""
     runner = build_runner(cfg)
     runner.train()
-    train, test = (
-        extract_tokens(runner.model, Runner.build_dataloader(loader))
-        for loader in (dict(cfg.val_dataloader, **cfg.val_cfg.bank_dataloader), cfg.val_dataloader)
-    )
-    (bank, labels), (query, truth) = train, test
-    return fast_linear_probe(bank, labels, query, truth, int(labels.max()) + 1, seed, WEIGHT_DECAYS).top1
+    bank = with_settings_of(cfg.val_dataloader, cfg.val_cfg.bank_dataloader)
+    return quick_linear_top1(runner.model, *map(Runner.build_dataloader, (bank, cfg.val_dataloader)), seed=seed)
 
 
 def verdict(found: Mapping[str, Metric]) -> str:

@@ -43,16 +43,17 @@ start(__name__, parse_args)
 
 import torch
 from matplotlib.figure import Figure
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.nn.functional import cross_entropy, one_hot
 
+from mmmlo.engine.loops.loader_settings import with_settings_of
 from mmmlo.evaluation.features import extract_features
 from mmmlo.evaluation.results import Metric
 from mmmlo.launch.config import build_runner, load_config, resolve_loaders
 from mmmlo.models import RidgeHead
-from mmmlo.utils.config import is_multi_level
+from mmmlo.utils.config import is_multi_level, use_levels
 from mmmlo.utils.errors import SettingError
 from mmmlo.utils.markdown import markdown_table
 from mmmlo.utils.whole_file import write_whole
@@ -91,10 +92,7 @@ def unrolled(cfg: Config, steps: int, lr: float, checkpoint: str, seed: int) -> 
     """The config of a run of so many steps, without schedules, validation and checkpoints."""
     cfg = Config(cfg.to_dict(), filename=cfg.filename)
     if not is_multi_level(cfg):  # as one level, whose loop counts iterations
-        pretrain = {name: cfg.optim_wrapper[name] for name in ('optimizer', 'paramwise_cfg') if name in cfg.optim_wrapper}
-        constructor = 'mmmlo.MultiLevelOptimWrapperConstructor'
-        cfg.optim_wrapper = ConfigDict(constructor=constructor, levels=dict(pretrain=pretrain))
-        cfg.train_cfg = ConfigDict(type='mmmlo.MultiLevelTrainLoop', dataloaders={})
+        use_levels(cfg)
     for key in ('max_epochs', 'val_interval'):
         cfg.train_cfg.pop(key, None)
     cfg.train_cfg.max_iters = steps
@@ -148,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         length = cfg.train_cfg.get('max_iters') or cfg.train_cfg.max_epochs * batches
         if not 1 <= steps[0] <= steps[-1] <= length:
             raise SettingError(f'--steps must be from 1 to the length of the run of {path}, {length}, got {args.steps}')
-        loaders = dict(cfg.val_dataloader, **cfg.val_cfg.bank_dataloader), cfg.val_dataloader
+        loaders = with_settings_of(cfg.val_dataloader, cfg.val_cfg.bank_dataloader), cfg.val_dataloader
         for seed in args.seeds:
             own = unrolled(cfg, steps[-1], args.lr, args.checkpoint, seed)
             own.work_dir, own.experiment_name = osp.join(args.out, f'{name}_seed_{seed}'), f'{name}_{seed}'

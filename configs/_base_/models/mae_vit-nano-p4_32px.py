@@ -1,4 +1,4 @@
-# 96 dims x 4 blocks, 64 patches of 4 x 4 pixels: for the quickstart.
+# 96 dims x 4 blocks, 64 patches of 4 x 4 pixels: for digits, within minutes.
 model = dict(
     type='mmmlo.MAE',
     data_preprocessor=dict(

@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 from sklearn.metrics import roc_auc_score
 
 from mmmlo.models.selfsup import patch_worth
+from mmmlo.models.weighting import effective_sample_size
 from mmmlo.registry import HOOKS
 from mmmlo.utils.modules import unwrap
 
@@ -27,15 +28,13 @@ def worth_statistics(
 
     Returns:
         dict[str, float]: ``auc``, the probability that a patch of worth has the higher score of two, 0.5 by chance;
-        ``correlation`` of scores and worth; and, with weights, their ``effective_sample_size`` over the masked patches of an
-        image, 1 if all count the same (Kish, 1965).
+        ``correlation`` of scores and worth; and, with weights, the mean of their
+        :func:`mmmlo.models.weighting.effective_sample_size`.
     """
     flat = torch.stack((mask_prob.flatten(), worth.flatten())).double().cpu()  # 2 x BL
     found = dict(auc=float(roc_auc_score(flat[1], flat[0])), correlation=flat.corrcoef()[0, 1].item())
     if weight is not None:
-        weight = weight * mask
-        size = weight.sum(dim=1) ** 2 / (mask.sum(dim=1) * (weight**2).sum(dim=1))  # B
-        found['effective_sample_size'] = size.mean().item()
+        found['effective_sample_size'] = effective_sample_size(weight, mask).mean().item()
     return found
 
 
@@ -67,7 +66,10 @@ class WorthStatisticsHook(Hook):
             collate_fn=dict(type='default_collate'),
             sampler=dict(type='DefaultSampler', shuffle=False),
         )
-        self._batch: dict = next(iter(Runner.build_dataloader(loader)))
+        model = unwrap(runner.model)
+        self._batch = model.data_preprocessor(next(iter(Runner.build_dataloader(loader))), False)
+        worth = patch_worth(self._batch['data_samples'], model.backbone.grid_size)
+        self._worth = worth.to(self._batch['inputs'].device)  # B x L
 
     @torch.no_grad()
     def after_train_iter(
@@ -77,10 +79,7 @@ class WorthStatisticsHook(Hook):
         if runner.iter and not self.every_n_train_iters(runner, self.interval):
             return
         model = unwrap(runner.model)
-        images = model.data_preprocessor(dict(self._batch), False)['inputs']
-        with torch.random.fork_rng([images.device] if images.is_cuda else []):
-            tokens, grid = model.backbone.embed(images)
-            masking = model.draw_masks(images, tokens, grid)
-        worth = patch_worth(self._batch['data_samples'], grid).to(images.device)
-        for name, value in worth_statistics(masking.mask_prob, worth, masking.weight, masking.selection.mask).items():
+        with torch.random.fork_rng([self._worth.device] if self._worth.is_cuda else []):
+            scores, weight, selection = model.fix_level('pretrain', self._batch)
+        for name, value in worth_statistics(scores, self._worth, weight, selection.mask).items():
             runner.message_hub.update_scalar(f'train/worth/{name}', value)

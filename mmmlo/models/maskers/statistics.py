@@ -1,9 +1,10 @@
 """Measure masks: whether they have collapsed, and what they follow."""
 
 import torch
-from torch.nn.functional import avg_pool2d
 
 from mmmlo.utils.errors import SettingError
+
+from .contrast import patch_variance
 
 __all__ = ['mask_statistics', 'score_correlations', 'visible_overlap']
 
@@ -69,10 +70,10 @@ def score_correlations(mask_prob: torch.Tensor, images: torch.Tensor, grid: tupl
         image's centre; 0 where one of the two does not vary.
     """
     size = (images.shape[2] // grid[0], images.shape[3] // grid[1])
-    mean, square = (avg_pool2d(x.float(), size).mean(dim=1).flatten(1) for x in (images, images**2))  # B x L each
+    contrast = patch_variance(images.float(), size).clamp(min=0).sqrt()  # B x L
     rows, columns = (torch.arange(count, device=images.device) - (count - 1) / 2 for count in grid)
     distance = torch.hypot(rows[:, None] / grid[0], columns[None] / grid[1]).flatten().expand_as(mask_prob)  # B x L
-    found = [_correlation(mask_prob, other) for other in ((square - mean**2).clamp(min=0).sqrt(), distance)]
+    found = [_correlation(mask_prob, other) for other in (contrast, distance)]
     return dict(zip(('contrast', 'centre'), torch.stack(found).tolist()))
 
 

@@ -13,7 +13,7 @@ from mmmlo.utils.errors import SettingError
 
 from ..maskers import BaseMasker
 from ..selection import PatchSelection, num_visible, select_patches
-from ..weighting import ScoreWeights
+from ..weighting import mean_one
 
 
 class Masking(NamedTuple):
@@ -128,6 +128,11 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
                 raise SettingError(f'model.{key} is {built_for}, but model.backbone has {right}; set model.{key}={right}')
 
     @property
+    def masker_learns(self) -> bool:
+        """bool: Whether the masker has parameters that a level could train."""
+        return any(parameter.requires_grad for parameter in self.masker.parameters())
+
+    @property
     def level_modules(self) -> dict[str, tuple[str, ...]]:
         """dict[str, tuple[str, ...]]: Names of the modules of each level, the lowest level first."""
         modules = ('backbone', 'neck', 'head')
@@ -199,7 +204,11 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         """Make weights of the loss from the scores, B x L, of which the masked ones are read."""
         if not 0 <= self.weight_share <= 1:
             raise SettingError(f'model.weight_share must be from 0 to 1, got {self.weight_share}')
-        weight = (self.weighting or ScoreWeights(self.normalize_weights))(mask_prob, mask)
+        weight = mask_prob
+        if self.weighting is not None:
+            weight = self.weighting(mask_prob, mask)
+        elif self.normalize_weights:
+            weight = mean_one(mask_prob, mask)
         return weight if self.weight_share == 1 else 1 + self.weight_share * (weight - 1)
 
     def loss(
@@ -323,7 +332,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
                     "train_cfg.type='mmmlo.MultiLevelTrainLoop' and, on several GPUs, "
                     "model_wrapper_cfg=dict(type='mmmlo.MultiLevelDistributedDataParallel')"
                 )
-            if any(parameter.requires_grad for parameter in self.masker.parameters()):
+            if self.masker_learns:
                 raise SettingError(
                     f'model.masker, a {type(self.masker).__name__}, is in no level, and one optimizer would lower the '
                     'loss by its scores falling; give the model a downstream module, freeze the masker, or use '

@@ -67,7 +67,7 @@ class CLMAE(BaseMaskedAutoencoder):
     def level_modules(self) -> dict[str, tuple[str, ...]]:
         """dict[str, tuple[str, ...]]: Modules of the levels; no ``masking`` with a masker that has nothing to learn."""
         levels = super().level_modules
-        if any(parameter.requires_grad for parameter in self.masker.parameters()):
+        if self.masker_learns:
             levels['masking'] = ('masker',)
         return levels
 

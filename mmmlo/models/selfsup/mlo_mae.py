@@ -78,7 +78,7 @@ class MLOMAE(BaseMaskedAutoencoder):
                 levels['finetune'] = ('downstream',)
             elif self.bilevel is not None:
                 levels['pretrain'] += ('downstream',)
-            if any(parameter.requires_grad for parameter in self.masker.parameters()):
+            if self.masker_learns:
                 levels['masking'] = ('masker',)
         return levels
 

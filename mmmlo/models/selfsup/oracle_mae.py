@@ -7,6 +7,7 @@ from mmmlo.registry import MODELS
 from mmmlo.utils.errors import DataError
 
 from ..selection import select_patches
+from ..weighting import mean_one
 from .base import Masking
 from .mae import MAE
 
@@ -64,7 +65,5 @@ class OracleMAE(MAE):
             masking = Masking(scores, None, select_patches(scores, self.draw_ratio(), temperature=1.0))
         else:
             selection = select_patches(torch.rand_like(worth), self.draw_ratio())
-            weight = (worth + 0.1) * selection.mask
-            mean = weight.sum(dim=1, keepdim=True) / selection.mask.sum(dim=1, keepdim=True)  # B x 1
-            masking = Masking(worth, weight / mean, selection)
+            masking = Masking(worth, mean_one(worth + 0.1, selection.mask), selection)
         return super().loss(inputs, data_samples, masking, labelled)

@@ -1,6 +1,6 @@
 """The page of a run: one HTML file of everything that its work dir tells."""
 
 from .page import write_report
-from .run import Run, find_runs, read_config
+from .run import Run, find_runs
 
-__all__ = ['Run', 'find_runs', 'read_config', 'write_report']
+__all__ = ['Run', 'find_runs', 'write_report']

@@ -1,6 +1,5 @@
 """Reads a work dir as it is: of a run that goes on, was interrupted, or is of something else."""
 
-import ast
 import json
 import math
 import os
@@ -12,10 +11,11 @@ from glob import escape, glob
 from typing import Any
 
 from mmmlo.evaluation.results import ResultsFile, Row
+from mmmlo.utils.config import read_config
 from mmmlo.utils.errors import MissingFileError, SettingError
 from mmmlo.utils.text import describe_error
 
-__all__ = ['Points', 'Run', 'find_runs', 'read_config']
+__all__ = ['Points', 'Run', 'find_runs']
 
 Points = list[tuple[float, float]]
 
@@ -32,7 +32,7 @@ class Run:
     Attributes:
         label (str): What to call it.
         starts (list[dict]): Entries of ``provenance.json``, one for each time that training began.
-        config (dict): Plain values of the config; see :func:`read_config`.
+        config (dict): Plain values of the config; see :func:`mmmlo.utils.config.read_config`.
         config_text (str): The config as it was resolved.
         curves (dict[str, Points]): Name of a number -> (iteration, value), those that are finite. A loss of a run of one
             level is ``pretrain/loss``.
@@ -202,24 +202,3 @@ def _runs_below(path: str, depth: int = _DEPTH) -> Iterator[str]:
         for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
             if entry.is_dir():
                 yield from _runs_below(entry.path, depth - 1)
-
-
-def read_config(text: str) -> dict[str, Any]:
-    """Read the plain values of a config, without running it as mmengine does; others are their source."""
-    try:
-        body = ast.parse(text).body
-    except (SyntaxError, ValueError):
-        return {}
-    assigned = [node for node in body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)]
-    return {node.targets[0].id: _plain(node.value) for node in assigned}  # type: ignore[attr-defined]
-
-
-def _plain(node: ast.expr) -> Any:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
-        return {keyword.arg: _plain(keyword.value) for keyword in node.keywords}
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_plain(item) for item in node.elts]
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        return ast.unparse(node)

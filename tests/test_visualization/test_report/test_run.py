@@ -3,7 +3,7 @@ import json
 import pytest
 
 from mmmlo.utils.errors import MissingFileError, SettingError
-from mmmlo.visualization.report import Run, find_runs, read_config
+from mmmlo.visualization.report import Run, find_runs
 
 
 def log(folder):
@@ -75,10 +75,3 @@ def test_runs_are_found_in_folders_of_them(work_dir, tmp_path):
         find_runs([str(tmp_path / 'empty')])
     both = find_runs([str(tmp_path / 'empty'), str(tmp_path / 'study')])
     assert both[0].label == 'empty' and both[0].missing
-
-
-def test_configs_are_read_without_being_run(tmp_path):
-    text = f"a = dict(b=[1, (2.5, None)], c=dict(type='X'))\nd = open('{tmp_path}/made', 'w')\n"
-    assert read_config(text) == dict(a=dict(b=[1, [2.5, None]], c=dict(type='X')), d=f"open('{tmp_path}/made', 'w')")
-    assert not (tmp_path / 'made').exists()
-    assert read_config('a = dict(') == {}
