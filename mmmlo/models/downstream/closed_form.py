@@ -44,6 +44,8 @@ class ClosedFormHead(nn.Module, metaclass=ABCMeta):
         self.num_classes, self.token = num_classes, token
         self.register_buffer('bank', torch.zeros(bank, in_channels))  # the latest first
         self.register_buffer('bank_labels', torch.full((bank,), -1))  # -1 where there is none yet
+        self._filled: int | None = 0  # images in the bank, known without asking the device; None after loading
+        self.register_load_state_dict_post_hook(_forget_filled)
 
     def loss(self, feats: tuple, data_samples: list, solved_on: tuple[tuple, list]) -> dict[str, torch.Tensor]:
         """Compute the cross entropy of images by the head that others solve.
@@ -81,15 +83,21 @@ class ClosedFormHead(nn.Module, metaclass=ABCMeta):
         """Features, N x C, and labels, N, with those of the bank, into which they go, of all processes alike."""
         if not len(self.bank):
             return features, labels
-        known = self.bank_labels >= 0
-        joined = torch.cat([features, self.bank[known].to(features)]), torch.cat([labels, self.bank_labels[known]])
+        filled = int((self.bank_labels >= 0).sum()) if self._filled is None else self._filled
+        joined = torch.cat([features, self.bank[:filled].to(features)]), torch.cat([labels, self.bank_labels[:filled]])
         for bank, new in ((self.bank, features.detach()), (self.bank_labels, labels)):
-            bank.copy_(torch.cat([*(own.to(bank) for own in all_gather(new)), bank])[: len(bank)])
+            latest = torch.cat([own.to(bank) for own in all_gather(new)])
+            bank.copy_(torch.cat([latest, bank])[: len(bank)])
+        self._filled = min(filled + len(latest), len(bank))
         return joined
 
     @abstractmethod
     def solve(self, train: torch.Tensor, labels: torch.Tensor, test: torch.Tensor) -> torch.Tensor:
         """Solve on features N x C with labels N x K in one-hot form, and score others, B x C; returns logits, B x K."""
+
+
+def _forget_filled(head: ClosedFormHead, _: object) -> None:
+    head._filled = None
 
 
 def _labels(data_samples: list, like: torch.Tensor) -> torch.Tensor:
@@ -128,12 +136,14 @@ class RidgeHead(ClosedFormHead):
         variance, mean = torch.var_mean(train, dim=0, correction=0)  # C
         train, test = ((x - mean) / (variance + 1e-8).sqrt() for x in (train, test))
         centre = labels.mean(dim=0)  # K
+        # By solve_ex: solve waits for the device, to tell of a singular matrix, which the penalty excludes.
+        like = dict(dtype=train.dtype, device=train.device)
         if len(train) < train.shape[1]:  # the smaller of the two systems, of the same solution
-            gram = train @ train.T + self.penalty * torch.eye(len(train)).to(train)  # N x N
-            values = test @ train.T @ torch.linalg.solve(gram, labels - centre)
+            gram = train @ train.T + self.penalty * torch.eye(len(train), **like)  # N x N
+            values = test @ train.T @ torch.linalg.solve_ex(gram, labels - centre).result
         else:
-            gram = train.T @ train + self.penalty * torch.eye(train.shape[1]).to(train)  # C x C
-            values = test @ torch.linalg.solve(gram, train.T @ (labels - centre))
+            gram = train.T @ train + self.penalty * torch.eye(train.shape[1], **like)  # C x C
+            values = test @ torch.linalg.solve_ex(gram, train.T @ (labels - centre)).result
         return self.scale * (centre + values)
 
 

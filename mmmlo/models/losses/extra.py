@@ -103,7 +103,8 @@ class LogDetLoss(ExtraLoss):
         with torch.autocast(latent.device.type, enabled=False):
             moment = _second_moment(latent)  # C x C
             scale = self.mu * len(latent) * get_world_size() / len(moment)
-            return -self.loss_weight * torch.logdet(torch.eye(len(moment)).to(moment) + scale * moment)
+            identity = torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
+            return -self.loss_weight * torch.logdet(identity + scale * moment)
 
 
 @MODELS.register_module()

@@ -44,25 +44,35 @@ class BlockMasker(BaseMasker):
         """Score the patches by the order in which blocks cover them; see :meth:`BaseMasker.forward`."""
         batch, length, device = *tokens.shape[:2], tokens.device
         masked = length - num_visible(length, self.mask_ratio)
-        order = torch.zeros(batch, *grid, device=device)  # 0 is not covered, the first block has the highest number
+        count = self._count(masked, length)
         rows, columns = (torch.arange(size, device=device) for size in grid)
-        for block in range(_MOST_BLOCKS, 0, -1):
-            (top, height), (left, width) = self._draw(batch, grid, device)
-            tall = (rows >= top) & (rows < top + height)  # B x H
-            wide = (columns >= left) & (columns < left + width)  # B x W
-            order = torch.where(tall[:, :, None] & wide[:, None] & (order == 0), block, order)  # B x H x W
-            # Looking waits for the device.
-            if block % 8 == 0 and (order > 0).flatten(1).sum(dim=1).min() >= masked:
-                order = (order - block + 1).clamp(min=0).flatten(1)  # B x L
-                return (order + torch.rand(batch, length, device=device)) / (_MOST_BLOCKS - block + 2)
-        raise SettingError(
-            f'{_MOST_BLOCKS} blocks of model.masker.area {self.area} do not cover {masked} of {length} patches; lower '
-            'model.mask_ratio, or let blocks be larger'
-        )
+        (top, height), (left, width) = self._draw(count, batch, grid, device)
+        tall = (rows >= top) & (rows < top + height)  # N x B x H
+        wide = (columns >= left) & (columns < left + width)  # N x B x W
+        covered = (tall[..., None] & wide[..., None, :]).flatten(2)  # N x B x L
+        # The first block has the highest number, 0 is not covered.
+        order = (covered * torch.arange(count, 0, -1, device=device)[:, None, None]).amax(dim=0)  # B x L
+        return (order + torch.rand(batch, length, device=device)) / (count + 2)
 
-    def _draw(self, batch: int, grid: tuple[int, int], device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """First row and height, first column and width of a block in each image, B x 1 each."""
-        share, ratio, *places = torch.rand(4, batch, 1, device=device)
+    def _count(self, masked: int, length: int) -> int:
+        """Four times the blocks of mean area that cover this in expectation: to look how many do waits for the device.
+
+        Should they not do in some image, random patches are masked besides.
+        """
+        area = min(max(sum(self.area) / 2, 1 / length), 0.99)
+        expected = math.log(1 - masked / length) / math.log(1 - area)
+        if expected > _MOST_BLOCKS:
+            raise SettingError(
+                f'{_MOST_BLOCKS} blocks of model.masker.area {self.area} do not cover {masked} of {length} patches; lower '
+                'model.mask_ratio, or let blocks be larger'
+            )
+        return math.ceil(4 * expected) + 4
+
+    def _draw(
+        self, count: int, batch: int, grid: tuple[int, int], device: torch.device
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """First row and height, first column and width of the blocks of each image, N x B x 1 each."""
+        share, ratio, *places = torch.rand(4, count, batch, 1, device=device)
         area = (self.area[0] + share * (self.area[1] - self.area[0])) * grid[0] * grid[1]
         low, high = map(math.log, self.aspect)
         aspect = torch.exp(low + ratio * (high - low))

@@ -58,6 +58,9 @@ def test_a_bank_adds_the_latest_images_without_a_gradient():
         torch.testing.assert_close(loss, plain.loss(*test, solved_on=whole)['loss'])
     assert torch.autograd.grad(loss, [feats[0] for feats, _ in batches], allow_unused=True)[:2] == (None, None)
     assert torch.equal(head.state_dict()['bank_labels'], torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]))
+    resumed = RidgeHead(3, 4, bank=8).double()
+    resumed.load_state_dict(head.state_dict())
+    assert torch.equal(*(each.loss(*test, solved_on=batches[0])['loss'] for each in (head, resumed)))
 
 
 @pytest.mark.parametrize('kind', ['RidgeHead', 'SoftNeighboursHead'])
