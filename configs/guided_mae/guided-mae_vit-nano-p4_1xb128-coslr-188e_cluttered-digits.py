@@ -10,6 +10,7 @@ model = dict(
         type='mmmlo.AttentionMasker',
         patch_size=4,
         dims=96,
+        margin=2,
         head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=96)),
     guided_share=0.,
     weighting=dict(type='mmmlo.TopWeights'))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from mmengine.dist import all_reduce
 from torch import nn
 
 from mmmlo.registry import MODELS
@@ -30,9 +31,13 @@ class AttentionMasker(BaseMasker):
 
     An image is a bag of patches, and its label is read from the mean of their features, weighted by the softmax of their
     scores (Ilse et al., ICML 2018, equation 8, without the gate). Patches that tell nothing about the label only dilute the
-    mean, so their scores fall. A patch is embedded alone: a network that sees its neighbours can put its score beside what
-    it saw. Attention begins even: sure of the wrong patches at first, it may never learn. Ours;
+    mean, so their scores fall. A patch is embedded with a margin of a few pixels: a network that sees far can put its score
+    beside what it saw. Attention begins even: sure of the wrong patches at first, it may never learn. Ours;
     :class:`mmmlo.models.GuidedMAE` trains it beside the autoencoder.
+
+    Whether it matters where one looks is measured in each step, as the importance of a feature is (Breiman, 2001): by the
+    loss of the same patch features under the same attention, dealt to other patches. ``trust`` is the share of that loss
+    which the attention saves, averaged over steps: 0 while it has learned nothing, and where every patch tells the label.
 
     Args:
         patch_size (int): Patch size in pixels, the backbone's.
@@ -41,18 +46,31 @@ class AttentionMasker(BaseMasker):
         in_channels (int): Image channels. Defaults to 3.
         dims (int): Width of the patch features. Defaults to 48.
         depth (int): Residual blocks after the embedding. Defaults to 2.
+        margin (int): Pixels around a patch that are embedded with it. Defaults to 0.
+        momentum (float): Share of ``trust`` that stays in a step. Defaults to 0.98.
         init_cfg (dict, optional): Initialization. Defaults to None, PyTorch's own.
 
     Raises:
         SettingError: The head takes features of another width.
     """
 
+    trust: torch.Tensor
+
     def __init__(
-        self, patch_size: int, head: dict, in_channels: int = 3, dims: int = 48, depth: int = 2, init_cfg: dict | None = None
+        self,
+        patch_size: int,
+        head: dict,
+        in_channels: int = 3,
+        dims: int = 48,
+        depth: int = 2,
+        margin: int = 0,
+        momentum: float = 0.98,
+        init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.patch_size = patch_size
-        self.embed = nn.Conv2d(in_channels, dims, patch_size, stride=patch_size)
+        self.patch_size, self.momentum = patch_size, momentum
+        self.register_buffer('trust', torch.zeros(()))
+        self.embed = nn.Conv2d(in_channels, dims, patch_size + 2 * margin, stride=patch_size, padding=margin)
         self.blocks = nn.Sequential(*[_ResidualBlock(dims) for _ in range(depth)], nn.LayerNorm(dims))
         self.attention = nn.Linear(dims, 1)
         nn.init.normal_(self.attention.weight, std=1e-3)
@@ -72,16 +90,29 @@ class AttentionMasker(BaseMasker):
         return self.blocks(self.embed(images).flatten(2).transpose(1, 2))  # B x L x C
 
     def loss(self, images: torch.Tensor, data_samples: list) -> dict[str, torch.Tensor]:
-        """Compute the head's loss on the attended mean of the patch features.
+        """Compute the head's loss on the attended mean of the patch features, and while training update ``trust``.
 
         Args:
             images (torch.Tensor): Preprocessed images, B x C x H x W.
             data_samples (list): Their labels.
 
         Returns:
-            dict[str, torch.Tensor]: The losses of the head.
+            dict[str, torch.Tensor]: The losses of the head, and ``trust``.
         """
         features = self._features(images)  # B x L x C
         attention = self.attention(features).squeeze(-1).softmax(dim=1)  # B x L
-        pooled = torch.einsum('blc,bl->bc', features, attention)
-        return self.head.loss((self.norm(pooled),), data_samples)
+        losses = self._head_losses(features, attention, data_samples)
+        if self.training:
+            with torch.no_grad():
+                dealt = attention[:, torch.randperm(attention.shape[1], device=attention.device)]
+                saved = 1 - _total(losses) / _total(self._head_losses(features, dealt, data_samples))
+                all_reduce(saved, 'mean')
+                self.trust.lerp_(saved.nan_to_num().clamp(0, 1).to(self.trust), 1 - self.momentum)
+        return dict(losses, trust=self.trust)
+
+    def _head_losses(self, features: torch.Tensor, attention: torch.Tensor, data_samples: list) -> dict[str, torch.Tensor]:
+        return self.head.loss((self.norm(torch.einsum('blc,bl->bc', features, attention)),), data_samples)
+
+
+def _total(losses: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.stack([value.detach() for name, value in losses.items() if 'loss' in name]).sum()

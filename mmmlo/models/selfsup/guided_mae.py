@@ -14,7 +14,8 @@ from .base import BaseMaskedAutoencoder, Masking
 class GuidedMAE(BaseMaskedAutoencoder):
     """Two levels that never meet in one loss; ours.
 
-    - ``pretrain``: encoder and decoder reconstruct the masked patches, weighted by the scores, which get no gradient;
+    - ``pretrain``: encoder and decoder reconstruct the masked patches, weighted by the scores, which get no gradient, as far
+      as the masker's ``trust`` goes: at 0 all patches weigh the same;
     - ``masking``: the masker minimizes ``masker.loss(images, data_samples)``, such as :class:`AttentionMasker`'s,
       which learns from labels where to look.
 
@@ -44,6 +45,11 @@ class GuidedMAE(BaseMaskedAutoencoder):
     def draw_masks(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> Masking:
         """Score, choose and weight the patches, without a graph to the masker."""
         return super().draw_masks(images, tokens, grid)
+
+    def weigh(self, mask_prob: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Make weights of the scores, B x L, as far as the masker trusts them."""
+        trust: Any = getattr(self.masker, 'trust', 1)
+        return 1 + trust * (super().weigh(mask_prob, mask) - 1)
 
     def level_loss(self, level: str, batch: dict, fixed: Any = None) -> dict[str, torch.Tensor]:
         """Losses of one level on one batch; see :meth:`BaseMaskedAutoencoder.level_loss`."""

@@ -32,6 +32,8 @@ def test_each_level_moves_its_own_modules_alone(tiny_model, tiny_batch):
 
 def test_the_loss_weights_random_masks_by_the_best_scores(tiny_model, tiny_batch):
     model, batch = tiny_model(**GUIDED), tiny_batch(0)
+    assert (model.fix_level('pretrain', batch).weight == 1).all()  # nothing is learned yet
+    model.masker.trust.fill_(0.5)
     torch.manual_seed(3)
     masking = model.fix_level('pretrain', batch)
     loss = model.level_loss('pretrain', batch, masking)['loss']
@@ -39,7 +41,8 @@ def test_the_loss_weights_random_masks_by_the_best_scores(tiny_model, tiny_batch
     pred = model.neck(latent, masking.selection.ids_restore)
     mask, patch_loss = masking.selection.mask, model.head.patch_loss(pred, batch['inputs'])
     weight = torch.ones_like(mask).scatter(1, masking.mask_prob.topk(4, dim=1).indices, 11.0)
-    expected = ((patch_loss * weight * mask).sum(dim=1) / (weight * mask).sum(dim=1)).mean()
+    weight = 0.5 + 0.5 * weight * mask.sum(dim=1, keepdim=True) / (weight * mask).sum(dim=1, keepdim=True)
+    expected = ((patch_loss * weight * mask).sum(dim=1) / mask.sum(dim=1)).mean()
     torch.testing.assert_close(loss, expected)
 
 
