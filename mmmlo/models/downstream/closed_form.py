@@ -137,12 +137,12 @@ class RidgeHead(ClosedFormHead):
         train, test = ((x - mean) / (variance + 1e-8).sqrt() for x in (train, test))
         centre = labels.mean(dim=0)  # K
         # By solve_ex: solve waits for the device, to tell of a singular matrix, which the penalty excludes.
-        like = dict(dtype=train.dtype, device=train.device)
+        penalty = self.penalty * torch.eye(min(train.shape), dtype=train.dtype, device=train.device)
         if len(train) < train.shape[1]:  # the smaller of the two systems, of the same solution
-            gram = train @ train.T + self.penalty * torch.eye(len(train), **like)  # N x N
+            gram = train @ train.T + penalty  # N x N
             values = test @ train.T @ torch.linalg.solve_ex(gram, labels - centre).result
         else:
-            gram = train.T @ train + self.penalty * torch.eye(train.shape[1], **like)  # C x C
+            gram = train.T @ train + penalty  # C x C
             values = test @ torch.linalg.solve_ex(gram, train.T @ (labels - centre)).result
         return self.scale * (centre + values)
 
