@@ -40,6 +40,7 @@ def parse_args() -> argparse.Namespace:
         help='read checkpoints that hold more than weights and plain values, which runs the code in them',
     )
     parser.add_argument('--amp', action='store_true', help='bfloat16 mixed precision on every level')
+    parser.add_argument('--compile', action='store_true', help='compile encoder and decoder blocks (mmmlo.CompileHook)')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
     parser.add_argument(
         '--auto-scale-lr',
@@ -86,6 +87,8 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
         set_backbone(cfg, args.backbone)
     if args.amp:
         enable_amp(cfg)
+    if args.compile:
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or ()), dict(type='mmmlo.CompileHook')]
     resolve_resume(cfg, args.resume)
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:

@@ -7,6 +7,8 @@ from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLay
 
 from mmmlo.utils.errors import SettingError
 
+__all__ = ['SelectiveEncoderLayer', 'TransformerEncoderLayer', 'sincos_position_embedding']
+
 
 class SelectiveEncoderLayer(TransformerEncoderLayer):
     """mmpretrain's encoder layer, for all tokens or for some of them.

@@ -1,3 +1,4 @@
+from .compile_hook import CompileHook, compile_blocks
 from .curriculum_hook import CurriculumHook, curriculum_factor
 from .deferred_runtime_info_hook import DeferredRuntimeInfoHook
 from .level_param_scheduler_hook import LevelParamSchedulerHook
@@ -14,8 +15,8 @@ from .teacher_hook import TeacherHook
 from .worth_statistics_hook import WorthStatisticsHook, worth_statistics
 
 __all__ = [
-    'BaseScheduleHook', 'CurriculumHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook',
+    'BaseScheduleHook', 'CompileHook', 'CurriculumHook', 'DeferredRuntimeInfoHook', 'LevelParamSchedulerHook',
     'LevelStartHook', 'NonFiniteGuardHook', 'PredictionPictureHook', 'ProgressHook', 'ProvenanceHook', 'RankSeedHook',
     'SafeCheckpointHook', 'ScheduleHook', 'StopSignalHook', 'TeacherHook', 'WorthStatisticsHook',
-    'curriculum_factor', 'set_number', 'worth_statistics'
+    'compile_blocks', 'curriculum_factor', 'set_number', 'worth_statistics'
 ]

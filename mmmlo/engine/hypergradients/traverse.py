@@ -195,7 +195,9 @@ class Traversal:
 
             wanted = [list(self.parameters[target].values()) for target in targets]
             try:
-                products = iter(self.estimators[lower].product(loss, parameters, sum(wanted, []), values, reduce_mean))
+                # Neither forward mode nor a second backward pass goes through compiled code (mmmlo.CompileHook).
+                with torch.compiler.set_stance('force_eager'):
+                    products = iter(self.estimators[lower].product(loss, parameters, sum(wanted, []), values, reduce_mean))
             except NotDifferentiableError as error:
                 raise error.located_in(problem) from error.cause
         return {target: [next(products) for _ in own] for target, own in zip(targets, wanted)}

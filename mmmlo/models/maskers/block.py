@@ -25,8 +25,8 @@ class BlockMasker(BaseMasker):
         aspect (tuple[float, float]): Least and largest height over width. Defaults to (0.3, 1 / 0.3).
 
     Raises:
-        SettingError: Areas or aspects are not in order and range; at the first batch, if 1,000 blocks are not to cover what is
-            to be masked.
+        SettingError: Areas or aspects are not in order and range; at the first batch, if 1,000 blocks are not to cover what
+            is to be masked.
     """
 
     weighted = False
