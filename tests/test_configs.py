@@ -81,7 +81,8 @@ def expected_parameters(path: str, masker: str | None, head: str | None) -> int:
         count += 0 if 'ridge' in path else _head(width, classes)
     elif masker == 'mmmlo.AttentionMasker':
         blocks = 2 * (2 * 96 + (96 * 192 + 192) + (192 * 96 + 96)) + 2 * 96
-        count += (3 * 16 * 96 + 96) + blocks + 97 + _head(96, classes)
+        side = 32 if 'p16' in path else 8  # a patch with half a patch around it
+        count += (3 * side**2 * 96 + 96) + blocks + 97 + _head(96, classes)
     return count
 
 

@@ -2,18 +2,15 @@
 # the best patches more.
 # Cost: 1,504 pretrain and 6,016 masking steps, about five minutes on two CPU cores. Needs no download.
 # Run:  python tools/train.py configs/guided_mae/guided-mae_vit-nano-p4_1xb128-coslr-188e_cluttered-digits.py
-_base_ = '../mae/mae_vit-nano-p4_1xb128-coslr-188e_cluttered-digits.py'
+_base_ = ['../mae/mae_vit-nano-p4_1xb128-coslr-188e_cluttered-digits.py', '../_base_/models/guided.py']
 
 model = dict(
-    type='mmmlo.GuidedMAE',
+    **_base_.guided,
     masker=dict(
-        type='mmmlo.AttentionMasker',
+        **_base_.guided_attention,
         patch_size=4,
-        dims=96,
         margin=2,
-        head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=96)),
-    guided_share=0.,
-    weighting=dict(type='mmmlo.TopWeights'))
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=96)))
 
 optim_wrapper = dict(
     _delete_=True,
@@ -21,8 +18,7 @@ optim_wrapper = dict(
     levels=dict(
         pretrain=dict(
             optimizer=_base_.optim_wrapper.optimizer, paramwise_cfg=_base_.optim_wrapper.paramwise_cfg),
-        # Small, so that four steps in each cycle cost little, and score early what pretraining is to count.
-        masking=dict(optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True), steps=4)))
+        masking=_base_.guided_level))
 
 # In steps of each level: the masker, of four a cycle, has learned what it learns after a quarter of the run.
 param_scheduler = [
