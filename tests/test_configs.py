@@ -73,7 +73,10 @@ def expected_parameters(path: str, masker: str | None, head: str | None) -> int:
     if 'supmae' in path:
         count += _head(width, classes)
     if masker == 'mmmlo.MLPMasker':
-        count += _masker(length, width) + _head(width, classes)
+        count += _masker(length, width)
+        count += 0 if 'camvid-guided' in path or 'ade20k-guided' in path else _head(width, classes)
+        # A linear layer on each patch.
+        count += 150 * (width + 1) if 'ade20k' in path else 11 * (width + 1) if 'camvid' in path or 'mix' in path else 0
     elif masker == 'mmmlo.ViTMasker':
         count += _vit_masker(length, width, hidden=head != 'linear')
     elif masker == 'mmmlo.ConvMasker':

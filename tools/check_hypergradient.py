@@ -65,7 +65,7 @@ from mmmlo.engine.loops.loader_settings import with_settings_of
 from mmmlo.launch.config import enable_amp, load_config
 from mmmlo.launch.shrink import shrink
 from mmmlo.registry import HYPERGRADIENTS, MODELS
-from mmmlo.utils.config import dataset_leaves, is_multi_level
+from mmmlo.utils.config import dataset_leaves, is_multi_level, named_dataloaders
 from mmmlo.utils.errors import SettingError
 from mmmlo.utils.tensor_memory import TensorMemory
 
@@ -206,10 +206,19 @@ def draw_batches(cfg: Config, levels: Sequence[str], model: Any, seed: int) -> C
     own = {levels[0]: cfg.train_dataloader, **{name: cfg.train_cfg.dataloaders[name] for name in names[1:]}}
 
     def endless(loader: dict, seed: int) -> Iterator[dict]:
-        built = Runner.build_dataloader(with_settings_of(cfg.train_dataloader, loader, ['drop_last']), seed=seed)
+        if 'tasks' in loader:
+            tasks = {name: endless(own, seed + number) for number, (name, own) in enumerate(loader['tasks'].items())}
+            while True:
+                yield {name: next(own) for name, own in tasks.items()}
+        loader = with_settings_of(cfg.train_dataloader, loader, ['drop_last'])
+        own = loader.pop('data_preprocessor', None)
+        preprocessor = MODELS.build(own).to(model.backbone.pos_embed) if own else model.data_preprocessor
+        built = Runner.build_dataloader(loader, seed=seed)
+        if not len(built):
+            raise SettingError(f'{len(built.dataset)} images of {loader["dataset"]["type"]} make no batch')
         while True:
             for batch in built:
-                yield model.data_preprocessor(batch, True)
+                yield preprocessor(batch, True)
 
     # Levels' seeds are as far apart as in training.
     iterators = {
@@ -387,8 +396,8 @@ def _ratio(numerator: float, denominator: float) -> float:
 
 def describe_data(cfg: Config) -> str:
     """Where the levels' batches come from, before shrinking."""
-    loaders = [cfg.train_dataloader, *(cfg.train_cfg.get('dataloaders') or {}).values()]
-    leaves = [leaf for one in loaders if not isinstance(one, str) for _, leaf in dataset_leaves(one['dataset'], '')]
+    loaders = [loader for key, loader in named_dataloaders(cfg) if key.startswith('train')]
+    leaves = [leaf for loader in loaders for _, leaf in dataset_leaves(loader['dataset'], '')]
     roots = {leaf['data_root'] for leaf in leaves if leaf.get('data_root')}
     absent = sorted(root for root in roots if not osp.isdir(osp.expanduser(root)))
     if absent:

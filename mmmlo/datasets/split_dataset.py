@@ -22,7 +22,7 @@ _MOST_REPLACEMENTS = 1000  # as in mmengine's datasets
 
 @DATASETS.register_module()
 class SplitDataset:
-    """One part of a labelled dataset, cut by class with a seed; where images have several labels, at random with that seed.
+    """One part of a labelled dataset, cut by class with a seed; where images have several labels or maps of them, at random.
 
     Parts are disjoint and together hold every image. The cut depends on the labels, ``fractions`` and ``seed`` only, so a
     config cuts D_tr and D_val by ``part='train'`` and ``part='val'`` of one training set, with pipelines of their own.
@@ -63,11 +63,12 @@ class SplitDataset:
         self.dataset = dataset
         self.part = part
         self.CLASSES: tuple[str, ...] | None = dataset.metainfo.get('classes')
-        labels = read_label_sets(dataset)
+        maps = len(dataset) and 'seg_map_path' in dataset.get_data_info(0)  # a label for each pixel, and none for an image
+        labels = [[]] * len(dataset) if maps else read_label_sets(dataset)
         if isinstance(labels, np.ndarray):
             check_classes(labels, self.CLASSES, _place(dataset), least=len(fractions))
         else:
-            print_log(f'{_place(dataset)}: images have several labels, so the cut is not by class', 'current')
+            print_log(f'{_place(dataset)}: images have no label or several, so the cut is not by class', 'current')
         strata = labels if isinstance(labels, np.ndarray) else [0] * len(labels)
         # Indices of this part in the whole dataset, ascending, int64.
         self.indices = stratified_parts(strata, fractions, seed)[part]

@@ -17,14 +17,24 @@ class SyntheticImages(BaseDataset):
         num_classes (int): Defaults to 10.
         per_class (int): Images of each class. Defaults to 16.
         size (int): Height and width in pixels. Defaults to 36.
+        maps (bool): Whether there are maps of labels for mmseg: the class in the square, 255 around it. Defaults to False.
         **kwargs: Arguments of mmpretrain's ``BaseDataset``, such as ``pipeline``.
     """
 
-    def __init__(self, split: str = 'train', num_classes: int = 10, per_class: int = 16, size: int = 36, **kwargs) -> None:
+    def __init__(
+        self,
+        split: str = 'train',
+        num_classes: int = 10,
+        per_class: int = 16,
+        size: int = 36,
+        maps: bool = False,
+        **kwargs,
+    ) -> None:
         self.split = split
         self.num_classes = num_classes
         self.per_class = per_class
         self.size = size
+        self.maps = maps
         metainfo = dict(classes=[f'class {label}' for label in range(num_classes)])
         super().__init__(ann_file='', metainfo=metainfo, **kwargs)
 
@@ -37,6 +47,17 @@ class SyntheticImages(BaseDataset):
             img = random.randint(0, 128, (self.size, self.size, 3)).astype(np.uint8)
             row, column = divmod(label * 7 % 16, 4)
             side = self.size // 4
-            img[row * side:(row + 1) * side, column * side:(column + 1) * side] += 100
+            square = slice(row * side, (row + 1) * side), slice(column * side, (column + 1) * side)
+            img[square] += 100
             data.append(dict(img=img, gt_label=label))
+            if self.maps:
+                labels = np.full(img.shape[:2], 255, np.uint8)
+                labels[square] = label
+                data[-1].update(
+                    gt_seg_map=labels,
+                    seg_fields=['gt_seg_map'],
+                    img_shape=img.shape[:2],
+                    ori_shape=img.shape[:2],
+                    source=f'{self.split} with maps#{index}',  # others than those without
+                )
         return data

@@ -34,6 +34,8 @@ def shrink(cfg: Config, cycles: int = 2) -> Config:
         # A head that is solved needs an image of each class.
         loader.update(batch_size=16 if key.endswith('.labelled') else 8, num_workers=0, pin_memory=False)
         loader.pop('persistent_workers', None)
+        if 'size' in loader.get('data_preprocessor', ()):  # to which a segmentor's pads
+            loader.data_preprocessor.size = (size, size)
         for _, dataset in dataset_leaves(loader.get('dataset') or dict(datasets=()), key):
             _shrink_dataset(dataset, size)
     # Hooks that measure on images of their own, which are of full size.
@@ -86,8 +88,11 @@ def _shrink_model(model: ConfigDict) -> None:
         if 'grid' in masker:
             masker.grid = GRID
         masker = masker.get('masker')  # one inside, as in mmmlo.FrozenMasker
-    for head in [model.get('downstream'), *(loss.head for loss in extra if 'head' in loss)]:
-        if head is not None:
+    downstream = model.get('downstream') or {}
+    tasks = downstream.get('tasks', dict(downstream=downstream)).values()
+    for head in [*tasks, *(loss.head for loss in extra if 'head' in loss)]:
+        head = head.get('decode_head', head)
+        if head:
             head.in_channels = WIDTH
 
 
@@ -99,9 +104,11 @@ def _shrink_dataset(dataset: ConfigDict, size: int) -> None:
         # 'trainval' is trained on too, an annotation file says it by its name, and without labels there is no test.
         trained = any('train' in str(dataset.get(key)) for key in ('split', 'data_prefix', 'ann_file'))
         split = 'train' if trained or not dataset.get('with_label', True) else 'test'
+        of_maps = dict(maps=True) if any('LoadAnnotations' in transform['type'] for transform in pipeline) else {}
+        indices = dict(indices=dataset.indices) if of_maps and 'indices' in dataset else {}
         dataset.clear()
-        dataset.update(type='mmmlo.SyntheticImages', split=split)
-        pipeline = [transform for transform in pipeline if 'LoadImage' not in transform['type']]
+        dataset.update(type='mmmlo.SyntheticImages', split=split, **of_maps, **indices)
+        pipeline = [transform for transform in pipeline if '.Load' not in f'.{transform["type"]}']
     pipeline.insert(len(pipeline) - 1, dict(type='Resize', scale=(size, size)))
     dataset.pipeline = pipeline
 

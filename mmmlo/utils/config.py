@@ -36,7 +36,10 @@ def named_dataloaders(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
         loop = cfg.get(f'{split}_cfg') or {}
         loaders = {f'{split}_dataloader': cfg.get(f'{split}_dataloader')}
         loaders[f'{split}_cfg.bank_dataloader'] = loop.get('bank_dataloader')
-        loaders |= {f'{split}_cfg.dataloaders.{level}': own for level, own in (loop.get('dataloaders') or {}).items()}
+        for level, own in (loop.get('dataloaders') or {}).items():
+            tasks = own.get('tasks') if isinstance(own, Mapping) else None  # of a level whose batch is one of each
+            named = {level: own} if tasks is None else {f'{level}.tasks.{task}': one for task, one in tasks.items()}
+            loaders |= {f'{split}_cfg.dataloaders.{name}': one for name, one in named.items()}
         # A name in place of a config says that the level shares another's batches.
         yield from ((key, loader) for key, loader in loaders.items() if isinstance(loader, Mapping))
 

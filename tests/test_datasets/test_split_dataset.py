@@ -117,6 +117,14 @@ def test_several_classes_an_image_are_cut_at_random(tmp_path, image_folder, labe
         read_labels(train)
 
 
+def test_maps_of_labels_are_cut_at_random(tmp_path, image_folder):
+    root = image_folder(cat=10)
+    cfg = dict(type='mmseg.BaseSegDataset', data_prefix=dict(img_path=str(root / 'cat'), seg_map_path=str(root / 'cat')),
+               img_suffix='.png', metainfo=dict(classes=['a']))
+    train, val = (SplitDataset(cfg, part=part) for part in ('train', 'val'))
+    assert len(train) == 8 and sorted([*train.indices, *val.indices]) == list(range(10))
+
+
 def test_a_label_outside_the_classes_is_an_error(tmp_path, image_folder):
     root = image_folder(cat=3)
     (tmp_path / 'list.txt').write_text('cat/000.png 0\ncat/001.png 1\ncat/002.png 7\n')

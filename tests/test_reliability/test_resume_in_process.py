@@ -54,6 +54,14 @@ def part(name):
     return dict(type='mmmlo.SplitDataset', part=name, fractions=dict(train=0.5, val=0.5), seed=0, dataset=images)
 
 
+def scenes(indices):
+    pipeline = [dict(type='mmseg.RandomFlip', prob=0.5), dict(type='mmseg.PackSegInputs')]
+    images = dict(type='mmmlo.SyntheticImages', per_class=6, size=16, maps=True, indices=list(indices), pipeline=pipeline)
+    preprocessor = dict(type='mmseg.SegDataPreProcessor', mean=[127.5] * 3, std=[127.5] * 3, size=(16, 16))
+    collate = dict(type='pseudo_collate')
+    return dict(batch_size=4, drop_last=True, collate_fn=collate, data_preprocessor=preprocessor, dataset=images)
+
+
 @pytest.fixture(scope='module')
 def configs():
     """Method -> a run of three epochs of four batches that keeps the checkpoint of every iteration."""
@@ -80,6 +88,15 @@ def configs():
     solved.optim_wrapper.levels.masking.paths = ['pretrain']
     labelled = dict(batch_size=15, dataset=part('train'))
     solved.train_cfg.dataloaders = dict(masking=dict(dataset=part('val')), labelled=labelled)
+    mixed = found['mlo-mae, two tasks'] = copy.deepcopy(found['mlo-mae'])
+    segmentation = dict(type='mmmlo.SegmentationTask', decode_head=dict(
+        type='mmseg.FCNHead', in_channels=48, channels=8, in_index=0, num_convs=1, num_classes=10,
+        norm_cfg=dict(type='GN', num_groups=2)))
+    mixed.model.downstream = dict(type='mmmlo.TaskMix', tasks=dict(kinds=mixed.model.downstream, places=segmentation))
+    mixed.train_cfg.dataloaders = {
+        level: dict(tasks=dict(kinds=dict(dataset=part(name)), places=scenes(indices)))
+        for level, name, indices in (('finetune', 'train', range(30)), ('masking', 'val', range(30, 60)))
+    }
     return found
 
 
@@ -135,6 +152,7 @@ VARIANTS = {
     ),
     'mlo-mae, no seed': ('mlo-mae', {'randomness.seed': None}),
     'mlo-mae, head solved': ('mlo-mae, head solved', {}),
+    'mlo-mae, two tasks': ('mlo-mae, two tasks', {}),
     'cl-mae': ('cl-mae', {}),
 }
 

@@ -9,7 +9,7 @@ from mmengine.hooks import ParamSchedulerHook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 
 from mmmlo.datasets import DataError, check_dataset_folder, check_level_splits, read_test_dataset
 from mmmlo.registry import LOOPS, MODELS
@@ -43,8 +43,9 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
             ``batch_size``, ``num_workers``, ``persistent_workers``, ``pin_memory``, ``prefetch_factor``, ``collate_fn``,
             ``sampler`` and ``drop_last`` default to those of ``train_dataloader``. Its seed is the run's plus
             10,000 times the level's position. With a ``data_preprocessor`` its batches are prepared by that one in place of
-            the model's. One more, ``labelled``, is no level's: each batch of the lowest level, or of the one that the model
-            names in ``labelled_level``, gets one of its batches as ``batch['labelled']``.
+            the model's. With ``tasks``, task -> such a config, a batch of the level is task -> batch. One more,
+            ``labelled``, is no level's: each batch of the lowest level, or of the one that the model names in
+            ``labelled_level``, gets one of its batches as ``batch['labelled']``.
         max_epochs (int, optional): Epochs over ``train_dataloader``.
         max_iters (int, optional): Batches of ``train_dataloader``, in place of ``max_epochs``.
         **kwargs: As of :class:`ResumableTrainLoop`.
@@ -124,36 +125,50 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
         self._batches: dict[str, ResumableBatches] = {}
         self._shared: dict[str, str] = {}
         self._preprocessors: dict[str, nn.Module] = {}
+        self._tasks: dict[str, list[str]] = {}  # of a level whose batch is one of each
         self.level_datasets = {base: self.dataloader.dataset}
         for position, level in enumerate([*upper, _LABELLED] if _LABELLED in dataloaders else upper, start=1):
-            cfg, key = dataloaders[level], f'train_cfg.dataloaders.{level}'
+            cfg = dataloaders[level]
             if isinstance(cfg, str):
                 self._check_shared(level, cfg)
                 self._shared[level] = cfg
                 self.level_datasets[level] = self.level_datasets[cfg]
                 continue
-            if 'dataset' not in cfg:
-                raise SettingError(f'{key}.dataset is missing')
-            check_dataset_folder(cfg['dataset'], f'{key}.dataset')
-            cfg = with_settings_of(base_loader, cfg, more=['drop_last'])
-            if preprocessor := cfg.pop('data_preprocessor', None):
-                self._preprocessors[level] = MODELS.build(preprocessor).to(self._device)
             # Samplers add the epoch to their seed, so levels must not be neighbours.
-            loader = build_resumable_loader(self.runner, cfg, self.runner.seed + _SEEDS_APART * position, key)
-            _check_not_empty(loader, key)
-            self.level_loaders[level], self.level_datasets[level] = loader, loader.dataset
-            self._batches[level] = ResumableBatches(loader, key)
-            self._all_batches.append(self._batches[level])
+            seed = self.runner.seed + _SEEDS_APART * position
+            if 'tasks' in cfg:
+                self._tasks[level] = list(cfg['tasks'])
+                for number, (task, own) in enumerate(cfg['tasks'].items()):
+                    self._build_loader(f'{level}.tasks.{task}', own, base_loader, seed + _SEEDS_APART // 100 * number)
+                datasets = [self.level_loaders[f'{level}.tasks.{task}'].dataset for task in cfg['tasks']]
+                self.level_datasets[level] = ConcatDataset(datasets)
+            else:
+                self._build_loader(level, cfg, base_loader, seed)
+                self.level_datasets[level] = self.level_loaders[level].dataset
         # Problems other than masked autoencoders need not say which levels must not share images, or get labels.
         self._labelled_level = getattr(self._model, 'labelled_level', base)
         disjoint = getattr(self._model, 'disjoint_levels', ())
         check_level_splits(self.level_datasets, disjoint, test_dataset=read_test_dataset(self.runner))
 
+    def _build_loader(self, name: str, cfg: dict, base_loader: DataLoader | dict, seed: int) -> None:
+        """Build the loader of a level, or of one of its tasks."""
+        key = f'train_cfg.dataloaders.{name}'
+        if 'dataset' not in cfg:
+            raise SettingError(f'{key}.dataset is missing')
+        check_dataset_folder(cfg['dataset'], f'{key}.dataset')
+        cfg = with_settings_of(base_loader, cfg, more=['drop_last'])
+        if preprocessor := cfg.pop('data_preprocessor', None):
+            self._preprocessors[name] = MODELS.build(preprocessor).to(self._device)
+        loader = self.level_loaders[name] = build_resumable_loader(self.runner, cfg, seed, key)
+        _check_not_empty(loader, key)
+        self._batches[name] = ResumableBatches(loader, key)
+        self._all_batches.append(self._batches[name])
+
     def _check_shared(self, level: str, source: str) -> None:
         if level == _LABELLED:
             raise SettingError(f'train_cfg.dataloaders.{level} is {source!r}, but it must have a dataset of its own')
         cadence = self.optim_wrapper.cadence
-        own = [cadence.base, *self._batches]
+        own = [cadence.base, *self._tasks, *self._batches]
         if source not in own:
             raise SettingError(
                 f'train_cfg.dataloaders.{level} is {source!r}, which must be a level before it with a loader of its own: '
@@ -194,16 +209,19 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
         """The schedule, as a table."""
         wrapper, cadence = self.optim_wrapper, self.optim_wrapper.cadence
         loaders = {wrapper.base: self.dataloader, **self.level_loaders}
-        rows = [('level', 'moves by', 'steps', 'start', 'every', 'batch', 'steps in the run')]
+        rows = [('level', 'moves by', 'images', 'steps', 'start', 'every', 'batch', 'steps in the run')]
         for name in wrapper.levels:
             level, moves = wrapper.level(name), 'its loss'
             if level.graph:
                 edges = (f'{low} > {up} by {type(level.estimators[low]).__name__}' for low, up in level.graph.edges)
                 moves = f'hypergradient: {", ".join(edges)}'
-            images = _batch_size(loaders[self._shared.get(name, name)]) or '?'
+            source = self._shared.get(name, name)
+            keys = [f'{source}.tasks.{task}' for task in self._tasks[source]] if source in self._tasks else [source]
+            images = ' + '.join(str(_batch_size(loaders[key]) or '?') for key in keys)
             batch = f'{images} x {cadence.accumulation[name]} x {get_world_size()}'
             counts = (cadence.steps[name], cadence.start[name], cadence.every[name])
-            rows.append((name, moves, *map(str, counts), batch, str(self.total_steps[name])))
+            count = ' + '.join(str(len(loaders[key].dataset)) for key in keys)  # type: ignore[arg-type]
+            rows.append((name, moves, count, *map(str, counts), batch, str(self.total_steps[name])))
         return (
             f'Levels {wrapper.levels}: a cycle takes {cadence.iterations} iterations, the run {self._max_iters}. Steps are '
             'those of a cycle, start and every count cycles, a batch is images x accumulation x processes.\n'
@@ -224,13 +242,20 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
         for level, raw in batches.items():
             if level in self._shared:
                 prepared[level] = prepared[self._shared[level]]
+            elif level in self._tasks:
+                prepared[level] = [
+                    {task: self._prepare(f'{level}.tasks.{task}', own) for task, own in batch.items()} for batch in raw
+                ]
             else:
-                preprocessor: Any = self._preprocessors.get(level, self._model.data_preprocessor)
-                prepared[level] = [preprocessor(batch, True) for batch in raw]
+                prepared[level] = [self._prepare(level, batch) for batch in raw]
         if labelled := prepared.pop(_LABELLED, None):
             level = self._labelled_level
             prepared[level] = [dict(batch, labelled=own) for batch, own in zip(prepared[level], labelled)]
         return prepared
+
+    def _prepare(self, name: str, batch: Any) -> dict:
+        preprocessor: Any = self._preprocessors.get(name, self._model.data_preprocessor)
+        return preprocessor(batch, True)
 
     def _gather(self, batch: Any) -> dict[str, list[Any]]:
         """Draw the batches of the coming iteration: those of the levels that are due, no more."""
@@ -240,6 +265,9 @@ class MultiLevelTrainLoop(ResumableTrainLoop):
                 batches[level] = [batch]
             elif level in self._shared:
                 batches[level] = batches[self._shared[level]]
+            elif level in self._tasks:
+                drawn = [self._batches[f'{level}.tasks.{task}'].take(count) for task in self._tasks[level]]
+                batches[level] = [dict(zip(self._tasks[level], own)) for own in zip(*drawn)]
             else:
                 batches[level] = self._batches[level].take(count)
         if _LABELLED in self._batches and self._labelled_level in batches:

@@ -2,5 +2,7 @@
 
 from .classification import TokenClsHead
 from .closed_form import ClosedFormHead, RidgeHead, SoftNeighboursHead
+from .segmentation import SegmentationTask
+from .task_mix import TaskMix
 
-__all__ = ['ClosedFormHead', 'RidgeHead', 'SoftNeighboursHead', 'TokenClsHead']
+__all__ = ['ClosedFormHead', 'RidgeHead', 'SegmentationTask', 'SoftNeighboursHead', 'TaskMix', 'TokenClsHead']

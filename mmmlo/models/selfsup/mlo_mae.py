@@ -8,6 +8,7 @@ from torch import nn
 from mmmlo.registry import MODELS
 from mmmlo.utils.errors import SettingError
 
+from ..downstream import TaskMix
 from .base import BaseMaskedAutoencoder, Masking
 
 
@@ -25,8 +26,9 @@ class MLOMAE(BaseMaskedAutoencoder):
 
     Args:
         downstream (dict, optional): Module with ``loss(features, data_samples) -> dict``, such as :class:`TokenClsHead` or
-            any mmpretrain head. Features are the tuple that the backbone returns. With a :class:`ClosedFormHead`, which is
-            solved on D_tr whenever it is asked, there is no level ``finetune``. Defaults to None: only the pretrain level.
+            any mmpretrain head. Features are the tuple that the backbone returns; of a :class:`SegmentationTask` maps of
+            patches, and of a :class:`TaskMix` those of each task. With a :class:`ClosedFormHead`, which is solved on D_tr
+            whenever it is asked, there is no level ``finetune``. Defaults to None: only the pretrain level.
         bilevel (float, optional): Two levels in place of three: ``pretrain`` trains encoder, decoder and head together by
             L_pretrain + ``bilevel`` * L_finetune on labelled images, D_tr. This is our reading of the paper's ablation
             BLO-MAE, whose exact form was not found. Defaults to None: three levels.
@@ -53,6 +55,8 @@ class MLOMAE(BaseMaskedAutoencoder):
         self.downstream: Any = downstream
         self.bilevel = bilevel
         self.closed_form = getattr(downstream, 'closed_form', False)
+        if isinstance(downstream, TaskMix) and bilevel is not None:
+            raise SettingError('model.bilevel reads labels of the pretrain level, and each task of a TaskMix has its own')
         if self.closed_form and bilevel is not None:
             raise SettingError('model.bilevel weights the loss of a head that learns; model.downstream has nothing to learn')
         if selection_gradient not in ('none', 'straight_through'):
@@ -103,7 +107,9 @@ class MLOMAE(BaseMaskedAutoencoder):
         ``finetune`` and ``masking`` are the same function on different data: the downstream loss of unmasked images.
         """
         if level in ('finetune', 'masking') and level in self.level_modules:
-            features = self._downstream_features(batch['inputs']) if fixed is None else fixed
+            features = self._downstream_features(batch) if fixed is None else fixed
+            if isinstance(self.downstream, TaskMix):
+                return self.downstream.loss(features, {name: batch[name]['data_samples'] for name in features})
             if not self.closed_form:
                 return self.downstream.loss(features, batch['data_samples'])
             if 'labelled' not in batch:
@@ -112,11 +118,11 @@ class MLOMAE(BaseMaskedAutoencoder):
                     'loader, train_cfg.dataloaders.labelled'
                 )
             train = batch['labelled']
-            solved_on = self._downstream_features(train['inputs']), train['data_samples']
+            solved_on = self._downstream_features(train), train['data_samples']
             return self.downstream.loss(features, batch['data_samples'], solved_on)
         losses = super().level_loss(level, batch, fixed)
         if level == 'pretrain' and self.bilevel is not None:
-            supervised = self.downstream.loss(self._downstream_features(batch['inputs']), batch['data_samples'])
+            supervised = self.downstream.loss(self._downstream_features(batch), batch['data_samples'])
             losses.update(
                 {f'finetune_{name}': self.bilevel * value if 'loss' in name else value for name, value in supervised.items()}
             )
@@ -144,12 +150,28 @@ class MLOMAE(BaseMaskedAutoencoder):
         For ``finetune`` these are the features, with the graph to the encoder where it is differentiated.
         """
         if level == 'finetune':
-            return self._downstream_features(batch['inputs'])
+            return self._downstream_features(batch)
         return super().fix_level(level, batch)
 
-    def _downstream_features(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """:meth:`extract_feat` of what the downstream module reads, where it says so by ``read_tokens``."""
-        tokens = getattr(self.downstream, 'read_tokens', slice(None))
+    def _downstream_features(self, batch: dict) -> Any:
+        """What the downstream module reads of a batch; of a mix, task -> what it reads of its own batch."""
+        if isinstance(self.downstream, TaskMix):
+            missing = set(self.downstream.tasks) - set(batch)
+            if missing:
+                raise SettingError(
+                    f'model.downstream.tasks has {sorted(missing)}, for which the level has no loader; name one each in '
+                    'train_cfg.dataloaders.<level>.tasks'
+                )
+            return {name: self._features(batch[name]['inputs'], task) for name, task in self.downstream.tasks.items()}
+        return self._features(batch['inputs'], self.downstream)
+
+    def _features(self, images: torch.Tensor, task: Any) -> tuple[torch.Tensor, ...]:
+        """:meth:`extract_feat` of what a task reads: the tokens ``read_tokens``, or with ``reads_maps`` maps of patches."""
+        if getattr(task, 'reads_maps', False):
+            grid = [side // self.backbone.patch_size for side in images.shape[2:]]
+            # B x (1 + L) x C to B x C x h x w, in that order in memory: a group norm has no second derivative in others
+            return tuple(x[:, 1:].transpose(1, 2).unflatten(2, grid).contiguous() for x in self.extract_feat(images))
+        tokens = getattr(task, 'read_tokens', slice(None))
         if tokens == slice(None) or not self.backbone.returns_tokens:
             return self.extract_feat(images)
         return (self.backbone.encode(self.backbone.embed(images)[0], outputs=tokens),)

@@ -351,11 +351,11 @@ def test_the_schedule_is_printed_once(make, monkeypatch):
     (table,) = [text for text in said if text.startswith('Levels')]
     rows = [line.replace('|', ' ').split() for line in table.splitlines()[3:]]
     assert [row[0] for row in rows] == ['pretrain', 'finetune', 'masking']
-    # steps, start, every; a batch of 8 without accumulation on one process; steps in the run
-    assert [row[-9:] for row in rows] == [
-        ['2', '0', '1', '8', 'x', '1', 'x', '1', '9'],
-        ['1', '0', '1', '8', 'x', '1', 'x', '1', '4'],
-        ['1', '1', '2', '8', 'x', '1', 'x', '1', '1'],
+    # images, steps, start, every; a batch of 8 without accumulation on one process; steps in the run
+    assert [row[-10:] for row in rows] == [
+        ['30', '2', '0', '1', '8', 'x', '1', 'x', '1', '9'],
+        ['30', '1', '0', '1', '8', 'x', '1', 'x', '1', '4'],
+        ['30', '1', '1', '2', '8', 'x', '1', 'x', '1', '1'],
     ]
     assert 'finetune > pretrain by ForwardMode' in table
 
