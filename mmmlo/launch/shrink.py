@@ -82,7 +82,8 @@ def _shrink_model(model: ConfigDict) -> None:
         # A masker's own defaults may be large, so those sizes are set too that the config leaves out.
         sizes = dict(
             MLPMasker=dict(grid=GRID, embed_dims=WIDTH, hidden_dims=32), ConvMasker=dict(dims=16),
-            ViTMasker=dict(embed_dims=WIDTH, depth=2),
+            ViTMasker=dict(embed_dims=WIDTH, depth=2), UNetMasker=dict(dims=16, depth=1),
+            AttentionMapMasker=dict(num_heads=4, checkpoint=None),
         )
         masker.update(sizes.get(masker.type.split('.')[-1], {}))
         if 'grid' in masker:

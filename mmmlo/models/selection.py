@@ -40,6 +40,11 @@ def num_visible(num_patches: int, mask_ratio: float) -> int:
     return visible
 
 
+def gumbel_noise(like: torch.Tensor) -> torch.Tensor:
+    """Draw Gumbel noise of a tensor's shape: the largest of log-probabilities with noise is a draw (Gumbel-max)."""
+    return -torch.empty_like(like).exponential_().clamp_(min=torch.finfo(like.dtype).tiny).log()
+
+
 def select_patches(
     scores: torch.Tensor, mask_ratio: float, temperature: float = 0.0, guided_share: float = 1.0
 ) -> PatchSelection:
@@ -59,9 +64,7 @@ def select_patches(
     if temperature < 0:
         raise SettingError(f'model.temperature must not be negative, got {temperature}')
     if temperature > 0:
-        tiny = torch.finfo(scores.dtype).tiny
-        gumbel = -torch.empty_like(scores).exponential_().clamp_(min=tiny).log()
-        scores = scores.clamp(min=tiny).log() + temperature * gumbel
+        scores = scores.clamp(min=torch.finfo(scores.dtype).tiny).log() + temperature * gumbel_noise(scores)
     if not 0 <= guided_share <= 1:
         raise SettingError(f'model.guided_share must be from 0 to 1, got {guided_share}')
     if guided_share < 1:

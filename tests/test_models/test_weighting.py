@@ -42,7 +42,7 @@ def test_choice_and_weight_are_two_keys_of_every_algorithm(tiny_model, tiny_batc
     for weighting, expected in ((None, kind == 'MLOMAE'), ('ScoreWeights', True), ('UniformWeights', False)):
         own = {} if weighting is None else dict(weighting=dict(type=f'mmmlo.{weighting}'))
         model = tiny_model(**updates, **own)
-        scores, weight, selection = model.fix_level('pretrain', batch)
+        scores, weight, selection, _ = model.fix_level('pretrain', batch)
         weight = torch.ones_like(scores) if weight is None else weight
         assert torch.equal(weight, scores if expected else torch.ones_like(scores))
         assert torch.equal(selection.mask.bool(), scores >= scores.topk(12, dim=1).values[:, -1:])

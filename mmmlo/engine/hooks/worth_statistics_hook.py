@@ -80,6 +80,6 @@ class WorthStatisticsHook(Hook):
             return
         model = unwrap(runner.model)
         with torch.random.fork_rng([self._worth.device] if self._worth.is_cuda else []):
-            scores, weight, selection = model.fix_level('pretrain', self._batch)
+            scores, weight, selection, _ = model.fix_level('pretrain', self._batch)
         for name, value in worth_statistics(scores, self._worth, weight, selection.mask).items():
             runner.message_hub.update_scalar(f'train/worth/{name}', value)

@@ -122,8 +122,22 @@ class MaskedViT(GridViT):
         """
         if ids_keep is not None:
             tokens = tokens.gather(1, ids_keep.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))  # B x V x C
-        cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)  # B x 1 x C
-        x = self.pre_norm(self.drop_after_pos(torch.cat([cls_token, tokens], dim=1)))  # B x (1 + V) x C
+        x = self._with_class_token(tokens)  # B x (1 + V) x C
         for i, layer in enumerate(self.layers, start=1):
             x = layer(x, outputs if i == len(self.layers) else slice(None))
         return self.ln1(x) if self.final_norm else x
+
+    def class_attention(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Compute how the class token attends to embedded patches, B x L x C, in the last layer: B x heads x L."""
+        x = self._with_class_token(tokens)  # B x (1 + L) x C
+        *layers, last = self.layers
+        for layer in layers:
+            x = layer(x)
+        attn = last.attn
+        query, key, _ = attn.qkv(last.ln1(x)).unflatten(-1, (3, attn.num_heads, attn.head_dims)).unbind(2)
+        logits = torch.einsum('bhd,blhd->bhl', query[:, 0], key) / attn.head_dims**0.5  # B x heads x (1 + L)
+        return logits.softmax(dim=-1)[:, :, 1:]
+
+    def _with_class_token(self, tokens: torch.Tensor) -> torch.Tensor:
+        cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)  # B x 1 x C
+        return self.pre_norm(self.drop_after_pos(torch.cat([cls_token, tokens], dim=1)))

@@ -1,4 +1,5 @@
 from .attention import AttentionMasker
+from .attention_map import AttentionMapMasker
 from .base import BaseMasker
 from .block import BlockMasker, GridMasker
 from .color import ColorMasker
@@ -8,11 +9,13 @@ from .conv import ConvMasker
 from .mlp import MLPMasker
 from .random import RandomMasker
 from .statistics import mask_statistics, score_correlations, visible_overlap
-from .teacher import PredictedLossMasker, TeacherLossMasker, TeacherMasker
+from .teacher import HardnessMasker, PredictedLossMasker, TeacherLossMasker, TeacherMasker
+from .unet import UNetMasker
 from .vit import ViTMasker
 
 __all__ = [
-    'AttentionMasker', 'BaseMasker', 'BlockMasker', 'ColorMasker', 'ContrastMasker', 'ConvMasker', 'FrozenMasker',
-    'GridMasker', 'MLPMasker', 'PermutedMasker', 'PositionMasker', 'PredictedLossMasker', 'RandomMasker',
-    'TeacherLossMasker', 'TeacherMasker', 'ViTMasker', 'mask_statistics', 'score_correlations', 'visible_overlap',
+    'AttentionMapMasker', 'AttentionMasker', 'BaseMasker', 'BlockMasker', 'ColorMasker', 'ContrastMasker', 'ConvMasker',
+    'FrozenMasker', 'GridMasker', 'HardnessMasker', 'MLPMasker', 'PermutedMasker', 'PositionMasker', 'PredictedLossMasker',
+    'RandomMasker', 'TeacherLossMasker', 'TeacherMasker', 'UNetMasker', 'ViTMasker', 'mask_statistics',
+    'score_correlations', 'visible_overlap',
 ]

@@ -1,4 +1,4 @@
-"""Score patches by how hard they are, as a moving average of the model finds them."""
+"""Score patches by what a moving average of the model finds in them, such as how hard they are."""
 
 import copy
 import math
@@ -15,21 +15,20 @@ from ..losses import RankingLoss
 from ..selection import num_visible
 from .base import BaseMasker, to_mask_prob
 
-__all__ = ['PredictedLossMasker', 'TeacherLossMasker', 'TeacherMasker']
+__all__ = ['HardnessMasker', 'PredictedLossMasker', 'TeacherLossMasker', 'TeacherMasker']
 
 
 class TeacherMasker(BaseMasker):
-    """A masker that asks a teacher, an exponential moving average of parts of the model, which patches are hard.
+    """A masker that asks a teacher, an exponential moving average of parts of the model.
 
-    The teacher is in the model's checkpoints; ``mmmlo.TeacherHook`` moves it in every iteration. Scores are the sigmoid of
-    the losses, standardized within an image: absolute losses shrink during training.
+    The teacher is in the model's checkpoints; ``mmmlo.TeacherHook`` moves it in every iteration.
 
     Args:
         momentum (float): How far the teacher goes towards the model in an iteration. Defaults to 0.001. HPM goes from there
             to 0.0001, by a ``mmmlo.ScheduleHook`` for 'masker.momentum'.
 
     Raises:
-        SettingError: The momentum is outside (0, 1], or in training nothing moves the teacher.
+        SettingError: The momentum is outside (0, 1].
     """
 
     full_precision = False
@@ -46,10 +45,6 @@ class TeacherMasker(BaseMasker):
     def parts(self, model: Any) -> nn.ModuleDict:
         """Name the parts of the model that the teacher follows."""
 
-    @abstractmethod
-    def hardness(self, images: torch.Tensor) -> torch.Tensor:
-        """Tell how hard the patches of images, B x 3 x H x W, are: B x L, larger is harder."""
-
     def attach(self, model: Any) -> None:
         """Make the teacher, before the model is initialized."""
         self.teacher = copy.deepcopy(self.parts(model)).requires_grad_(False).eval()
@@ -65,14 +60,29 @@ class TeacherMasker(BaseMasker):
         """Move the teacher towards the model; ``momentum=1`` makes them equal."""
         _follow(self.teacher, self.parts(model), momentum or self.momentum)
 
-    @torch.no_grad()
-    def forward(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """Score the patches; see :meth:`BaseMasker.forward`."""
+    def check_moves(self) -> None:
+        """Raise a SettingError if in training nothing moves the teacher."""
         if self.training and not self.moves:
             raise SettingError(
                 f"nothing moves the teacher of model.masker, a {type(self).__name__}; add dict(type='mmmlo.TeacherHook') to "
                 'custom_hooks'
             )
+
+
+class HardnessMasker(TeacherMasker):
+    """A masker that asks its teacher which patches are hard.
+
+    Scores are the sigmoid of the losses, standardized within an image: absolute losses shrink during training.
+    """
+
+    @abstractmethod
+    def hardness(self, images: torch.Tensor) -> torch.Tensor:
+        """Tell how hard the patches of images, B x 3 x H x W, are: B x L, larger is harder."""
+
+    @torch.no_grad()
+    def forward(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """Score the patches; see :meth:`BaseMasker.forward`."""
+        self.check_moves()
         loss = self.hardness(images).to(torch.promote_types(images.dtype, torch.float32))  # B x L
         deviation, mean = torch.std_mean(loss, dim=1, keepdim=True)
         # Noise, so that of patches that are equally hard the first ones are not masked more often.
@@ -85,7 +95,7 @@ def _follow(teacher: nn.Module, model: nn.Module, momentum: float) -> None:
 
 
 @MODELS.register_module()
-class TeacherLossMasker(TeacherMasker):
+class TeacherLossMasker(HardnessMasker):
     """The reconstruction loss of the teacher under random masks, as in AnatoMask (Li et al., 2024).
 
     Args:
@@ -127,7 +137,7 @@ class TeacherLossMasker(TeacherMasker):
             _follow(self.teacher['later'], self.parts(model), momentum or self.later)
 
     def hardness(self, images: torch.Tensor) -> torch.Tensor:
-        """Average the loss of each patch over the passes that hide it; see :meth:`TeacherMasker.hardness`."""
+        """Average the loss of each patch over the passes that hide it; see :meth:`HardnessMasker.hardness`."""
         length = math.prod(self.teacher['backbone'].grid_size)
         order = torch.rand(len(images), length, device=images.device).argsort(dim=1)  # B x L
         loss = self._loss(self.teacher, images, order)  # B x L
@@ -147,7 +157,7 @@ class TeacherLossMasker(TeacherMasker):
 
 
 @MODELS.register_module()
-class PredictedLossMasker(TeacherMasker):
+class PredictedLossMasker(HardnessMasker):
     """The loss that the teacher of a :class:`RankingLoss` predicts of whole images, as in HPM (Wang et al., CVPR 2023).
 
     As in the released code the predictor learns from masked images and is asked about whole ones.
@@ -170,7 +180,7 @@ class PredictedLossMasker(TeacherMasker):
         return nn.ModuleDict(dict(backbone=model.backbone, predictor=ranking[0].predictor))
 
     def hardness(self, images: torch.Tensor) -> torch.Tensor:
-        """Predict the loss of each patch; see :meth:`TeacherMasker.hardness`."""
+        """Predict the loss of each patch; see :meth:`HardnessMasker.hardness`."""
         tokens, _ = self.teacher['backbone'].embed(images)  # B x L x C
         in_order = torch.arange(tokens.shape[1], device=images.device).expand(len(tokens), -1)
         return self.teacher['predictor'](self.teacher['backbone'].encode(tokens), in_order).mean(dim=-1)

@@ -1,12 +1,15 @@
 """What the masked autoencoders of this project share: masking, reconstruction and the contract of levels."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
+from mmengine.dist import get_world_size
 from mmpretrain.models import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import nn
+from torch.distributed.nn.functional import all_reduce
 
 from mmmlo.registry import MODELS
 from mmmlo.utils.errors import SettingError
@@ -23,11 +26,13 @@ class Masking(NamedTuple):
         mask_prob (torch.Tensor): Scores, B x L, in (0, 1); the graph to the masker hangs on them.
         weight (torch.Tensor | None): Weight of every patch's loss, B x L, or None for 1.
         selection (PatchSelection): Which patches are masked; carries no gradient.
+        soft (torch.Tensor | None): The soft masks of :class:`AutoMAE`, B x L, from which the hard ones were made.
     """
 
     mask_prob: torch.Tensor
     weight: torch.Tensor | None
     selection: PatchSelection
+    soft: torch.Tensor | None = None
 
 
 class BaseMaskedAutoencoder(BaseSelfSupervisor):
@@ -166,13 +171,16 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
             tokens, grid = self.backbone.embed(batch['inputs'])
         return self.draw_masks(batch['inputs'], tokens, grid)
 
-    def score(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    def score(
+        self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int], scorer: Callable | None = None
+    ) -> torch.Tensor:
         """Score the patches, B x L, in the images' precision also under autocast, because scores weight the loss.
 
         Args:
             images (torch.Tensor): Preprocessed images, B x 3 x H x W.
             tokens (torch.Tensor): Embedded patches, B x L x C; detached here.
             grid (tuple[int, int]): Patches along the height and the width.
+            scorer (Callable, optional): Another function of the masker that is called like it. Defaults to the masker.
 
         Raises:
             SettingError: The grid is not the one that the model is built for.
@@ -184,7 +192,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
             )
         tokens = tokens.detach().to(images.dtype)
         with torch.autocast(images.device.type, enabled=False) if self.masker.full_precision else nullcontext():
-            return self.masker(images, tokens, grid).to(images.dtype)
+            return (scorer or self.masker)(images, tokens, grid).to(images.dtype)
 
     def draw_masks(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> Masking:
         """Score the patches and choose which to mask; the arguments are those of :meth:`score`."""
@@ -232,12 +240,24 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         pred, latent, masking = self._predict(inputs, masking)
         ids_masked = masking.selection.ids_masked
         loss = self.head.masked_loss(pred, inputs, ids_masked, masking.weight)
-        if not self.extra_losses and labelled is None:
+        of_masker = self.masker_losses(masking, pred.detach(), inputs)
+        if not of_masker and not self.extra_losses and labelled is None:
             return dict(loss=loss)
         hidden: tuple = ()
         if any(extra.reads_patch_loss for extra in self.extra_losses.values()):
             hidden = masking.selection, self.head.patch_loss(pred.detach(), inputs, ids_masked)
-        return dict(loss_reconstruction=loss, **self._extra_losses(latent, data_samples or [], labelled, hidden))
+        extra = self._extra_losses(latent, data_samples or [], labelled, hidden)
+        return dict(loss_reconstruction=loss, **of_masker, **extra)
+
+    def masker_losses(self, masking: Masking, pred: torch.Tensor, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Losses that train the masker in the pretrain level, by an algorithm that has its masker there; none.
+
+        Args:
+            masking (Masking): The masks.
+            pred (torch.Tensor): Predictions of the masked patches, B x M x P, detached.
+            images (torch.Tensor): Preprocessed images, B x 3 x H x W.
+        """
+        return {}
 
     def _predict(self, images: torch.Tensor, masking: Masking | None) -> tuple[torch.Tensor, torch.Tensor, Masking]:
         """Predictions of the masked patches, B x M x P, features of the visible ones, B x (1 + V) x C, and the masks."""
@@ -251,6 +271,27 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
     def gate(self, tokens: torch.Tensor, masking: Masking) -> torch.Tensor:
         """Return embedded patches, B x L x C, as they are; an algorithm may let a gradient to the scores hang on them."""
         return tokens
+
+    def soft_reconstruction_loss(
+        self, images: torch.Tensor, tokens: torch.Tensor, mask_prob: torch.Tensor
+    ) -> torch.Tensor:
+        """Reconstruction loss under soft masks, which the masker can be differentiated through.
+
+        ``sum(p * l) / sum(p)`` over all patches of all images, of all processes; p is ``mask_prob``, B x L.
+        """
+        pred = self.soft_predict(tokens, mask_prob)  # B x L x P
+        sums = torch.stack([(mask_prob * self.head.patch_loss(pred, images)).sum(), mask_prob.sum()])
+        if get_world_size() > 1:
+            # A mean of the processes' ratios is not the ratio of their sums. This sum's gradient is summed too, so the
+            # average over processes that follows gives that of the ratio.
+            sums = all_reduce(sums)
+        return sums[0] / sums[1]
+
+    def soft_predict(self, tokens: torch.Tensor, mask_prob: torch.Tensor) -> torch.Tensor:
+        """Predict all patches, B x L x P, from embedded ones, B x L x C, each scaled by 1 - p, p being B x L."""
+        latent = self.backbone.encode(tokens * (1 - mask_prob).unsqueeze(-1))  # B x (1 + L) x C
+        in_order = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[0], -1)
+        return self.neck(latent, in_order)
 
     def level_residuals(self, level: str, batch: dict, fixed: Any = None) -> torch.Tensor:
         """Residuals whose squares sum up to the loss of the pretrain level, B x M x P, for its Gauss-Newton matrix.
@@ -309,13 +350,17 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         """
         tokens, grid = self.backbone.embed(inputs)
         masking = self.draw_masks(inputs, tokens, grid)
-        latent = self.backbone.encode(tokens, masking.selection.ids_keep)  # B x (1 + K) x C
-        pred = self.neck(latent, masking.selection.ids_restore).float()  # B x L x P
+        pred = self._predict_all(tokens, masking).float()  # B x L x P
         patches = self.head.patchify(inputs)  # B x L x P
         if self.head.norm_pix:
             pred = pred * (patches.var(dim=-1, keepdim=True) + 1e-6).sqrt() + patches.mean(dim=-1, keepdim=True)
         mask = masking.selection.mask.unsqueeze(-1)
         return self.head.unpatchify(mask * pred + (1 - mask) * patches, grid), masking
+
+    def _predict_all(self, tokens: torch.Tensor, masking: Masking) -> torch.Tensor:
+        """Predictions of all patches, B x L x P."""
+        latent = self.backbone.encode(tokens, masking.selection.ids_keep)  # B x (1 + V) x C
+        return self.neck(latent, masking.selection.ids_restore)
 
     def forward(self, inputs: Any, data_samples: Any = None, mode: str = 'tensor') -> Any:
         """Run the model as mmpretrain does.
@@ -332,7 +377,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
                     "train_cfg.type='mmmlo.MultiLevelTrainLoop' and, on several GPUs, "
                     "model_wrapper_cfg=dict(type='mmmlo.MultiLevelDistributedDataParallel')"
                 )
-            if self.masker_learns:
+            if self.masker_learns and 'masker' not in levels['pretrain']:
                 raise SettingError(
                     f'model.masker, a {type(self.masker).__name__}, is in no level, and one optimizer would lower the '
                     'loss by its scores falling; give the model a downstream module, freeze the masker, or use '

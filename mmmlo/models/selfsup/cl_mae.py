@@ -3,9 +3,7 @@
 from typing import Any
 
 import torch
-from mmengine.dist import get_world_size
 from torch import nn
-from torch.distributed.nn.functional import all_reduce
 
 from mmmlo.registry import MODELS
 from mmmlo.utils.errors import SettingError
@@ -95,20 +93,3 @@ class CLMAE(BaseMaskedAutoencoder):
         losses = dict(reconstruction=reconstruction, loss_reconstruction=self.curriculum_factor * reconstruction)
         losses.update({f'loss_{name}': loss(mask_prob) for name, loss in self.mask_losses.items()})
         return losses
-
-    def soft_reconstruction_loss(
-        self, images: torch.Tensor, tokens: torch.Tensor, mask_prob: torch.Tensor
-    ) -> torch.Tensor:
-        """Reconstruction loss under soft masks, which the masker can be differentiated through.
-
-        ``sum(p * l) / sum(p)`` over all patches of all images, of all processes; p is ``mask_prob``, B x L.
-        """
-        latent = self.backbone.encode(tokens * (1 - mask_prob).unsqueeze(-1))  # B x (1 + L) x C
-        in_order = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[0], -1)
-        pred = self.neck(latent, in_order)  # B x L x P
-        sums = torch.stack([(mask_prob * self.head.patch_loss(pred, images)).sum(), mask_prob.sum()])
-        if get_world_size() > 1:
-            # A mean of the processes' ratios is not the ratio of their sums. This sum's gradient is summed too, so the
-            # average over processes that follows gives that of the ratio.
-            sums = all_reduce(sums)
-        return sums[0] / sums[1]

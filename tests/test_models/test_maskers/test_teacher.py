@@ -110,6 +110,6 @@ def test_a_teacher_that_nothing_moves_is_refused(tiny_model, tiny_batch):
 def test_scores_of_a_teacher_weight_random_masks(tiny_model, tiny_batch):
     model = moving(tiny_model, 'TeacherLossMasker', own=dict(passes=2), guided_share=0.0,
                    weighting=dict(type='mmmlo.TopWeights', share=0.25))
-    scores, weight, selection = model.fix_level('pretrain', tiny_batch(0))
+    scores, weight, selection, _ = model.fix_level('pretrain', tiny_batch(0))
     best = scores >= scores.topk(4, dim=1).values[:, -1:]
     assert all(torch.equal(row == row.max(), own) for row, own in zip(weight, best))
