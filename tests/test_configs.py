@@ -86,9 +86,11 @@ def expected_parameters(path: str, masker: str | None, head: str | None) -> int:
         count += _head(width, classes)
     if masker == 'mmmlo.MLPMasker':
         count += _masker(length, width)
-        count += 0 if 'camvid-guided' in path or 'ade20k-guided' in path else _head(width, classes)
+        count += 0 if '-guided' in path and 'mix' not in path else _head(width, classes)
         # A linear layer on each patch.
         count += 150 * (width + 1) if 'ade20k' in path else 11 * (width + 1) if 'camvid' in path or 'mix' in path else 0
+        if 'reconstruction' in path:
+            count += _decoder(width, 96, 1, length, 48)
     elif masker == 'mmmlo.ViTMasker' and head == 'token':  # one block, and from each patch a score
         count += width + (12 * width * width + 13 * width) + 2 * width + width + 1
     elif masker == 'mmmlo.ViTMasker':

@@ -22,7 +22,7 @@ _MOST_REPLACEMENTS = 1000  # as in mmengine's datasets
 
 @DATASETS.register_module()
 class SplitDataset:
-    """One part of a labelled dataset, cut by class with a seed; where images have several labels or maps of them, at random.
+    """One part of a dataset, cut by class with a seed; where images have several labels, none or maps of them, at random.
 
     Parts are disjoint and together hold every image. The cut depends on the labels, ``fractions`` and ``seed`` only, so a
     config cuts D_tr and D_val by ``part='train'`` and ``part='val'`` of one training set, with pipelines of their own.
@@ -34,7 +34,7 @@ class SplitDataset:
         seed (int): Seed of the cut. Defaults to 0.
 
     Raises:
-        DataError: A part or fractions that cannot be, no labels, or a class with fewer images than there are parts.
+        DataError: A part or fractions that cannot be, no image, or a class with fewer images than there are parts.
     """
 
     def __init__(
@@ -64,7 +64,8 @@ class SplitDataset:
         self.part = part
         self.CLASSES: tuple[str, ...] | None = dataset.metainfo.get('classes')
         maps = len(dataset) and 'seg_map_path' in dataset.get_data_info(0)  # a label for each pixel, and none for an image
-        labels = [[]] * len(dataset) if maps else read_label_sets(dataset)
+        unlabelled = maps or not getattr(dataset, 'with_label', True)
+        labels = [[]] * len(dataset) if unlabelled else read_label_sets(dataset)
         if isinstance(labels, np.ndarray):
             check_classes(labels, self.CLASSES, _place(dataset), least=len(fractions))
         else:

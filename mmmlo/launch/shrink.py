@@ -68,7 +68,10 @@ def _shrink_model(model: ConfigDict) -> None:
     if model.backbone.get('frozen_stages', -1) > 0:
         model.backbone.frozen_stages = 2
     extra = (model.get('extra_losses') or {}).values()
-    for neck in [model.get('neck') or {}, *(loss.predictor for loss in extra if 'predictor' in loss)]:
+    downstream = model.get('downstream') or {}
+    tasks = list(downstream.get('tasks', dict(downstream=downstream)).values())
+    decoders = [task.decoder for task in tasks if 'decoder' in task]
+    for neck in [model.get('neck') or {}, *decoders, *(loss.predictor for loss in extra if 'predictor' in loss)]:
         if 'input_features' in neck:  # a classifier's
             neck.update(input_features=WIDTH)
         elif neck:
@@ -89,11 +92,9 @@ def _shrink_model(model: ConfigDict) -> None:
         if 'grid' in masker:
             masker.grid = GRID
         masker = masker.get('masker')  # one inside, as in mmmlo.FrozenMasker
-    downstream = model.get('downstream') or {}
-    tasks = downstream.get('tasks', dict(downstream=downstream)).values()
     for head in [*tasks, *(loss.head for loss in extra if 'head' in loss)]:
         head = head.get('decode_head', head)
-        if head:
+        if 'in_channels' in head:
             head.in_channels = WIDTH
 
 

@@ -47,7 +47,7 @@ class CheckClassesHook(Hook):
             same = all(isinstance(loader, dict) for loader in loaders) and loaders[0]['dataset'] == loaders[1]['dataset']
             if _uses_head(runner._test_loop) and not same:
                 datasets['test_dataloader.dataset'] = read_test_dataset(runner)
-        elif isinstance(model, MLOMAE) and model.downstream and isinstance(runner.train_loop, MultiLevelTrainLoop):
+        elif _reads_labels(model) and isinstance(runner.train_loop, MultiLevelTrainLoop):
             found = runner.train_loop.level_datasets
             datasets = {level_key(level): found[level] for level in model.disjoint_levels[0] if level in found}
         check_labels(model, datasets)
@@ -70,6 +70,10 @@ class CheckClassesHook(Hook):
         if self._trained is not None and not isinstance(runner._train_loop, BaseLoop):  # else it only began from there
             compare_class_names({'load_from': list(map(str, self._trained)), key: class_names(dataset)})
         _check_outputs(model, key, dataset)
+
+
+def _reads_labels(model: Any) -> bool:
+    return isinstance(model, MLOMAE) and model.downstream and getattr(model.downstream, 'reads_labels', True)
 
 
 def _uses_head(loop: Any) -> bool:

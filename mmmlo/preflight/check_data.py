@@ -142,6 +142,9 @@ class DataCheck:
         used = dict(self.datasets)
         if isinstance(kind, type) and issubclass(kind, BaseSelfSupervisor):
             used.pop('train_dataloader.dataset', None)  # D_u, whose labels nobody uses
+        downstream = model.get('downstream') or {}
+        if not getattr(find_type(str(downstream.get('type')), self.scope, 'MODELS'), 'reads_labels', True):
+            used = {key: dataset for key, dataset in used.items() if not key.startswith('train_')}
         heads = {name: own for name in ('downstream', 'head') if 'num_classes' in (own := model.get(name) or {})}
         check_labels(SimpleNamespace(**{name: MODELS.build(own) for name, own in heads.items()}), used)
         yield from ()

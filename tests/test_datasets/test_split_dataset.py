@@ -97,10 +97,12 @@ def test_a_class_with_fewer_images_than_parts_is_named(image_folder):
         SplitDataset(folder_cfg(root))
 
 
-def test_a_dataset_without_labels_is_an_error(image_folder):
-    root = image_folder(cat=5)
-    with pytest.raises(ValueError, match='CustomDataset has no labels'):
-        SplitDataset(folder_cfg(root, with_label=False))
+def test_images_without_labels_are_cut_at_random(image_folder):
+    cfg = folder_cfg(image_folder(cat=20), with_label=False)
+    train, val = (SplitDataset(cfg, part=part) for part in ('train', 'val'))
+    assert sorted([*train.indices, *val.indices]) == list(range(20))
+    assert (len(train), train.get_cat_ids(0)) == (16, [])
+    assert list(SplitDataset(cfg, seed=1).indices) != list(train.indices)
 
 
 @pytest.mark.parametrize('labels', [[[0, 1]] * 10, [[0, 1], [], [1]] * 4])

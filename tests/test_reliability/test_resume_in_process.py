@@ -99,6 +99,9 @@ def configs():
         level: dict(tasks=dict(kinds=dict(dataset=part(name)), places=scenes(indices)))
         for level, name, indices in (('finetune', 'train', range(30)), ('masking', 'val', range(30, 60)))
     }
+    unlabelled = found['mlo-mae, without labels'] = copy.deepcopy(found['mlo-mae'])
+    decoder = dict(unlabelled.model.neck, decoder_depth=1)
+    unlabelled.model.downstream = dict(type='mmmlo.ReconstructionTask', decoder=decoder, head=unlabelled.model.head)
     return found
 
 
@@ -155,6 +158,7 @@ VARIANTS = {
     'mlo-mae, no seed': ('mlo-mae', {'randomness.seed': None}),
     'mlo-mae, head solved': ('mlo-mae, head solved', {}),
     'mlo-mae, two tasks': ('mlo-mae, two tasks', {}),
+    'mlo-mae, without labels': ('mlo-mae, without labels', {}),
     'cl-mae': ('cl-mae', {}),
     'adamae': ('adamae', {}),
     'automae': ('automae', {}),  # with a teacher, and vectors of the spectral norm

@@ -2,7 +2,10 @@
 
 from .classification import TokenClsHead
 from .closed_form import ClosedFormHead, RidgeHead, SoftNeighboursHead
+from .reconstruction import ReconstructionTask
 from .segmentation import SegmentationTask
 from .task_mix import TaskMix
 
-__all__ = ['ClosedFormHead', 'RidgeHead', 'SegmentationTask', 'SoftNeighboursHead', 'TaskMix', 'TokenClsHead']
+__all__ = [
+    'ClosedFormHead', 'ReconstructionTask', 'RidgeHead', 'SegmentationTask', 'SoftNeighboursHead', 'TaskMix', 'TokenClsHead'
+]

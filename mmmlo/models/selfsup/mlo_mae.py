@@ -27,8 +27,10 @@ class MLOMAE(BaseMaskedAutoencoder):
     Args:
         downstream (dict, optional): Module with ``loss(features, data_samples) -> dict``, such as :class:`TokenClsHead` or
             any mmpretrain head. Features are the tuple that the backbone returns; of a :class:`SegmentationTask` maps of
-            patches, and of a :class:`TaskMix` those of each task. With a :class:`ClosedFormHead`, which is solved on D_tr
-            whenever it is asked, there is no level ``finetune``. Defaults to None: only the pretrain level.
+            patches, and of a :class:`TaskMix` those of each task; or what the module's own
+            ``encode(backbone, images)`` returns, as that of :class:`ReconstructionTask`. With a :class:`ClosedFormHead`,
+            which is solved on D_tr whenever it is asked, there is no level ``finetune``. Defaults to None: only the
+            pretrain level.
         bilevel (float, optional): Two levels in place of three: ``pretrain`` trains encoder, decoder and head together by
             L_pretrain + ``bilevel`` * L_finetune on labelled images, D_tr. This is our reading of the paper's ablation
             BLO-MAE, whose exact form was not found. Defaults to None: three levels.
@@ -53,6 +55,10 @@ class MLOMAE(BaseMaskedAutoencoder):
         if downstream is not None and not isinstance(downstream, nn.Module):
             downstream = MODELS.build(downstream)
         self.downstream: Any = downstream
+        mix = {f'model.downstream.tasks.{name}': task for name, task in getattr(downstream, 'tasks', {}).items()}
+        for key, task in (mix or {'model.downstream': downstream}).items():
+            if hasattr(task, 'check_backbone'):
+                task.check_backbone(self.backbone, key)
         self.bilevel = bilevel
         self.closed_form = getattr(downstream, 'closed_form', False)
         if isinstance(downstream, TaskMix) and bilevel is not None:
@@ -165,8 +171,10 @@ class MLOMAE(BaseMaskedAutoencoder):
             return {name: self._features(batch[name]['inputs'], task) for name, task in self.downstream.tasks.items()}
         return self._features(batch['inputs'], self.downstream)
 
-    def _features(self, images: torch.Tensor, task: Any) -> tuple[torch.Tensor, ...]:
-        """:meth:`extract_feat` of what a task reads: the tokens ``read_tokens``, or with ``reads_maps`` maps of patches."""
+    def _features(self, images: torch.Tensor, task: Any) -> Any:
+        """What a task encodes by itself, or of :meth:`extract_feat` the tokens ``read_tokens``; with ``reads_maps`` maps."""
+        if hasattr(task, 'encode'):
+            return task.encode(self.backbone, images)
         if getattr(task, 'reads_maps', False):
             grid = [side // self.backbone.patch_size for side in images.shape[2:]]
             # B x (1 + L) x C to B x C x h x w, in that order in memory: a group norm has no second derivative in others
