@@ -17,14 +17,20 @@ shutil.rmtree(ROOT / 'docs' / 'api', ignore_errors=True)  # pages of modules tha
 project = 'mmmlo'
 copyright = '2026, the mmmlo authors'
 root_doc = 'docs/index'
-extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.autosummary', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode']
-include_patterns = ['*.md', 'docs/*.md', 'docs/examples/*.md', 'docs/api/*.rst', 'configs/*/README.md']
+extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.autosummary', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode']
+include_patterns = ['*.md', 'docs/*.md', 'docs/examples/*.md', 'docs/tutorials/*.md', 'docs/api/*.rst', 'configs/*/README.md']
 # What is not read is not walked through either: data/ may be a link to millions of files.
 exclude_patterns = [path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ('docs', 'configs')]
 
 html_theme = 'furo'
 html_title = 'mmmlo'
 html_show_sphinx = False
+
+# Tutorials are executed with each build; a cell that fails is a warning, which -W makes an error.
+nb_execution_mode = 'force'
+nb_execution_timeout = 300
+nb_execution_show_tb = True
+nb_merge_streams = True
 
 myst_heading_anchors = 4  # as GitHub makes them
 

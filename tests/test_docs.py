@@ -1,10 +1,14 @@
 """The documentation builds without a warning, and what it names is there."""
 
+import json
 import re
+import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from shutil import copy
+from statistics import mean
 
 import pytest
 
@@ -70,6 +74,43 @@ def test_names_what_is_there(path):
 def test_finds_names_that_are_gone():
     planted = 'configs/mae/gone.py `mmmlo.Gone` `mmmlo.gone.MAE` `mmmlo.models.Gone` mmmlo.MAE tests/test_docs.py'
     assert unknown(planted) == ['configs/mae/gone.py', 'mmmlo.Gone', 'mmmlo.gone.MAE', 'mmmlo.models.Gone']
+
+
+def test_the_zoo_has_the_metafiles_and_what_was_measured():
+    zoo = runpy.run_path(str(ROOT / 'docs' / 'zoo.py'))['page']()
+    assert (ROOT / 'docs' / 'model_zoo.md').read_text(encoding='utf-8') == zoo, 'run python docs/zoo.py'
+    measured = json.loads((ROOT / 'docs' / 'results' / 'cluttered_digits.json').read_text())['methods']
+    told = re.findall(r'\[([a-z-]+)_vit-nano-p4_1xb128-coslr-188e_cluttered-digits\].*Linear Top 1 Accuracy ([\d.]+)', zoo)
+    assert len(told) > 2 and zoo.count('Accuracy') == len(told)  # no other results are known
+    for method, value in told:
+        assert round(mean(measured[method]['linear_top1']), 1) == float(value)
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Tools of Python and their arguments, of all blocks of shell commands."""
+    found = set()
+    for path in NAMING:
+        for block in re.findall(r'```(?:shell|bash|console)\n(.*?)```', path.read_text(encoding='utf-8'), re.DOTALL):
+            lines = block.replace('\\\n', ' ').splitlines()
+            found |= {match[1] for line in lines if (match := re.search(r'(?:^|\s)python (tools/[\w/]+\.py[^[]*)$', line))}
+    return [(words[0], words[1:]) for words in (shlex.split(command, comments=True) for command in sorted(found))]
+
+
+def test_the_tools_take_the_commands_of_the_documentation(load_tool, monkeypatch, capsys):
+    """Their options, that is; that files and checkouts are not there is no matter. Configs are run by tests of their own."""
+    tools, several = {}, commands()
+    assert len(several) > 40
+    refused = []
+    for tool, arguments in several:
+        tools[tool] = tools.get(tool) or load_tool(tool.removeprefix('tools/'))
+        monkeypatch.setattr(sys, 'argv', [tool, *arguments])
+        try:
+            getattr(tools[tool], 'parse_args', list)()  # a script without options parses none
+        except SystemExit as stop:
+            said = capsys.readouterr().err
+            if stop.code and not re.search('does not exist|must be a checkout|neither a config file', said, re.IGNORECASE):
+                refused.append(f'python {tool} {" ".join(arguments)}: {said}')
+    assert not refused, '\n'.join(refused)
 
 
 def test_the_walk_names_each_file_once():

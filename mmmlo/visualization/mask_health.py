@@ -22,21 +22,22 @@ def chance_overlap(mask_ratio: float) -> float:
     return (1 - mask_ratio) / (1 + mask_ratio)
 
 
-def collapse_signs(
-    statistics: Mapping[str, float], mask_ratio: float, binary: bool = False, overlap: float = 0.9
-) -> list[Sign]:
+def collapse_signs(statistics: Mapping[str, float], mask_ratio: float, binary: bool = False) -> list[Sign]:
     """Find the signs of a collapse among the statistics of a learned masker.
+
+    An overlap is one from half way between chance and one mask for all images on: masks that collapsed in measured runs
+    were beyond it from 50 steps on.
 
     Args:
         statistics (Mapping[str, float]): ``overlap``, ``saturation`` and ``mean_score`` of
             :func:`mmmlo.models.maskers.mask_statistics`.
         mask_ratio (float): The model's.
         binary (bool): Whether losses drive scores to 0 and 1, in the share of the mask ratio, as in CL-MAE.
-        overlap (float): Bound of the overlap. Defaults to 0.9.
     """
     found, saturation, mean = statistics['overlap'], statistics['saturation'], statistics['mean_score']
     various = f'a larger model.diversity.loss_weight, {_WARMER}' if binary else _WARMER
-    signs = [('overlap', found > overlap, f'{found:.2f}, above {overlap}', various)]
+    bound = round((1 + chance_overlap(mask_ratio)) / 2, 2)
+    signs = [('overlap', found > bound, f'{found:.2f}, above {bound}', various)]
     if binary:
         text = f'{mean:.2f}, not within 0.3 of the mask_ratio {mask_ratio}'
         signs.append(('mean_score', abs(mean - mask_ratio) > 0.3, text, 'a larger model.ratio.loss_weight'))

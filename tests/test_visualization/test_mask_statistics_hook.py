@@ -166,7 +166,7 @@ def constant(masker, score):
 @pytest.mark.parametrize(
     ('score', 'collapsed'),
     [
-        (0.5, ['masks/overlap is 1.00, above 0.9']),
+        (0.5, ['masks/overlap is 1.00, above 0.57']),
         (0.001, ['masks/overlap is 1.00', 'masks/saturation is 1.00, above 0.9', 'masks/mean_score is 0.002, below']),
         (0.999, ['masks/overlap is 1.00', 'masks/saturation is 1.00']),
     ],
@@ -200,7 +200,7 @@ def test_the_method_decides_what_a_collapse_is(runner, tiny_batch, said):
     constant(runner.model.masker, 0.001)
     MaskStatisticsHook(patience=1).after_train_iter(runner, 0, tiny_batch(0, dtype=torch.float32))
     assert len(said) == 2
-    assert 'masks/overlap is 1.00, above 0.9. Try a larger model.diversity.' in said[0]
+    assert 'masks/overlap is 1.00, above 0.57. Try a larger model.diversity.' in said[0]
     assert 'masks/mean_score is 0.00, not within 0.3 of the mask_ratio 0.75. Try a larger model.ratio.' in said[1]
 
 

@@ -74,7 +74,7 @@ def with_weights(cfg: Config, kind: str, num_classes: int) -> None:
         head = dict(type='mmpretrain.LinearClsHead', num_classes=num_classes, in_channels=96)
         masker = dict(type='mmmlo.AttentionMasker', patch_size=patch_size, dims=96, margin=patch_size // 2, head=head)
         model.update(type='mmmlo.GuidedMAE', masker=masker, **TOP_WEIGHTS)
-        masking = dict(optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.95), weight_decay=0.05), steps=4)
+        masking = dict(optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05), steps=4)
         use_levels(cfg, dict(masking=masking), dict(masking=dict(batch_size=64, dataset=cfg.finetune_dataset)))
 
 

@@ -39,8 +39,7 @@ def judge(run: Run) -> Verdict:
     if not _trains_masks(run):
         return Verdict('fixed', f'No masking level is trained; {shared}')
     binary = str((run.config.get('model') or {}).get('type', '')).endswith('CLMAE')
-    # Half way from chance to one mask for all.
-    signs = collapse_signs(known, ratio, binary, overlap=round((1 + chance) / 2, 2))
+    signs = collapse_signs(known, ratio, binary)
     if not signs:
         return Verdict('healthy', f'Masks differ between images: {shared}')
     found = '; '.join(f'masks/{sign.name} is {sign.text}' for sign in signs)
