@@ -18,7 +18,7 @@ project = 'mmmlo'
 copyright = '2026, the mmmlo authors'
 root_doc = 'docs/index'
 extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.autosummary', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode']
-include_patterns = ['*.md', 'docs/*.md', 'docs/examples/*.md', 'docs/tutorials/*.md', 'docs/api/*.rst', 'configs/*/README.md']
+include_patterns = ['*.md', 'docs/*.md', 'docs/[et]*/*.md', 'docs/api/*.rst', 'configs/*/README.md']
 # What is not read is not walked through either: data/ may be a link to millions of files.
 exclude_patterns = [path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ('docs', 'configs')]
 

@@ -7,8 +7,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = """# Model zoo
 
-Made of the `metafile.yml` beside the configs, in which `mim` finds them too. A result stands there only where this code has measured
-it, with seeds, command and provenance in [docs/results](results/cluttered_digits.json): there are few yet, and no weights of full size.
+Made of the `metafile.yml` beside the configs, in which `mim` finds them too. A result stands there only where this code has
+measured it, with seeds and command in [docs/results](results/cluttered_digits.json): there are few yet, and no weights.
 """
 
 
