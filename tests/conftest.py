@@ -27,6 +27,12 @@ compat.apply()  # before a test imports mmpretrain
 torch.set_num_threads(1)
 
 
+def pytest_runtest_setup(item):
+    """Skip what is marked gpu where there is none."""
+    if item.get_closest_marker('gpu') and not torch.cuda.is_available():
+        pytest.skip('needs a GPU')
+
+
 @pytest.fixture(autouse=True, scope='session')
 def quiet_initialization():
     """mmengine prints a line for every parameter that it initializes; warnings and errors stay."""

@@ -230,9 +230,9 @@ def draw_batches(cfg: Config, levels: Sequence[str], model: Any, seed: int) -> C
     def take(due: dict[str, int]) -> dict[str, list[dict]]:
         taken = {level: [next(iterators[level]) for _ in range(due[level])] for level in due if level in iterators}
         batches = {level: taken[level if level in taken else own[level]] for level in due}
-        if 'labelled' in iterators and model.labelled_level in batches:
-            with_labels = [dict(batch, labelled=next(iterators['labelled'])) for batch in batches[model.labelled_level]]
-            batches[model.labelled_level] = with_labels
+        labelled = getattr(model, 'labelled_level', levels[0])
+        if 'labelled' in iterators and labelled in batches:
+            batches[labelled] = [dict(batch, labelled=next(iterators['labelled'])) for batch in batches[labelled]]
         return batches
 
     return take
@@ -284,8 +284,8 @@ def train(cfg: Config, seed: int) -> Point:
     return Point(cfg, seed, device, last, model.state_dict(), wrapper.state_dict())
 
 
-class _SameDraws(TorchFunctionMode):
-    """Draws random numbers in float64 and rounds them: a seed gives other numbers, and other masks, in other precisions."""
+class SameDraws(TorchFunctionMode):
+    """Draws random numbers in float64 on the host and rounds them: a seed gives others in other precisions and on a GPU."""
 
     IN_PLACE = {getattr(torch.Tensor, name) for name in ('bernoulli_', 'exponential_', 'normal_', 'uniform_')}
     NEW = {torch.rand, torch.rand_like, torch.randn, torch.randn_like}
@@ -293,13 +293,15 @@ class _SameDraws(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        wide = dict(dtype=torch.float64, device='cpu')
         if func in self.IN_PLACE:
-            return args[0].copy_(func(torch.empty_like(args[0], dtype=torch.float64), *args[1:], **kwargs))
+            return args[0].copy_(func(torch.empty_like(args[0], **wide), *args[1:], **kwargs))
         if func in self.NEW:
-            like = args[0].dtype if args and isinstance(args[0], torch.Tensor) else torch.get_default_dtype()
-            return func(*args, **{**kwargs, 'dtype': torch.float64}).to(kwargs.get('dtype') or like)
+            like = args[0] if args and isinstance(args[0], torch.Tensor) else torch.empty(0)
+            drawn = func(*args, **{**kwargs, **wide})
+            return drawn.to(kwargs.get('device') or like.device, kwargs.get('dtype') or like.dtype)
         if func in self.DROPOUT:
-            return args[0] * func(torch.ones_like(args[0], dtype=torch.float64), *args[1:], **kwargs).to(args[0].dtype)
+            return args[0] * func(torch.ones_like(args[0], **wide), *args[1:], **kwargs).to(args[0])
         return func(*args, **kwargs)
 
 
@@ -365,7 +367,7 @@ def compare(point: Point, level: str, paths: list[str], chosen: dict[str, dict],
     row: dict[str, Any] = dict(level=level, paths=paths, error=None, passed=False)
     estimators = {lower: chosen[lower] for lower in lowers_of(paths)}
     references = {lower: reference_cfg(cfg) for lower, cfg in estimators.items()}
-    draws = nullcontext() if dtype == 'float64' else _SameDraws()
+    draws = nullcontext() if dtype == 'float64' else SameDraws()
     try:
         actual, costs = measure(point, level, paths, estimators, dtype, draws)
         expected, reference_costs = measure(point, level, paths, references, 'float64', draws)

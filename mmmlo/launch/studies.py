@@ -45,12 +45,14 @@ class Variant:
         options (dict): Dotted keys of the config and their values, as ``--cfg-options`` takes them.
         remove (Sequence[str]): Dotted keys that are taken out of the config, after the options.
         x (float | None): Its place on a numeric axis. None where there is no order.
+        base (str | None): Config file in place of the study's.
     """
 
     label: str
     options: dict[str, Any] = field(default_factory=dict)
     remove: Sequence[str] = ()
     x: float | None = None
+    base: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,11 @@ def read_studies(path: str) -> dict[str, Study]:
     try:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
+        folder = osp.dirname(osp.abspath(path))
         for name, given in content['studies'].items():
-            base = osp.normpath(osp.join(osp.dirname(osp.abspath(path)), given.get('base', content.get('base'))))
+            base = osp.normpath(osp.join(folder, given.get('base', content.get('base'))))
             variants = [Variant(**variant) for variant in given['variants']]
+            variants = [replace(v, base=v.base and osp.normpath(osp.join(folder, v.base))) for v in variants]
             studies[name] = Study(name, **{**given, 'base': base, 'variants': variants})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StudyError(f'{path} is no file of studies ({describe_error(error)})') from error

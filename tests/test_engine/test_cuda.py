@@ -4,10 +4,7 @@ import pytest
 import torch
 
 LEVELS = ('pretrain', 'finetune', 'masking')
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU'),
-]
+pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture

@@ -161,7 +161,7 @@ def test_draws_do_not_depend_on_the_precision(tool, draw):
     drawn = []
     for dtype in (torch.float64, torch.float32):
         torch.manual_seed(0)
-        with tool._SameDraws():
+        with tool.SameDraws():
             drawn.append(draw(torch.ones(50, dtype=dtype)))
         assert drawn[-1].dtype == dtype
     torch.testing.assert_close(drawn[1].double(), drawn[0], rtol=1e-6, atol=1e-6)

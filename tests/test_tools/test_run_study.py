@@ -130,6 +130,20 @@ def test_interrupted_and_resumed(tool, base, tmp_path, capsys):
     assert not job.error and 0 < job.results['digits']['knn']['value'] <= 100
 
 
+def test_a_variant_may_have_a_config_of_its_own(tool, base, tmp_path):
+    cfg = load_config(base)
+    cfg.model.mask_ratio = 0.625
+    cfg.dump(tmp_path / 'other.py')
+    variants = [dict(label='as it is'), dict(label='other', base='other.py')]
+    studies = tmp_path / 'studies.json'
+    studies.write_text(json.dumps(dict(base=base, studies=dict(two=dict(title='Two', variants=variants)))))
+    args = tool.parse_args(['two', '--studies', str(studies), '--seeds', '0', '--out', str(tmp_path / 'out')])
+    study = tool.find_study(args)
+    tool.add_jobs(study, args, tool.open_folder(study, args))
+    ratios = {path.name: load_config(str(path)).model.get('mask_ratio') for path in (tmp_path / 'out/configs').iterdir()}
+    assert ratios == {'as-it-is_seed_0.py': load_config(base).model.get('mask_ratio'), 'other_seed_0.py': 0.625}
+
+
 def test_a_failed_job_is_reported_and_the_study_goes_on(stub, tmp_path, capsys):
     assert stub('ratio', '--seeds', '0', '1', '--data', 'digits', '--protocols', 'knn') == 1
     printed = capsys.readouterr()

@@ -80,9 +80,10 @@ def open_folder(study: Study, args: argparse.Namespace) -> StudyFolder:
 
 def add_jobs(study: Study, args: argparse.Namespace, folder: StudyFolder) -> list[Job]:
     """All jobs, seed by seed, so that a study shows something early; their configs are written out."""
-    base = load_config(args.config or study.base)
+    paths = {variant.label: args.config or variant.base or study.base for variant in study.variants}
+    bases = {path: load_config(path) for path in set(paths.values())}
     return [
-        folder.add(variant, seed, job_config(base, variant, args.cfg_options, seed))
+        folder.add(variant, seed, job_config(bases[paths[variant.label]], variant, args.cfg_options, seed))
         for seed in dict.fromkeys(args.seeds)
         for variant in study.variants
     ]
