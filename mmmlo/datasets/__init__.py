@@ -11,6 +11,7 @@ from mmmlo.datasets.image_folder import EXTENSIONS, ImageFolder, count_files, fi
 from mmmlo.datasets.in_memory_images import InMemoryImages, batch_collate
 from mmmlo.datasets.labels import check_classes, read_labels
 from mmmlo.datasets.seeding import ResumableBatchSampler, ResumableSampler, SampleIndex, SeededDataset
+from mmmlo.datasets.sharded_images import ShardedImages
 from mmmlo.datasets.sources import SourceIndex, data_fingerprint, sample_sources
 from mmmlo.datasets.split_dataset import SplitDataset, stratified_parts
 from mmmlo.datasets.split_guard import (
@@ -30,8 +31,8 @@ from mmmlo.utils.errors import DataError
 
 __all__ = [
     'ClutteredDigits', 'EXTENSIONS', 'DataError', 'DatasetFolderError', 'Digits', 'ImageFolder', 'InMemoryImages',
-    'LoadImage', 'ResumableBatchSampler', 'ResumableSampler', 'SampleIndex', 'SeededDataset', 'SourceIndex', 'SplitDataset',
-    'SplitOverlapError', 'SyntheticImages', 'TorchRandomResizedCrop', 'batch_collate', 'check_classes',
+    'LoadImage', 'ResumableBatchSampler', 'ResumableSampler', 'SampleIndex', 'SeededDataset', 'ShardedImages', 'SourceIndex',
+    'SplitDataset', 'SplitOverlapError', 'SyntheticImages', 'TorchRandomResizedCrop', 'batch_collate', 'check_classes',
     'check_dataset_folder', 'check_disjoint', 'check_level_splits', 'check_same_classes', 'class_names',
     'compare_class_names', 'count_files', 'data_fingerprint', 'find_images', 'is_hidden', 'is_test_split', 'level_key',
     'read_labels', 'read_test_dataset', 'sample_sources', 'stratified_parts'
