@@ -187,7 +187,7 @@ def plot_mask_table(columns: Sequence[MaskColumn], path: str, names: Sequence[st
             reconstruction=column.reconstruction,
         )
         _draw_panels(part, pictures)
-        part.suptitle(f'{_shorten(column.label, 44)}\n{_shorten(column.detail, 48)}', fontsize=9, parse_math=False)
+        part.suptitle(f'{_shorten(column.label, 44)}\n{_shorten(column.detail, 48)}', fontsize=7.5, parse_math=False)
         mean, saturation, overlap = (column.statistics[name] for name in ('mean_score', 'saturation', 'overlap'))
         part.supxlabel(f'mean score {mean:.3f}  overlap {overlap:.3f}\nsaturation {saturation:.3f}', fontsize=7)
     # Mixed with mid-grey, as the colours in the heat maps are with the images.
