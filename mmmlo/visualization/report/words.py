@@ -76,6 +76,9 @@ _WORDS: dict[str, tuple[str, list[tuple[float, str]]]] = {
         (-0.5, 'the middle of images is hidden, whatever they show'),
         (0.5, 'scores are not the distance from the centre'),
         (inf, 'the border of images is hidden, whatever they show')]),
+    'masking/trust': ('trust', [
+        (0.3, 'where one looks matters little here, or is not learned yet: weights stay near 1'),
+        (inf, 'looking where the masker looks saves {value:.0%} of its loss; weights follow it as far')]),
     'masking/hypergradient_norm': ('hypergradient', [(inf, 'its norm; at 0 nothing would be learned')]),
 }
 # Of names that depend on levels: a part of the name -> title and words.
