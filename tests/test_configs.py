@@ -16,7 +16,7 @@ from mmmlo.utils.config import is_multi_level
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 CONFIGS = sorted(osp.relpath(path, ROOT) for path in glob.glob(osp.join(ROOT, 'configs', '*mae', '*.py')))
 # D_tr and D_val of that one are scenes of a folder, which synthetic images of one kind cannot stand in for.
-# Of learned_mae, those on CIFAR-10 and ImageNet run here, and those on digits in the tests of resuming.
+# Of learned_mae, those on CIFAR-10 and ImageNet run here; the others differ in their data.
 RUNS = [
     path
     for path in CONFIGS

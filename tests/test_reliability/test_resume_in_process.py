@@ -66,11 +66,11 @@ def scenes(indices):
 def configs():
     """Method -> a run of three epochs of four batches that keeps the checkpoint of every iteration."""
     found = {}
-    for method in ('mae', 'mlo-mae', 'cl-mae', 'adamae', 'automae', 'adios'):
-        digits = f'{method.replace("-", "_")}/{method}_vit-nano-p4_1xb64-coslr-20e_digits.py'
-        cluttered = f'learned_mae/{method}_vit-nano-p4_1xb128-coslr-188e_cluttered-digits.py'
-        path = osp.join(ROOT, 'configs', digits if 'mae' in method.split('-') else cluttered)
-        cfg = shrink(load_config(path))
+    for method in ('mae', 'mlo-mae', 'cl-mae', 'automae'):
+        path = f'{method.replace("-", "_")}/{method}_vit-nano-p4_1xb64-coslr-20e_digits.py'
+        if method == 'automae':
+            path = 'learned_mae/automae_vit-nano-p4_1xb128-coslr-188e_cluttered-digits.py'
+        cfg = shrink(load_config(osp.join(ROOT, 'configs', path)))
         cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
         cfg.log_level = 'ERROR'
         cfg.train_dataloader.pop('num_batch_per_epoch', None)
@@ -160,9 +160,7 @@ VARIANTS = {
     'mlo-mae, two tasks': ('mlo-mae, two tasks', {}),
     'mlo-mae, without labels': ('mlo-mae, without labels', {}),
     'cl-mae': ('cl-mae', {}),
-    'adamae': ('adamae', {}),
     'automae': ('automae', {}),  # with a teacher, and vectors of the spectral norm
-    'adios': ('adios', {}),
 }
 
 
