@@ -13,12 +13,12 @@ measured it, with seeds and command in [docs/results](results/cluttered_digits.j
 
 
 def page() -> str:
-    """Write a table for each collection of models."""
+    """Write a table for each file of models."""
     parts = [HEAD]
     for path in yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']:
         content = yaml.safe_load((ROOT / path).read_text())
-        readme = content['Collections'][0]['README']
-        parts.append(f'## [{content["Collections"][0]["Name"]}](../{readme})\n')
+        names = ', '.join(collection['Name'] for collection in content['Collections'])
+        parts.append(f'## [{names}](../{content["Collections"][0]["README"]})\n')
         parts.append('| config | data | epochs or iterations | parameters | results | weights |\n|---|---|---|---|---|---|')
         for model in content['Models']:
             data = model['Metadata']
