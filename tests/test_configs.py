@@ -70,7 +70,9 @@ _SIZES = {
 def expected_parameters(path: str, masker: str | None, head: str | None) -> int:
     count, width, length = next(sizes for name, sizes in _SIZES.items() if name in path)
     classes = 1000 if 'in1k' in path else 100 if 'cifar100' in path else 10
-    if masker == 'mmmlo.TeacherLossMasker':  # a copy of encoder and decoder
+    if masker == 'mmmlo.ClassAttentionMasker':  # a copy of the encoder
+        count = 2 * count - _decoder(width, *{96: (64, 2, 64, 48), 192: (96, 2, 64, 48), 768: (512, 8, 196, 768)}[width])
+    elif masker == 'mmmlo.TeacherLossMasker':  # a copy of encoder and decoder
         count *= 2
     elif masker == 'mmmlo.PredictedLossMasker':  # a second decoder, and copies of that one and the encoder
         sizes = {96: (64, 2, length, 48), 192: (96, 2, length, 48), 768: (512, 8, length, 768)}

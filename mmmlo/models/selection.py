@@ -11,10 +11,10 @@ class PatchSelection(NamedTuple):
     """Which patches are masked.
 
     Attributes:
-        mask (torch.Tensor): 1 = masked, 0 = visible, B x L.
+        mask (torch.Tensor): 1 = masked, 0 = visible or thrown away, B x L.
         ids_keep (torch.Tensor): Indices of the visible patches, B x V.
         ids_masked (torch.Tensor): Indices of the masked patches, B x M.
-        ids_restore (torch.Tensor): Permutation that restores the patch order after [visible, masked], B x L.
+        ids_restore (torch.Tensor): Permutation that restores the patch order after [visible, thrown, masked], B x L.
     """
 
     mask: torch.Tensor
@@ -46,7 +46,11 @@ def gumbel_noise(like: torch.Tensor) -> torch.Tensor:
 
 
 def select_patches(
-    scores: torch.Tensor, mask_ratio: float, temperature: float = 0.0, guided_share: float = 1.0
+    scores: torch.Tensor,
+    mask_ratio: float,
+    temperature: float = 0.0,
+    guided_share: float = 1.0,
+    throw_ratio: float = 0.0,
 ) -> PatchSelection:
     """Mask the patches with the largest scores: M(X; T, r) of MLO-MAE.
 
@@ -58,8 +62,11 @@ def select_patches(
             paper's hard choice.
         guided_share (float): Share of the masked patches that the scores choose; the others are drawn uniformly. Defaults
             to 1, all.
+        throw_ratio (float): Share of patches, those between the masked and the visible ones, that are thrown away: neither
+            seen nor reconstructed. Defaults to 0.
     """
-    visible = num_visible(scores.shape[1], mask_ratio)
+    visible = num_visible(scores.shape[1], mask_ratio + throw_ratio)
+    first = num_visible(scores.shape[1], mask_ratio)  # of the masked ones, in order of scores
     scores = scores.detach()  # B x L
     if temperature < 0:
         raise SettingError(f'model.temperature must not be negative, got {temperature}')
@@ -68,9 +75,9 @@ def select_patches(
     if not 0 <= guided_share <= 1:
         raise SettingError(f'model.guided_share must be from 0 to 1, got {guided_share}')
     if guided_share < 1:
-        guided = round(guided_share * (scores.shape[1] - visible))
+        guided = round(guided_share * (scores.shape[1] - first))
         scores = torch.rand_like(scores).scatter(1, scores.topk(guided, dim=1).indices, 2.0)  # above all that is drawn
     ids_shuffle = scores.argsort(dim=1)  # B x L, the visible ones first
     ids_restore = ids_shuffle.argsort(dim=1)  # B x L
-    mask = (ids_restore >= visible).to(scores.dtype)  # B x L
-    return PatchSelection(mask, ids_shuffle[:, :visible], ids_shuffle[:, visible:], ids_restore)
+    mask = (ids_restore >= first).to(scores.dtype)  # B x L
+    return PatchSelection(mask, ids_shuffle[:, :visible], ids_shuffle[:, first:], ids_restore)

@@ -2,6 +2,7 @@ from .attention import AttentionMasker
 from .attention_map import AttentionMapMasker
 from .base import BaseMasker
 from .block import BlockMasker, GridMasker
+from .class_attention import ClassAttentionMasker
 from .color import ColorMasker
 from .contrast import ContrastMasker
 from .controls import FrozenMasker, PermutedMasker, PositionMasker
@@ -14,8 +15,8 @@ from .unet import UNetMasker
 from .vit import ViTMasker
 
 __all__ = [
-    'AttentionMapMasker', 'AttentionMasker', 'BaseMasker', 'BlockMasker', 'ColorMasker', 'ContrastMasker', 'ConvMasker',
-    'FrozenMasker', 'GridMasker', 'HardnessMasker', 'MLPMasker', 'PermutedMasker', 'PositionMasker', 'PredictedLossMasker',
-    'RandomMasker', 'TeacherLossMasker', 'TeacherMasker', 'UNetMasker', 'ViTMasker', 'mask_statistics',
-    'score_correlations', 'visible_overlap',
+    'AttentionMapMasker', 'AttentionMasker', 'BaseMasker', 'BlockMasker', 'ClassAttentionMasker', 'ColorMasker',
+    'ContrastMasker', 'ConvMasker', 'FrozenMasker', 'GridMasker', 'HardnessMasker', 'MLPMasker', 'PermutedMasker',
+    'PositionMasker', 'PredictedLossMasker', 'RandomMasker', 'TeacherLossMasker', 'TeacherMasker', 'UNetMasker',
+    'ViTMasker', 'mask_statistics', 'score_correlations', 'visible_overlap',
 ]

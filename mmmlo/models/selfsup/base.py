@@ -56,6 +56,8 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
             image, not a batch, keeps the loss the same on any number of processes. Defaults to False, as in the paper.
         guided_share (float): Share of the masked patches that are chosen by their scores; the others are drawn uniformly.
             Defaults to 1. At 0 scores only weight the loss.
+        throw_ratio (float): Share of the patches that are neither seen nor reconstructed, those between the masked and the
+            visible ones in the order of scores, as in AMT (Liu et al., AAAI 2023). Defaults to 0.
         weighting (dict, optional): What makes weights of scores, as :class:`mmmlo.models.TopWeights`. Defaults to None:
             the scores are the weights, or with ``normalize_weights`` divided by their mean.
         weight_share (float): Weights w of the patches become 1 + ``weight_share`` * (w - 1). Defaults to 1; at 0 all are 1.
@@ -78,6 +80,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         temperature: float = 0.0,
         normalize_weights: bool = False,
         guided_share: float = 1.0,
+        throw_ratio: float = 0.0,
         weighting: dict | None = None,
         weight_share: float = 1.0,
         extra_losses: dict[str, dict] | None = None,
@@ -94,6 +97,7 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         self.temperature = temperature
         self.normalize_weights = normalize_weights
         self.guided_share = guided_share
+        self.throw_ratio = throw_ratio
         self.weighting = None if weighting is None else MODELS.build(weighting)
         self.weight_share = weight_share
         self.extra_losses = nn.ModuleDict({name: MODELS.build(loss) for name, loss in (extra_losses or {}).items()})
@@ -106,6 +110,11 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         grid, embed_dims = self.backbone.grid_size, self.backbone.embed_dims
         for ratio in (self.mask_ratio, *(self.mask_ratio_range or ())):
             num_visible(grid[0] * grid[1], ratio)
+            if self.throw_ratio < 0 or ratio + self.throw_ratio >= 1:
+                raise SettingError(
+                    f'model.throw_ratio {self.throw_ratio} and model.mask_ratio {ratio} must leave visible patches: let '
+                    'their sum be below 1'
+                )
         if self.mask_ratio_range is not None and self.mask_ratio_range[0] > self.mask_ratio_range[-1]:
             raise SettingError(f'model.mask_ratio_range must be two ratios in order, got {self.mask_ratio_range}')
         patch_size = self.backbone.patch_size
@@ -198,7 +207,9 @@ class BaseMaskedAutoencoder(BaseSelfSupervisor):
         """Score the patches and choose which to mask; the arguments are those of :meth:`score`."""
         self.masker.mask_ratio = self.draw_ratio()
         mask_prob = self.score(images, tokens, grid)
-        selection = select_patches(mask_prob, self.masker.mask_ratio, self.temperature, self.guided_share)
+        selection = select_patches(
+            mask_prob, self.masker.mask_ratio, self.temperature, self.guided_share, self.throw_ratio
+        )
         return Masking(mask_prob, self.weigh(mask_prob, selection.mask) if self.masker.weighted else None, selection)
 
     def draw_ratio(self) -> float:
