@@ -49,7 +49,10 @@ class AdaMAE(BaseMaskedAutoencoder):
         mask_prob = self.score(images, tokens, grid)
         log_p = visible_log_probabilities(mask_prob.detach())
         selection = select_patches(
-            -(log_p + gumbel_noise(log_p)), self.masker.mask_ratio, guided_share=self.guided_share
+            -(log_p + gumbel_noise(log_p)),
+            self.masker.mask_ratio,
+            guided_share=self.guided_share,
+            throw_ratio=self.throw_ratio,
         )
         weight = None if self.weighting is None else self.weigh(mask_prob, selection.mask)
         return Masking(mask_prob, weight, selection)

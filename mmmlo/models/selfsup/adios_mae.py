@@ -40,7 +40,7 @@ class ADIOSMAE(BaseMaskedAutoencoder):
             raise SettingError(
                 f'model.masker is a {type(self.masker).__name__}, which divides no image among masks; use mmmlo.UNetMasker'
             )
-        for key in ('extra_losses', 'weighting', 'temperature', 'mask_ratio_range'):
+        for key in ('extra_losses', 'weighting', 'temperature', 'mask_ratio_range', 'throw_ratio'):
             if getattr(self, key):
                 raise SettingError(f'model.{key} does nothing in mmmlo.ADIOSMAE, whose masks are soft; leave it out')
         self.area = MODELS.build(dict(type='mmmlo.MaskAreaLoss') | (area or {}))

@@ -89,7 +89,9 @@ class AutoMAE(BaseMaskedAutoencoder):
         self.masker.mask_ratio = self.draw_ratio()
         mask_prob = self.score(images, tokens, grid)
         soft = F.gumbel_softmax(mask_prob.logit(eps=1e-6), dim=1)  # B x L
-        selection = select_patches(soft, self.masker.mask_ratio, guided_share=self.guided_share)
+        selection = select_patches(
+            soft, self.masker.mask_ratio, guided_share=self.guided_share, throw_ratio=self.throw_ratio
+        )
         weight = None if self.weighting is None else self.weigh(mask_prob, selection.mask)
         return Masking(mask_prob, weight, selection, soft)
 

@@ -59,11 +59,12 @@ class OracleMAE(MAE):
     ) -> dict[str, torch.Tensor]:
         """Loss of the pretrain level, under masks that know the worth of the patches; see :class:`MAE`."""
         worth = patch_worth(data_samples or [], self.backbone.grid_size).to(inputs.device)  # B x L
+        shares = dict(mask_ratio=self.draw_ratio(), throw_ratio=self.throw_ratio)
         if self.choose:
             scores = torch.sigmoid(2 * worth - 1)
             # Gumbel noise at temperature 1 draws in proportion to the scores.
-            masking = Masking(scores, None, select_patches(scores, self.draw_ratio(), temperature=1.0))
+            masking = Masking(scores, None, select_patches(scores, temperature=1.0, **shares))
         else:
-            selection = select_patches(torch.rand_like(worth), self.draw_ratio())
+            selection = select_patches(torch.rand_like(worth), **shares)
             masking = Masking(worth, mean_one(worth + 0.1, selection.mask), selection)
         return super().loss(inputs, data_samples, masking, labelled)
