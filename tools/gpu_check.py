@@ -74,7 +74,7 @@ STEPS = (
     Step('f', ('speed', 'MLO-MAE', 'eager', 'compiled'), 300),
     Step('f', ('speed', 'CL-MAE', 'eager', 'compiled'), 300),
     Step('f', ('released',), 400, 'released'),
-    Step('g', ('loaders',)),
+    Step('g', ('loaders',), 300),
     Step('h', ('build_mmcv',), 480, 'gpu', True),
     Step('h', ('operators',)),
     Step('h', ('detector',), 300),
@@ -111,10 +111,12 @@ def run_step(step: Step, args: argparse.Namespace, seconds: float, left: float) 
     for name in ('data', 'released', 'mmcv'):
         if vars(args)[name]:
             command += [f'--{name}', osp.abspath(vars(args)[name])]
+    command += ['--cpu'] if args.cpu else []
+    paths = [osp.abspath(osp.join(work, 'mmcv')), ROOT, os.environ.get('PYTHONPATH', '')]  # first mmcv as it was built there
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths))
     begin, stopped = time.monotonic(), False
     with open(log, 'wb') as output:
-        process = subprocess.Popen([*command, *(['--cpu'] if args.cpu else [])], stdout=output, stderr=output,
-                                   start_new_session=True)  # fmt: skip
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
         try:
             process.wait(seconds)
         except (subprocess.TimeoutExpired, KeyboardInterrupt) as error:

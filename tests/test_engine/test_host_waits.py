@@ -12,12 +12,15 @@ from contextlib import nullcontext
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import OPTIMIZERS
+from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mmmlo.engine.non_finite import FiniteSteps
 from mmmlo.launch.config import load_config
 from mmmlo.launch.shrink import shrink
 from mmmlo.registry import MODELS
@@ -26,7 +29,7 @@ from mmmlo.utils.config import is_multi_level
 ROOT = osp.join(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))), 'configs')
 CONFIGS = [
     osp.relpath(path, ROOT)
-    for pattern in ('*vit-nano*', '*vit-mini*50e_cifar10', '*bilevel')
+    for pattern in ('*vit-nano*', '[mu]-mae_vit-mini*', '*conv-masker*', '*bilevel')
     for path in sorted(glob.glob(osp.join(ROOT, '*mae', f'{pattern}.py')))
 ]
 MAE, MLO_MAE, RIDGE = (
@@ -173,15 +176,49 @@ def test_no_estimator_waits(estimator):
     cfg.optim_wrapper.levels.masking.hypergradient = estimator
     for level in cfg.optim_wrapper.levels.values():
         level.update(clip_grad=dict(max_norm=1.0), accumulative_counts=2)
-    run_cycles(cfg)
+    run_cycles(cfg, cycles=1)
 
 
 def test_no_closed_form_or_extra_loss_waits():
     for head in ('Ridge', 'SoftNeighbours'):
         cfg = config(RIDGE)
         cfg.model.downstream = dict(type=f'mmmlo.{head}Head', num_classes=10, in_channels=48, bank=20)
-        run_cycles(cfg, cycles=3)
+        run_cycles(cfg)
     run_cycles(config(MAE, extra_losses=dict(a=dict(type='mmmlo.UniformityLoss'), b=dict(type='mmmlo.LogDetLoss'))))
+
+
+class _Done(Exception):
+    pass
+
+
+class _Stop(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 2:
+            raise _Done
+
+
+@pytest.mark.parametrize('name', ['mae/anatomask_', 'cl_mae/cl-mae_', 'mlo_mae/mlo-mae_'])
+def test_no_run_waits_before_it_logs(name, tmp_path, monkeypatch):
+    """The runner with its loop, loaders, data preprocessor and hooks, but for those that measure masks before the start."""
+    cfg = config(next(path for path in CONFIGS if path.startswith(f'{name}vit-nano')))
+    for level in cfg.optim_wrapper.levels.values() if is_multi_level(cfg) else [cfg.optim_wrapper]:
+        level.optimizer.type = '_OnDevice'
+    cfg.update(val_cfg=None, val_dataloader=None, val_evaluator=None, work_dir=str(tmp_path), log_level='ERROR')
+    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if 'Statistics' not in hook.type]
+    cfg.experiment_name = tmp_path.name
+    if is_multi_level(cfg):
+        cfg.train_cfg.max_iters = 8
+    else:
+        cfg.train_dataloader.num_batch_per_epoch = 8
+    monkeypatch.setattr('mmengine.runner.runner.get_device', lambda: 'meta')
+    # Before the first step, and when something is logged.
+    monkeypatch.setattr(FiniteSteps, 'read', lambda self: (0, 0))
+    monkeypatch.setattr(FiniteSteps, 'load', lambda self, *counts: None)
+    runner = Runner.from_cfg(cfg)
+    monkeypatch.setattr(runner, '_init_model_weights', lambda: None)
+    runner.register_hook(_Stop(), priority='LOWEST')
+    with pytest.raises(_Done), NoWaits():
+        runner.train()
 
 
 @pytest.mark.parametrize(
