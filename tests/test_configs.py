@@ -22,6 +22,20 @@ RUNS = [
     for path in CONFIGS
     if 'camvid' not in path and not ('learned_mae' in path and any(data in path for data in ('digits', 'folder')))
 ]
+NANO = [path for path in RUNS if 'nano' in path]
+
+
+def _once_a_method() -> list:
+    """All runs, of which those are slow tests that repeat a method other than the three main ones on other data."""
+    seen: set[str] = set()
+    runs = []
+    for path in sorted(RUNS, key=lambda path: 'nano' not in path):
+        method = osp.basename(path).split('_vit')[0]
+        again = method in seen and method not in ('mae', 'mlo-mae', 'cl-mae')
+        runs.append(pytest.param(path, marks=pytest.mark.slow if again else ()))
+        seen.add(method)
+    return runs
+
 
 # Encoder: patches + class token + positions + blocks + norm.
 _NANO = (3 * 16 * 96 + 96) + 96 + 65 * 96 + 4 * (12 * 96 * 96 + 13 * 96) + 2 * 96
@@ -147,7 +161,7 @@ def run(cfg: Config, work_dir) -> Runner:
     return runner
 
 
-@pytest.mark.parametrize('path', RUNS)
+@pytest.mark.parametrize('path', _once_a_method())
 def test_shrunken_run(path, tmp_path):
     # A cycle of a step: the upper level, where there is one, moves in each and not in every second one.
     every_step = any(name in path for name in ('cl_mae', 'guided_mae', 'supmae_vit-nano', '/automae', '/adios'))
@@ -170,7 +184,7 @@ def test_shrunken_run(path, tmp_path):
     assert 0 <= runner.test()['knn/top1'] <= 100
 
 
-@pytest.mark.parametrize('path', [p for p in RUNS if 'nano' in p])
+@pytest.mark.parametrize('path', NANO)
 def test_amp_reaches_every_level(path, tmp_path):
     cfg = shrink(load_config(osp.join(ROOT, path)))
     enable_amp(cfg)
@@ -179,7 +193,7 @@ def test_amp_reaches_every_level(path, tmp_path):
     assert kinds == {'BFloat16OptimWrapper'}
 
 
-@pytest.mark.parametrize('path', [p for p in RUNS if 'nano' in p])
+@pytest.mark.parametrize('path', NANO)
 def test_learning_rates_scale_on_every_level(path, tmp_path):
     cfg = shrink(load_config(osp.join(ROOT, path)))
     cfg.param_scheduler = None
