@@ -69,6 +69,21 @@ def _head(width: int, classes: int) -> int:
     return 2 * width + width * classes + classes
 
 
+def _fcos(width: int, channels: int, depth: int, levels: int) -> int:
+    """Two towers with group norms, classes, boxes and centreness, and a factor a level."""
+    tower = (9 * width * channels + 2 * channels) + (depth - 1) * (9 * channels * channels + 2 * channels)
+    return 2 * tower + (80 + 4 + 1) * (9 * channels + 1) + levels
+
+
+def _pyramid(width: int, channels: int) -> int:
+    def last(wide: int) -> int:
+        return wide * channels + 9 * channels * channels + 4 * channels
+
+    half, quarter = width // 2, width // 4
+    up = 4 * width * half + half
+    return (up + 2 * half + 4 * half * quarter + quarter + last(quarter)) + (up + last(half)) + 2 * last(width)
+
+
 _SIZES = {
     'vit-nano-p4': (_NANO + _decoder(96, 64, 2, 64, 48), 96, 64),
     'vit-nano-p8': (_encoder(96, 4, 8, 64) + _decoder(96, 64, 2, 64, 192), 96, 64),
@@ -105,6 +120,8 @@ def expected_parameters(path: str, masker: str | None, head: str | None) -> int:
         count += 0 if '-guided' in path and 'mix' not in path else _head(width, classes)
         # A linear layer on each patch.
         count += 150 * (width + 1) if 'ade20k' in path else 11 * (width + 1) if 'camvid' in path or 'mix' in path else 0
+        if 'coco' in path:
+            count += _fcos(192, 96, 2, 1) if 'mini' in path else _pyramid(768, 256) + _fcos(256, 256, 4, 5)
         if 'reconstruction' in path:
             count += _decoder(width, 96, 1, length, 48)
     elif masker == 'mmmlo.ViTMasker' and head == 'token':  # one block, and from each patch a score

@@ -305,6 +305,15 @@ class SameDraws(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+class _KeepDouble(TorchFunctionMode):
+    """Leaves float64 as it is where code asks for float32, as mmdet's heads do for fear of overflow in float16."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.float and args[0].dtype == torch.float64:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 # Measurements
 
 
@@ -338,7 +347,7 @@ def measure(
     costs = dict(peak_mib=_peak_mib(hypergradient, point.device))  # the first time, which may be slower
     _ExactSolve.residuals.clear()
     begin = time.perf_counter()
-    with draws:
+    with draws, _KeepDouble():
         vector = hypergradient()
     if point.device == 'cuda':
         torch.cuda.synchronize()

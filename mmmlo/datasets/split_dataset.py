@@ -22,7 +22,7 @@ _MOST_REPLACEMENTS = 1000  # as in mmengine's datasets
 
 @DATASETS.register_module()
 class SplitDataset:
-    """One part of a dataset, cut by class with a seed; where images have several labels, none or maps of them, at random.
+    """One part of a dataset, cut by class with a seed; where images have several labels, none, maps or boxes, at random.
 
     Parts are disjoint and together hold every image. The cut depends on the labels, ``fractions`` and ``seed`` only, so a
     config cuts D_tr and D_val by ``part='train'`` and ``part='val'`` of one training set, with pipelines of their own.
@@ -63,8 +63,9 @@ class SplitDataset:
         self.dataset = dataset
         self.part = part
         self.CLASSES: tuple[str, ...] | None = dataset.metainfo.get('classes')
-        maps = len(dataset) and 'seg_map_path' in dataset.get_data_info(0)  # a label for each pixel, and none for an image
-        unlabelled = maps or not getattr(dataset, 'with_label', True)
+        # Maps have a label for each pixel, and boxes one each; the images have none.
+        of_parts = len(dataset) and {'seg_map_path', 'instances'} & set(dataset.get_data_info(0))
+        unlabelled = of_parts or not getattr(dataset, 'with_label', True)
         labels = [[]] * len(dataset) if unlabelled else read_label_sets(dataset)
         if isinstance(labels, np.ndarray):
             check_classes(labels, self.CLASSES, _place(dataset), least=len(fractions))

@@ -34,14 +34,19 @@ def is_test_split(dataset: Any) -> str | None:
     """Say which official test split a dataset is or holds, for example "CIFAR10(split='test')"; None if it holds none.
 
     A dataset says so itself: ``split='test'`` for most of mmpretrain's, the 'query' and 'gallery' of InShop, and the 'val'
-    of ImageNet, on which everyone reports. A folder has none: what it shares with ``test_dataloader`` counts there.
+    of ImageNet and the 'val2017' of COCO, on which everyone reports. A folder has none: what it shares with
+    ``test_dataloader`` counts there.
     """
     for leaf, indices in leaves(dataset):
-        split, held_out = archive_split(leaf), ('query', 'gallery')
+        split = archive_split(leaf)
+        held_out: tuple[str, ...] = ('query', 'gallery')
         if isinstance(leaf, ImageNet):  # it keeps no `split`, but its folder and its annotation file are named after it
             names = (osp.basename(leaf.img_prefix.rstrip('/')), osp.splitext(osp.basename(leaf.ann_file or ''))[0])
             held_out = ('val', 'test')
             split = next((name for name in names if name in held_out), None)
+        elif type(leaf).__name__ == 'CocoDataset':  # mmdet's
+            split = next((name for name in ('val2017', 'test2017', 'test-dev2017') if name in leaf.ann_file), None)
+            held_out += ('val2017',)
         if len(indices) and split and (split in held_out or split.startswith('test')):
             return f'{type(leaf).__name__}(split={split!r})'
     return None

@@ -18,6 +18,7 @@ class SyntheticImages(BaseDataset):
         per_class (int): Images of each class. Defaults to 16.
         size (int): Height and width in pixels. Defaults to 36.
         maps (bool): Whether there are maps of labels for mmseg: the class in the square, 255 around it. Defaults to False.
+        boxes (bool): Whether there are boxes for mmdet: the square. Defaults to False.
         **kwargs: Arguments of mmpretrain's ``BaseDataset``, such as ``pipeline``.
     """
 
@@ -28,6 +29,7 @@ class SyntheticImages(BaseDataset):
         per_class: int = 16,
         size: int = 36,
         maps: bool = False,
+        boxes: bool = False,
         **kwargs,
     ) -> None:
         self.split = split
@@ -35,6 +37,7 @@ class SyntheticImages(BaseDataset):
         self.per_class = per_class
         self.size = size
         self.maps = maps
+        self.boxes = boxes
         metainfo = dict(classes=[f'class {label}' for label in range(num_classes)])
         super().__init__(ann_file='', metainfo=metainfo, **kwargs)
 
@@ -59,5 +62,13 @@ class SyntheticImages(BaseDataset):
                     img_shape=img.shape[:2],
                     ori_shape=img.shape[:2],
                     source=f'{self.split} with maps#{index}',  # others than those without
+                )
+            if self.boxes:
+                corners = [column * side, row * side, (column + 1) * side, (row + 1) * side]
+                data[-1].update(
+                    instances=[dict(bbox=corners, bbox_label=label, ignore_flag=0)],
+                    img_shape=img.shape[:2],
+                    ori_shape=img.shape[:2],
+                    source=f'{self.split} with boxes#{index}',
                 )
         return data

@@ -94,6 +94,11 @@ def _shrink_model(model: ConfigDict) -> None:
         masker = masker.get('masker')  # one inside, as in mmmlo.FrozenMasker
     for head in [*tasks, *(loss.head for loss in extra if 'head' in loss)]:
         head = head.get('decode_head', head)
+        if 'neck' in head:  # a detector's
+            head.neck.update(in_channels=WIDTH, out_channels=32)
+            head.head.update(in_channels=32, feat_channels=32, stacked_convs=1)
+        elif 'head' in head and 'decoder' not in head:
+            head.head.in_channels = WIDTH
         if 'in_channels' in head:
             head.in_channels = WIDTH
 
@@ -106,12 +111,16 @@ def _shrink_dataset(dataset: ConfigDict, size: int) -> None:
         # 'trainval' is trained on too, an annotation file says it by its name, and without labels there is no test.
         trained = any('train' in str(dataset.get(key)) for key in ('split', 'data_prefix', 'ann_file'))
         split = 'train' if trained or not dataset.get('with_label', True) else 'test'
-        of_maps = dict(maps=True) if any('LoadAnnotations' in transform['type'] for transform in pipeline) else {}
+        types = [transform['type'] for transform in pipeline]
+        of_boxes = dict(boxes=True) if 'mmdet.LoadAnnotations' in types else {}
+        of_maps = dict(maps=True) if 'mmseg.LoadAnnotations' in types else {}
         indices = dict(indices=dataset.indices) if of_maps and 'indices' in dataset else {}
         dataset.clear()
-        dataset.update(type='mmmlo.SyntheticImages', split=split, **of_maps, **indices)
-        pipeline = [transform for transform in pipeline if '.Load' not in f'.{transform["type"]}']
-    pipeline.insert(len(pipeline) - 1, dict(type='Resize', scale=(size, size)))
+        dataset.update(type='mmmlo.SyntheticImages', split=split, **of_maps, **of_boxes, **indices)
+        kept = 'mmdet.LoadAnnotations'
+        pipeline = [step for step in pipeline if '.Load' not in f'.{step["type"]}' or step['type'] == kept]
+    scope = 'mmdet.' if pipeline[-1]['type'] == 'mmdet.PackDetInputs' else ''
+    pipeline.insert(len(pipeline) - 1, dict(type=f'{scope}Resize', scale=(size, size)))
     dataset.pipeline = pipeline
 
 

@@ -101,20 +101,22 @@ def _check_outputs(model: Any, key: str, dataset: Any, where: str = 'model') -> 
     for name in ('downstream', 'head'):
         head: Any = getattr(model, name, None)
         outputs = getattr(head, 'num_classes', None)
-        own = isinstance(head, TokenClsHead)
+        ours = isinstance(head, TokenClsHead)
         sigmoid = getattr(getattr(head, 'loss_module', None), 'use_sigmoid', False)
-        fits = own and sigmoid or isinstance(head, MultiLabelClsHead)
+        fits = ours and sigmoid or isinstance(head, MultiLabelClsHead)
         if isinstance(outputs, int) and not fits and has_several_labels(dataset):
             loss, kind = "loss=dict(type='CrossEntropyLoss', use_sigmoid=True)", "type='mmpretrain.MultiLabelLinearClsHead'"
             raise DataError(
                 f'the images of {key} have several labels, and the loss of {where}.{name} is for one: set '
-                f"{where}.{name}.{loss if own else kind}, and dict(type='AveragePrecision') for evaluators"
+                f"{where}.{name}.{loss if ours else kind}, and dict(type='AveragePrecision') for evaluators"
             )
         if classes is None or not isinstance(outputs, int) or outputs == len(classes):
             continue
+        inner = next((f'.{inner}' for inner in ('head', 'decode_head') if hasattr(head, inner)), '')  # of mmdet and mmseg
+        own = f'{where}.{name}{inner}.num_classes'
         text = (
-            f'{where}.{name}.num_classes is {outputs}, but the images of {key.removesuffix(".dataset")} have {len(classes)} '
-            f'classes; set {where}.{name}.num_classes={len(classes)}'
+            f'{own} is {outputs}, but the images of {key.removesuffix(".dataset")} have {len(classes)} classes; set '
+            f'{own}={len(classes)}'
         )
         if len(classes) > outputs:
             raise DataError(text)

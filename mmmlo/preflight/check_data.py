@@ -139,14 +139,21 @@ class DataCheck:
         """Compare the classes of data whose labels are used, with each other and with the head."""
         model = self.cfg.get('model') or {}
         kind = find_type(str(model.get('type')), self.scope, 'MODELS')
-        used = dict(self.datasets)
-        if isinstance(kind, type) and issubclass(kind, BaseSelfSupervisor):
-            used.pop('train_dataloader.dataset', None)  # D_u, whose labels nobody uses
         downstream = model.get('downstream') or {}
+        named = {name: model.get(name) or {} for name in ('downstream', 'head')}
+        heads = {name: MODELS.build(own) for name, own in named.items() if 'num_classes' in own}
+        groups: dict[str, dict[str, Any]] = {}
+        for key, dataset in self.datasets.items():
+            levels = isinstance(kind, type) and issubclass(kind, BaseSelfSupervisor) and key.startswith('train_')
+            if levels and key == 'train_dataloader.dataset':
+                continue  # D_u, whose labels nobody uses
+            # The tasks of levels may have other classes than the images of kNN, and than each other.
+            group = '' if not levels else key.split('.tasks.')[1] if '.tasks.' in key else 'levels'
+            groups.setdefault(group, {})[key] = dataset
         if not getattr(find_type(str(downstream.get('type')), self.scope, 'MODELS'), 'reads_labels', True):
-            used = {key: dataset for key, dataset in used.items() if not key.startswith('train_')}
-        heads = {name: own for name in ('downstream', 'head') if 'num_classes' in (own := model.get(name) or {})}
-        check_labels(SimpleNamespace(**{name: MODELS.build(own) for name, own in heads.items()}), used)
+            groups.pop('levels', None)
+        for group, own in groups.items():
+            check_labels(SimpleNamespace(**heads) if group == 'levels' or 'levels' not in groups else None, own)
         yield from ()
 
     def leakage(self) -> str | None:

@@ -1,3 +1,4 @@
+import json
 import re
 
 import pytest
@@ -69,6 +70,20 @@ def test_official_splits_are_found_inside_wrappers():
     # None of the images that are used is a test image.
     assert is_test_split(Subset(DATASETS.build(joined), range(1438))) is None
     assert is_test_split(Subset(DATASETS.build(joined), range(1439))) is not None
+
+
+def test_coco_val_is_a_test_split(tmp_path):
+    from mmdet.datasets import CocoDataset
+
+    for split in ('train2017', 'val2017'):
+        content = dict(images=[dict(id=1, file_name='1.jpg', height=9, width=9)], annotations=[], categories=[])
+        (tmp_path / f'instances_{split}.json').write_text(json.dumps(content))
+    train, val = (CocoDataset(ann_file=str(tmp_path / f'instances_{name}.json'), data_prefix=dict(img=str(tmp_path / name)))
+                  for name in ('train2017', 'val2017'))
+    assert is_test_split(train) is None
+    assert is_test_split(val) == "CocoDataset(split='val2017')"
+    with pytest.raises(SplitOverlapError, match='share 1 images'):
+        check_level_splits(dict(finetune=train, masking=train))
 
 
 def test_imagenet_val_is_a_test_split(image_folder):

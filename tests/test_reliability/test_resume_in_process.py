@@ -62,6 +62,14 @@ def scenes(indices):
     return dict(batch_size=4, drop_last=True, collate_fn=collate, data_preprocessor=preprocessor, dataset=images)
 
 
+def objects(name):
+    steps = [dict(type='mmdet.LoadAnnotations'), dict(type='mmdet.RandomFlip', prob=0.5), dict(type='mmdet.PackDetInputs')]
+    images = dict(type='mmmlo.SyntheticImages', per_class=6, size=16, boxes=True, pipeline=steps)
+    split = dict(type='mmmlo.SplitDataset', part=name, fractions=dict(train=0.5, val=0.5), dataset=images)
+    preprocessor = dict(type='mmdet.DetDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3)
+    return dict(batch_size=4, collate_fn=dict(type='pseudo_collate'), data_preprocessor=preprocessor, dataset=split)
+
+
 @pytest.fixture(scope='module')
 def configs():
     """Method -> a run of three epochs of four batches that keeps the checkpoint of every iteration."""
@@ -99,6 +107,11 @@ def configs():
         level: dict(tasks=dict(kinds=dict(dataset=part(name)), places=scenes(indices)))
         for level, name, indices in (('finetune', 'train', range(30)), ('masking', 'val', range(30, 60)))
     }
+    boxes = found['mlo-mae, boxes'] = copy.deepcopy(found['mlo-mae'])
+    boxes.model.downstream = dict(type='mmmlo.DetectionTask', head=dict(
+        type='mmdet.FCOSHead', in_channels=48, feat_channels=8, stacked_convs=1, num_classes=10, strides=[4],
+        regress_ranges=((-1, 1e8),), norm_cfg=dict(type='GN', num_groups=2), loss_cls=dict(type='mmmlo.PlainFocalLoss')))
+    boxes.train_cfg.dataloaders = dict(finetune=objects('train'), masking=objects('val'))
     unlabelled = found['mlo-mae, without labels'] = copy.deepcopy(found['mlo-mae'])
     decoder = dict(unlabelled.model.neck, decoder_depth=1)
     unlabelled.model.downstream = dict(type='mmmlo.ReconstructionTask', decoder=decoder, head=unlabelled.model.head)
@@ -158,6 +171,7 @@ VARIANTS = {
     'mlo-mae, no seed': ('mlo-mae', {'randomness.seed': None}),
     'mlo-mae, head solved': ('mlo-mae, head solved', {}),
     'mlo-mae, two tasks': ('mlo-mae, two tasks', {}),
+    'mlo-mae, boxes': ('mlo-mae, boxes', {}),
     'mlo-mae, without labels': ('mlo-mae, without labels', {}),
     'cl-mae': ('cl-mae', {}),
     'automae': ('automae', {}),  # with a teacher, and vectors of the spectral norm

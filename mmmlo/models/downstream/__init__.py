@@ -2,10 +2,12 @@
 
 from .classification import TokenClsHead
 from .closed_form import ClosedFormHead, RidgeHead, SoftNeighboursHead
+from .detection import DetectionTask
 from .reconstruction import ReconstructionTask
 from .segmentation import SegmentationTask
 from .task_mix import TaskMix
 
 __all__ = [
-    'ClosedFormHead', 'ReconstructionTask', 'RidgeHead', 'SegmentationTask', 'SoftNeighboursHead', 'TaskMix', 'TokenClsHead'
+    'ClosedFormHead', 'DetectionTask', 'ReconstructionTask', 'RidgeHead', 'SegmentationTask', 'SoftNeighboursHead',
+    'TaskMix', 'TokenClsHead'
 ]

@@ -61,10 +61,11 @@ class SimpleFPN(BaseModule):
         """Build the pyramid from the last of the backbone's feature maps, B x C x H x W.
 
         Returns:
-            tuple[torch.Tensor]: B x out_channels at 4, 2, 1, 1/2, ... times H x W. In float32 under autocast too: mmcv's
-            ``RoIAlign`` has no bfloat16.
+            tuple[torch.Tensor]: B x out_channels at 4, 2, 1, 1/2, ... times H x W. In float32 at least, under autocast too:
+            mmcv's ``RoIAlign`` has no bfloat16.
         """
-        outs = [level(inputs[-1]).float() for level in self.levels]
+        outs = [level(inputs[-1]) for level in self.levels]
+        outs = [out.to(torch.promote_types(out.dtype, torch.float32)) for out in outs]
         while len(outs) < self.num_outs:
             outs.append(outs[-1][:, :, ::2, ::2])
         return tuple(outs)
