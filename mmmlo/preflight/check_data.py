@@ -140,8 +140,9 @@ class DataCheck:
         model = self.cfg.get('model') or {}
         kind = find_type(str(model.get('type')), self.scope, 'MODELS')
         downstream = model.get('downstream') or {}
-        named = {name: model.get(name) or {} for name in ('downstream', 'head')}
-        heads = {name: MODELS.build(own) for name, own in named.items() if 'num_classes' in own}
+        heads = dict(downstream=MODELS.build(downstream)) if downstream else {}
+        if 'num_classes' in (head := model.get('head') or {}):
+            heads['head'] = MODELS.build(head)
         groups: dict[str, dict[str, Any]] = {}
         for key, dataset in self.datasets.items():
             levels = isinstance(kind, type) and issubclass(kind, BaseSelfSupervisor) and key.startswith('train_')

@@ -162,6 +162,27 @@ def test_classes_are_compared_where_labels_are_used(cfg, tmp_path):
     )
 
 
+def test_a_task_of_the_levels_may_have_other_classes_than_knn(cfg):
+    steps = [dict(type='mmdet.LoadAnnotations'), dict(type='mmdet.PackDetInputs')]
+    split = dict(type='mmmlo.SplitDataset', dataset=dict(type='mmmlo.SyntheticImages', boxes=True, pipeline=steps))
+    parts = dict(finetune='train', masking='val')
+    cfg.train_cfg.dataloaders = {level: dict(dataset=dict(split, part=part)) for level, part in parts.items()}
+    head = dict(type='mmdet.FCOSHead', num_classes=10, in_channels=8, loss_cls=dict(type='mmmlo.PlainFocalLoss'))
+    cfg.model.downstream = dict(type='mmmlo.DetectionTask', head=head)
+    assert not look(cfg)[1]
+    cfg.model.downstream.head.num_classes = 9
+    assert 'head.num_classes is 9, but the images of train_cfg.dataloaders.finetune have 10 classes' in look(cfg)[1]
+
+
+def test_a_task_without_labels_needs_none(cfg):
+    for loader in (cfg.train_dataloader, *cfg.train_cfg.dataloaders.values()):
+        loader.dataset.dataset.with_label = False
+    assert 'images without labels' in look(cfg)[1]
+    decoder = dict(type='mmmlo.GridMAEDecoder', embed_dim=8, decoder_embed_dim=8, decoder_num_heads=2)
+    cfg.model.downstream = dict(type='mmmlo.ReconstructionTask', decoder=decoder, head=dict(type='mmmlo.MaskedPixelHead'))
+    assert not look(cfg)[1]
+
+
 def test_several_labels_need_their_loss(cfg, tmp_path):
     (tmp_path / 'test.txt').write_text('cat/0.png 0,1\ndog/0.png 1\n')
     cfg.test_dataloader.dataset.update(ann_file='test.txt', metainfo=dict(classes=('cat', 'dog')))
