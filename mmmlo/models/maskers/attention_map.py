@@ -8,7 +8,7 @@ from torch import nn
 from mmmlo.registry import MODELS
 from mmmlo.utils.errors import SettingError
 
-from .base import to_mask_prob
+from .base import centered, to_mask_prob
 from .teacher import TeacherMasker
 
 
@@ -87,4 +87,4 @@ class AttentionMapMasker(TeacherMasker):
         if self.checkpoint is None:
             self.check_moves()
         maps = self.attention(images)  # B x heads x L
-        return to_mask_prob(self.scorer(maps.shape[2] * maps.unflatten(2, grid)).flatten(1))
+        return to_mask_prob(centered(self.scorer(maps.shape[2] * maps.unflatten(2, grid)).flatten(1)))

@@ -54,3 +54,8 @@ def to_mask_prob(logits: torch.Tensor) -> torch.Tensor:
     bfloat16, and ties would choose patches by their position; a logit of fp16 over 8.3 would be a score of exactly 1.
     """
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()
+
+
+def centered(logits: torch.Tensor) -> torch.Tensor:
+    """Subtract an image's mean from logits, B x L, of which a softmax is made: else it may drift to where a sigmoid rounds."""
+    return logits - logits.mean(dim=1, keepdim=True)

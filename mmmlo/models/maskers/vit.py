@@ -8,7 +8,7 @@ from mmmlo.registry import MODELS
 from mmmlo.utils.errors import SettingError
 
 from ..layers import SelectiveEncoderLayer
-from .base import BaseMasker, to_mask_prob
+from .base import BaseMasker, centered, to_mask_prob
 
 _HEADS = ('mlp', 'linear', 'token')
 
@@ -49,6 +49,8 @@ class ViTMasker(BaseMasker):
               in the paper's figure, which tells no width;
             - 'linear': from the class token by a linear layer alone, as in the released code;
             - 'token': from each patch's own token by a linear layer. Ours, for any grid.
+        centered (bool): Whether an image's mean is subtracted from its logits, for :class:`mmmlo.models.AdaMAE` and
+            :class:`mmmlo.models.AutoMAE`, where only differences count. Defaults to False.
 
     Raises:
         SettingError: There is no such head, one on the class token has no grid, or ``num_heads`` does not divide C.
@@ -64,6 +66,7 @@ class ViTMasker(BaseMasker):
         num_heads: int = 4,
         mlp_ratio: float = 4.0,
         head: str = 'mlp',
+        centered: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -75,7 +78,7 @@ class ViTMasker(BaseMasker):
                 'set a number of heads that divides it'
             )
         norm_cfg = dict(type='LN', eps=1e-5)  # as released; the autoencoder's have 1e-6
-        self.embed_dims = embed_dims
+        self.embed_dims, self.centered = embed_dims, centered
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         self.layers = nn.ModuleList(
             SelectiveEncoderLayer(
@@ -121,4 +124,5 @@ class ViTMasker(BaseMasker):
         for i, layer in enumerate(self.layers, start=1):
             x = layer(x, outputs if i == len(self.layers) else slice(None))
         logits = self.head(self.norm(x))  # B x L x 1 of tokens, B x 1 x L of the class token
-        return to_mask_prob(logits.squeeze(-1 if self.grid is None else 1))
+        logits = logits.squeeze(-1 if self.grid is None else 1)  # B x L
+        return to_mask_prob(centered(logits) if self.centered else logits)

@@ -20,7 +20,8 @@ class AdaMAE(BaseMaskedAutoencoder):
     ``(1 - mask_prob) / mask_prob``, the softmax of the negative logits. Visible patches are drawn from it without
     replacement. One level, because nothing in either loss reaches the other's parameters: encoder and decoder minimize the
     reconstruction loss, and the masker ``-sampling_weight * mean of l_i * log(p_i)`` over masked patches i, whose loss l_i
-    is detached. So patches that are hard become likelier to be seen.
+    is detached. So patches that are hard become likelier to be seen. The mean logit of an image is in neither loss, and may
+    drift to where a sigmoid rounds, unless the masker subtracts it, as ``ViTMasker(centered=True)`` does.
 
     Args:
         sampling_weight (float): Weight of the masker's loss. Defaults to 1e-4, as released; a step of Adam hardly depends

@@ -33,8 +33,8 @@ class MaskDiscriminator(nn.Module):
         )
 
     def forward(self, masks: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """Judge soft masks, B x L, each of sum 1: B x N, near 1 for a rectangle."""
-        return self.layers(masks.shape[1] * masks.unflatten(1, grid).unsqueeze(1)).flatten(1)
+        """Judge soft masks, B x L, each of sum 1: B x N, larger for a rectangle."""
+        return self.layers(masks.unflatten(1, grid).unsqueeze(1)).flatten(1)
 
 
 @MODELS.register_module()

@@ -134,6 +134,13 @@ def test_head_on_tokens_takes_any_grid(grid):
     torch.testing.assert_close(masker(None, x.flip(1), grid), scores.flip(1))
 
 
+def test_centered_logits_differ_as_before():
+    x, grid = tokens(), (2, 3)
+    for head in HEADS:
+        plain, centered = (build(head=head, centered=c)(None, x, grid).logit() for c in (False, True))
+        torch.testing.assert_close(centered, plain - plain.mean(dim=1, keepdim=True))
+
+
 def test_half_precision_does_not_round_scores_to_one():
     masker = build(head='linear').to(torch.bfloat16)
     with torch.no_grad():
