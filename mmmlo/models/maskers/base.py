@@ -57,5 +57,5 @@ def to_mask_prob(logits: torch.Tensor) -> torch.Tensor:
 
 
 def centered(logits: torch.Tensor) -> torch.Tensor:
-    """Subtract an image's mean from logits, B x L, of which a softmax is made: else it may drift to where a sigmoid rounds."""
+    """Subtract an image's mean from logits, B x L, of which a softmax is made; it may drift to where a sigmoid rounds."""
     return logits - logits.mean(dim=1, keepdim=True)
