@@ -12,6 +12,7 @@ from mmmlo.launch.config import enable_amp, load_config
 from mmmlo.launch.shrink import shrink
 from mmmlo.registry import MODELS
 from mmmlo.utils.config import is_multi_level
+from mmmlo.utils.errors import SettingError
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 CONFIGS = sorted(osp.relpath(path, ROOT) for path in glob.glob(osp.join(ROOT, 'configs', '*mae', '*.py')))
@@ -149,6 +150,12 @@ def expected_parameters(path: str, masker: str | None, head: str | None) -> int:
 def test_an_old_path_names_the_new_one(old, new):
     with pytest.raises(FileNotFoundError, match=f'{old} does not exist. {new}'):
         load_config(osp.join(ROOT, 'configs', old))
+
+
+def test_a_module_that_is_not_found_says_how_it_would_be(tmp_path):
+    (tmp_path / 'mine.py').write_text("custom_imports = dict(imports=['my_maskers'])")
+    with pytest.raises(SettingError, match="mine.py: custom_imports: .*'?my_maskers'?.*PYTHONPATH=. before the command$"):
+        load_config(str(tmp_path / 'mine.py'))
 
 
 @pytest.mark.parametrize('runtime', ['default_runtime', 'segmentation/runtime', 'detection/runtime'])

@@ -12,6 +12,10 @@ from statistics import mean
 
 import pytest
 
+from mmmlo.launch.config import build_runner, load_config
+from mmmlo.launch.shrink import shrink
+from mmmlo.preflight.check_config import check_config
+
 ROOT = Path(__file__).resolve().parents[1]
 # The changelog may name what is gone.
 NAMING = sorted(path for path in ROOT.glob('*.md') if path.name != 'CHANGELOG.md') + sorted(
@@ -87,30 +91,66 @@ def test_the_zoo_has_the_metafiles_and_what_was_measured():
 
 
 def commands() -> list[tuple[str, list[str]]]:
-    """Tools of Python and their arguments, of all blocks of shell commands."""
+    """Tools of Python and their arguments, of all blocks of shell commands, whatever starts them."""
     found = set()
     for path in NAMING:
         for block in re.findall(r'```(?:shell|bash|console)\n(.*?)```', path.read_text(encoding='utf-8'), re.DOTALL):
-            lines = block.replace('\\\n', ' ').splitlines()
-            found |= {match[1] for line in lines if (match := re.search(r'(?:^|\s)python (tools/[\w/]+\.py[^[]*)$', line))}
+            block = block.replace('\\\n', ' ')
+            for name, value in re.findall(r'^(\w+)=(\S+)$', block, re.MULTILINE):
+                block = re.sub(rf'\${name}\b|\${{{name}}}', value, block)
+            block = re.sub(r'bash tools/dist_train\.sh (\S+) \S+', r'python tools/train.py \1 --launcher pytorch', block)
+            block = re.sub(r'torchrun --nproc\S+ \d+ ', 'python ', block).replace('-m mmmlo train ', 'tools/train.py ')
+            found |= set(re.findall(r'(?:^|\s)python (tools/[\w/]+\.py[^[\n]*)$', block, re.MULTILINE))
     return [(words[0], words[1:]) for words in (shlex.split(command, comments=True) for command in sorted(found))]
 
 
 def test_the_tools_take_the_commands_of_the_documentation(load_tool, monkeypatch, capsys):
-    """Their options, that is; that files and checkouts are not there is no matter. Configs are run by tests of their own."""
+    """Their options, and their configs with what is changed in them; that data, checkpoints and checkouts are not there is
+    no matter."""
     tools, several = {}, commands()
-    assert len(several) > 40
+    assert len(several) > 60
     refused = []
     for tool, arguments in several:
         tools[tool] = tools.get(tool) or load_tool(tool.removeprefix('tools/'))
         monkeypatch.setattr(sys, 'argv', [tool, *arguments])
         try:
-            getattr(tools[tool], 'parse_args', list)()  # a script without options parses none
+            args = getattr(tools[tool], 'parse_args', list)()  # a script without options parses none
         except SystemExit as stop:
             said = capsys.readouterr().err
             if stop.code and not re.search('does not exist|must be a checkout|neither a config file', said, re.IGNORECASE):
                 refused.append(f'python {tool} {" ".join(arguments)}: {said}')
+            continue
+        config = str(getattr(args, 'config', ''))
+        if config.startswith('configs/') and '$' not in config:
+            assert (ROOT / config).is_file(), config
+            if getattr(args, 'cfg_options', None):
+                check_config(load_config(str(ROOT / config), args.cfg_options))
     assert not refused, '\n'.join(refused)
+
+
+def changed_configs() -> dict[str, list[str]]:
+    """What commands of tools/train.py change in configs of the project, but for what needs a run's checkpoint.
+
+    Nor numbers of classes: what stands in for data that are not there has ten.
+    """
+    changed = [arguments for tool, arguments in commands() if tool == 'tools/train.py' and '--cfg-options' in arguments]
+    return {
+        ' '.join(words): words
+        for words in changed
+        if words[0].startswith('configs/') and not re.search(r'RUN\.pth|num_classes', ' '.join(words))
+    }
+
+
+@pytest.mark.slow  # configs as they are run in test_configs.py
+@pytest.mark.parametrize('arguments', changed_configs().values(), ids=changed_configs())
+def test_commands_that_change_a_config_train(arguments, load_tool, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, 'argv', ['tools/train.py', *arguments])
+    args = load_tool('train.py').parse_args()
+    cfg = shrink(load_config(str(ROOT / args.config), args.cfg_options))
+    cfg.work_dir, cfg.experiment_name = str(tmp_path), tmp_path.name
+    runner = build_runner(cfg)
+    runner.train()
+    assert runner.iter == 4
 
 
 def test_the_walk_names_each_file_once():

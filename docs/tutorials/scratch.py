@@ -12,4 +12,5 @@ for name in ('configs', 'tools'):
 paths = dict(PATH=str(Path(sys.executable).parent), PYTHONPATH=str(ROOT))
 os.environ.update({name: os.pathsep.join([path, os.environ.get(name, '')]) for name, path in paths.items()})
 os.environ['NO_COLOR'] = '1'
+os.environ['SHELLOPTS'] = 'errexit:pipefail'  # a command that fails is a cell that fails
 sys.path.insert(0, str(ROOT))

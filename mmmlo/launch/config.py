@@ -51,6 +51,11 @@ def load_config(path: str, options: dict | None = None) -> Config:
     except MmmloError:
         raise
     except Exception as error:  # a config is Python
+        if 'custom modules' in str(error):  # what mmengine says is all of sys.path
+            raise SettingError(
+                f'{path}: custom_imports: {error.__cause__}; a module that lies beside a config is found with PYTHONPATH=. '
+                'before the command'
+            ) from error
         absent = re.search("""["'](.+)["']""", str(error)) if isinstance(error, FileNotFoundError) else None
         similar = _similar_configs(absent[1]) if absent else ''
         raise SettingError(f'{path} cannot be read: {describe_error(error)}{similar}') from error

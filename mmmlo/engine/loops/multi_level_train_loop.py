@@ -280,7 +280,7 @@ def _check_not_empty(loader: DataLoader, key: str) -> None:
         images = len(loader.dataset)  # type: ignore[arg-type]
         raise DataError(
             f'{key} has no batch: its dataset has {images} images, fewer than batch_size {loader.batch_size}, and '
-            'drop_last leaves out the rest; use a smaller batch'
+            f'drop_last leaves out the rest; set {key}.batch_size={images} or less'
         )
 
 
