@@ -8,6 +8,7 @@ from torch import nn
 from mmmlo.registry import MODELS
 from mmmlo.utils.errors import SettingError
 
+from ..selection import num_visible
 from .teacher import TeacherMasker
 
 
@@ -26,7 +27,8 @@ class ClassAttentionMasker(TeacherMasker):
         momentum (float): See :class:`TeacherMasker`.
 
     Raises:
-        SettingError: ``show`` is not from 0 to 1, or see :class:`TeacherMasker`.
+        SettingError: ``show`` is not from 0 to 1, makes more hints than there are visible patches, or has a temperature
+            under which hints might be masked; or see :class:`TeacherMasker`.
     """
 
     def __init__(
@@ -41,6 +43,12 @@ class ClassAttentionMasker(TeacherMasker):
         """Name the parts of the model that the teacher follows."""
         return nn.ModuleDict(dict(backbone=model.backbone))
 
+    def attach(self, model: Any) -> None:
+        """Make the teacher, before the model is initialized."""
+        if self.show and model.temperature:
+            raise SettingError('model.masker.show needs model.temperature=0: with noise its hints might be masked')
+        super().attach(model)
+
     @torch.no_grad()
     def forward(self, images: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         """Score the patches; see :meth:`BaseMasker.forward`."""
@@ -54,6 +62,11 @@ class ClassAttentionMasker(TeacherMasker):
         scores = scores + 1e-5 * torch.rand_like(scores)
         length = scores.shape[1]
         hints = round(self.show * self.mask_ratio * length)
+        if hints > (visible := num_visible(length, self.mask_ratio)):
+            raise SettingError(
+                f'model.masker.show {self.show} makes {hints} hints of {length} patches, and only {visible} are visible at '
+                f'mask ratio {self.mask_ratio}'
+            )
         if hints:
             top = scores.topk(round(self.show * length), dim=1).indices  # B x s L
             drawn = torch.rand(top.shape, device=top.device).topk(hints, dim=1).indices  # B x s r L
