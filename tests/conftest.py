@@ -43,6 +43,16 @@ def quiet_initialization():
     MMLogger.get_current_instance().setLevel(logging.WARNING)
 
 
+@pytest.fixture(autouse=True)
+def own_default_scope():
+    """A runner of mmseg or mmdet leaves its scope behind, in which a later test would not find mmpretrain's parts."""
+    from mmengine.registry import DefaultScope
+
+    before = DefaultScope._instance_dict.copy()
+    yield
+    DefaultScope._instance_dict = before
+
+
 TINY_MODEL = dict(
     type='mmmlo.MLOMAE',
     backbone=dict(

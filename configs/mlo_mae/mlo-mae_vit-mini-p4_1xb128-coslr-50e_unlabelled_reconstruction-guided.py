@@ -7,11 +7,11 @@
 _base_ = ['./mlo-mae_vit-mini-p4_1xb128-coslr-50e_unlabelled.py', '../_base_/downstream/reconstruction.py']
 
 model = dict(downstream=dict(_delete_=True, **_base_.reconstruction_task))
-train_dataloader = dict(dataset=dict(_delete_=True, **_base_.split, part='train', dataset=_base_.unlabelled))
+train_dataloader = dict(dataset=dict(_delete_=True, **_base_.split, by_class=False, part='train', dataset=_base_.unlabelled))
 train_cfg = dict(
     dataloaders=dict(
-        finetune=dict(dataset=dict(_delete_=True, **_base_.split, part='train', dataset=_base_.unlabelled)),
-        masking=dict(dataset=dict(_delete_=True, **_base_.split, part='val', dataset=_base_.unlabelled))))
+        finetune=dict(dataset=dict(_delete_=True, **_base_.split, by_class=False, part='train', dataset=_base_.unlabelled)),
+        masking=dict(dataset=dict(_delete_=True, **_base_.split, by_class=False, part='val', dataset=_base_.unlabelled))))
 
 val_dataloader = val_cfg = val_evaluator = None
 test_dataloader = test_cfg = test_evaluator = None

@@ -45,7 +45,7 @@ def read_label_sets(dataset: Any) -> np.ndarray | list[list[int]]:
     except (KeyError, NotImplementedError, AttributeError) as error:
         raise DataError(
             f'{name} has no labels, and a stratified split needs one class for each image. Use a labelled dataset (for '
-            '`CustomDataset`, `with_label=True`); with `with_label=False` `mmmlo.SplitDataset` cuts at random.'
+            '`CustomDataset`, `with_label=True`), or cut at random: `by_class=False` of `mmmlo.SplitDataset`.'
         ) from error
     if not len(labels):
         raise DataError(f'{name} holds no image. Check its `data_root`, `data_prefix` and `ann_file`.')

@@ -22,7 +22,7 @@ _MOST_REPLACEMENTS = 1000  # as in mmengine's datasets
 
 @DATASETS.register_module()
 class SplitDataset:
-    """One part of a dataset, cut by class with a seed; where images have several labels, none, maps or boxes, at random.
+    """One part of a dataset, cut by class with a seed; where images have several labels, maps or boxes, at random.
 
     Parts are disjoint and together hold every image. The cut depends on the labels, ``fractions`` and ``seed`` only, so a
     config cuts D_tr and D_val by ``part='train'`` and ``part='val'`` of one training set, with pipelines of their own.
@@ -32,13 +32,19 @@ class SplitDataset:
         part (str): A key of ``fractions``. Defaults to 'train'.
         fractions (dict[str, float]): The share of every part. They sum to 1. Defaults to ``dict(train=0.8, val=0.2)``.
         seed (int): Seed of the cut. Defaults to 0.
+        by_class (bool): False cuts at random, as images without labels need. Defaults to True.
 
     Raises:
-        DataError: A part or fractions that cannot be, no image, or a class with fewer images than there are parts.
+        DataError: A part or fractions that cannot be, no image or label, or a class with fewer images than there are parts.
     """
 
     def __init__(
-        self, dataset: Any, part: str = 'train', fractions: Mapping[str, float] | None = None, seed: int = 0
+        self,
+        dataset: Any,
+        part: str = 'train',
+        fractions: Mapping[str, float] | None = None,
+        seed: int = 0,
+        by_class: bool = True,
     ) -> None:
         fractions = dict(fractions or {'train': 0.8, 'val': 0.2})
         _check_fractions(fractions)
@@ -65,8 +71,7 @@ class SplitDataset:
         self.CLASSES: tuple[str, ...] | None = dataset.metainfo.get('classes')
         # Maps have a label for each pixel, and boxes one each; the images have none.
         of_parts = len(dataset) and {'seg_map_path', 'instances'} & set(dataset.get_data_info(0))
-        unlabelled = of_parts or not getattr(dataset, 'with_label', True)
-        labels = [[]] * len(dataset) if unlabelled else read_label_sets(dataset)
+        labels = [[]] * len(dataset) if of_parts or not by_class else read_label_sets(dataset)
         if isinstance(labels, np.ndarray):
             check_classes(labels, self.CLASSES, _place(dataset), least=len(fractions))
         else:

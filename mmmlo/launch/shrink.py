@@ -119,7 +119,7 @@ def _shrink_dataset(dataset: ConfigDict, size: int) -> None:
         dataset.update(type='mmmlo.SyntheticImages', split=split, **of_maps, **of_boxes, **indices)
         kept = 'mmdet.LoadAnnotations'
         pipeline = [step for step in pipeline if '.Load' not in f'.{step["type"]}' or step['type'] == kept]
-    scope = 'mmdet.' if pipeline[-1]['type'] == 'mmdet.PackDetInputs' else ''
+    scope = 'mmdet.' if pipeline and pipeline[-1]['type'] == 'mmdet.PackDetInputs' else ''
     pipeline.insert(len(pipeline) - 1, dict(type=f'{scope}Resize', scale=(size, size)))
     dataset.pipeline = pipeline
 

@@ -99,10 +99,10 @@ def test_a_class_with_fewer_images_than_parts_is_named(image_folder):
 
 def test_images_without_labels_are_cut_at_random(image_folder):
     cfg = folder_cfg(image_folder(cat=20), with_label=False)
-    train, val = (SplitDataset(cfg, part=part) for part in ('train', 'val'))
+    train, val = (SplitDataset(cfg, part=part, by_class=False) for part in ('train', 'val'))
     assert sorted([*train.indices, *val.indices]) == list(range(20))
     assert (len(train), train.get_cat_ids(0)) == (16, [])
-    assert list(SplitDataset(cfg, seed=1).indices) != list(train.indices)
+    assert list(SplitDataset(cfg, seed=1, by_class=False).indices) != list(train.indices)
 
 
 @pytest.mark.parametrize('labels', [[[0, 1]] * 10, [[0, 1], [], [1]] * 4])

@@ -19,4 +19,5 @@ class PlainFocalLoss(FocalLoss):
         """Compute the loss of logits, N x K; targets are classes, N, with K for none, or one-hot, N x K."""
         if target.dim() < pred.dim():  # mmdet takes elementary operations for one-hot targets
             target = F.one_hot(target, pred.shape[1] + 1)[:, : pred.shape[1]]
+        pred = pred.to(torch.promote_types(pred.dtype, torch.float32))  # bfloat16 would round what is differentiated
         return super().forward(pred, target, *args, **kwargs)

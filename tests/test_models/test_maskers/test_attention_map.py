@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from mmmlo.utils.errors import MmmloError
+
 MASKER = dict(type='mmmlo.AttentionMapMasker', num_heads=4)
 AUTO = dict(type='mmmlo.AutoMAE', downstream=None, masker=MASKER)
 
@@ -55,5 +57,5 @@ def test_bad_input(tiny_model, tiny_batch, tmp_path):
         tiny_model(**dict(AUTO, masker=dict(MASKER, num_heads=3)))
     with pytest.raises(ValueError, match='nothing moves the teacher of model.masker, a AttentionMapMasker'):
         tiny_model(**AUTO).level_loss('pretrain', tiny_batch(0))
-    with pytest.raises(OSError, match='missing.pth'):
+    with pytest.raises(MmmloError, match='missing.pth does not exist'):
         tiny_model(**dict(AUTO, masker=dict(MASKER, checkpoint=str(tmp_path / 'missing.pth'))))
