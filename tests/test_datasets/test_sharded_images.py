@@ -85,7 +85,7 @@ def test_a_sample_is_drawn_again_from_its_index(shards):
 def test_what_is_wrong_with_a_shard_is_named(shards, tmp_path):
     last = tmp_path / 'train-03.tar'
     with pytest.raises(MissingFileError, match='there is no shard .*train-04.tar'):
-        ShardedImages(shards.replace('03', '04'), pipeline=PIPELINE)
+        ShardedImages(shards.replace('03}', '04}'), pipeline=PIPELINE)
     whole = last.read_bytes()
     for torn in (whole[: len(whole) // 3 + 100], b'no tar file' * 100):
         last.write_bytes(torn)

@@ -176,7 +176,7 @@ def test_a_task_of_the_levels_may_have_other_classes_than_knn(cfg):
 
 def test_a_task_without_labels_needs_none(cfg):
     for loader in (cfg.train_dataloader, *cfg.train_cfg.dataloaders.values()):
-        loader.dataset.dataset.with_label = False
+        loader.dataset.by_class = loader.dataset.dataset.with_label = False
     assert 'images without labels' in look(cfg)[1]
     decoder = dict(type='mmmlo.GridMAEDecoder', embed_dim=8, decoder_embed_dim=8, decoder_num_heads=2)
     cfg.model.downstream = dict(type='mmmlo.ReconstructionTask', decoder=decoder, head=dict(type='mmmlo.MaskedPixelHead'))

@@ -13,6 +13,7 @@ import pytest
 import torch
 from matplotlib import image as reader
 from matplotlib.text import Text
+from mmengine.registry import init_default_scope
 
 from mmmlo.launch.config import load_config
 from mmmlo.launch.shrink import shrink
@@ -162,6 +163,7 @@ def test_red_is_red(run, folder, tmp_path, to_rgb, from_files):
 
 def test_the_masker_sees_what_it_saw_in_training(tool, folder):
     """The channel order is the dataset's own, RGB from arrays and BGR from files, and the size is the model's."""
+    init_default_scope('mmpretrain')  # as the tool does, by the config
     path = str(next((folder / 'images').rglob('0.png')))
     img = cv2.imread(path)
     cfg = tiny()
